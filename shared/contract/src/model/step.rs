@@ -1,0 +1,55 @@
+//! The steps of provisioning, in their order.
+
+use super::closed::closed_set;
+
+closed_set! {
+    /// One step between intent and a serving instance. The order of the variants is the order of execution.
+    Step, "provisioning step" {
+        /// Can it work at all: reachable servers, permissions, quota, valid configuration.
+        Preflight = "preflight",
+        /// The place where the instance lives, with its limits and network policies.
+        Namespace = "namespace",
+        /// Its own database and roles.
+        Database = "database",
+        /// Its own Redis user and key prefix.
+        Redis = "redis",
+        /// Credentials where the instance reads them.
+        Secrets = "secrets",
+        /// The instance itself.
+        Instance = "instance",
+        /// Wait until it answers its health check.
+        Rollout = "rollout",
+        /// Its database schema.
+        Migrate = "migrate",
+        /// Its own application id, credentials and addresses.
+        Bootstrap = "bootstrap",
+        /// Scraping, alerts, dashboard.
+        Monitoring = "monitoring",
+        /// The edge may send requests.
+        Activate = "activate",
+    }
+}
+
+impl Step {
+    /// Position in the order of execution, from 0.
+    pub fn ordinal(self) -> i32 {
+        self as i32
+    }
+
+    /// What the step does, for people who watch it.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Preflight => "Check that everything needed is there",
+            Self::Namespace => "Create the isolated namespace",
+            Self::Database => "Create the database and its roles",
+            Self::Redis => "Create the Redis user",
+            Self::Secrets => "Store the credentials",
+            Self::Instance => "Start the instance",
+            Self::Rollout => "Wait for the instance to become healthy",
+            Self::Migrate => "Prepare the database schema",
+            Self::Bootstrap => "Read the instance's own credentials",
+            Self::Monitoring => "Set up monitoring",
+            Self::Activate => "Open the application for requests",
+        }
+    }
+}

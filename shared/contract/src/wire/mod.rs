@@ -1,0 +1,13 @@
+//! Messages between the programs, and every name they meet under.
+//!
+//! Messages are JSON. Readers ignore fields they do not know; a message that cannot be read is counted, logged once and
+//! acknowledged away, never retried for ever.
+
+pub mod change;
+pub mod job;
+pub mod names;
+pub mod usage;
+
+pub use change::{Change, Heartbeat, Mark, Versioned};
+pub use job::Job;
+pub use usage::{UsageConfirmation, UsageCounter, UsageReport};

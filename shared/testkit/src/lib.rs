@@ -1,0 +1,31 @@
+//! Real servers for tests and for the local platform: Postgres, Redis and NATS on free ports, a TCP proxy that misbehaves
+//! on request, the workspace's own programs as child processes, and waits that say what they waited for.
+//!
+//! It owns processes, ports and scratch directories, nothing else. Every process it starts hangs under a [`guard`]: when the
+//! process that started it goes away, by whatever signal, the server stops and its scratch directory is removed. A
+//! server that cannot be started is a typed [`Error`] that carries the end of its log; nothing here panics.
+
+pub mod account;
+pub mod chaos;
+pub mod databases;
+pub mod error;
+pub mod guard;
+pub mod http_probe;
+pub mod installed;
+pub mod nats;
+pub mod port;
+pub mod postgres;
+pub mod programs;
+pub mod redis;
+pub mod scratch;
+pub mod wait;
+
+pub use chaos::{ChaosProxy, Mode};
+pub use databases::{Database, fresh_database, shared_postgres};
+pub use error::Error;
+pub use guard::{Exit, GuardedChild, GuardedCommand};
+pub use nats::{NatsOptions, NatsServer};
+pub use postgres::{PostgresOptions, PostgresServer};
+pub use programs::{Program, ProgramCommand};
+pub use redis::{RedisOptions, RedisServer};
+pub use wait::{WaitError, wait_for};
