@@ -24,9 +24,14 @@ impl Account {
         if !geteuid().is_root() {
             return Ok(None);
         }
-        let known = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
+        let known = ["postgres", "nobody"]
+            .iter()
+            .find_map(|name| User::from_name(name).ok().flatten());
         let user = known.ok_or(Error::NoAccount)?;
-        Ok(Some(Self { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+        Ok(Some(Self {
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+        }))
     }
 
     /// Gives a file or directory to this user.
@@ -34,7 +39,10 @@ impl Account {
     /// # Errors
     /// [`Error::Io`] when the system refuses.
     pub fn give(self, path: &Path) -> Result<(), Error> {
-        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
-            .map_err(Error::io(format!("give {} to user {}", path.display(), self.uid)))
+        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid)).map_err(Error::io(format!(
+            "give {} to user {}",
+            path.display(),
+            self.uid
+        )))
     }
 }

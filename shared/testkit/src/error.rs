@@ -20,7 +20,9 @@ pub enum Error {
         install: String,
     },
     /// A program of this workspace has not been built.
-    #[error("{program} is not built: expected it at {expected}; run `cargo build -p {program}` or set AUTHSOME_BIN_DIR")]
+    #[error(
+        "{program} is not built: expected it at {expected}; run `cargo build -p {program}` or set AUTHSOME_BIN_DIR"
+    )]
     NotBuilt {
         /// The program's name.
         program: String,

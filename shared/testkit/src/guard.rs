@@ -33,6 +33,8 @@ shift 3
 exec 3<&0
 "$@" </dev/null >&2 3<&- &
 child=$!
+# Whoever reads this may be gone when the guard speaks: that must not end it. After the child, which would inherit it.
+trap '' PIPE
 echo "$child"
 (
     read -r word <&3
@@ -48,8 +50,9 @@ echo "$child"
 watcher=$!
 wait "$child"
 status=$?
-kill "$watcher" 2>/dev/null
-echo "exit $status" 2>/dev/null
+exec 2>/dev/null
+kill "$watcher"
+echo "exit $status"
 if [ -n "$scratch" ]; then
     word=
     while read -r word <&3; do
@@ -185,7 +188,11 @@ impl GuardedCommand {
 
     /// The program's file name, for messages.
     pub fn name(&self) -> String {
-        self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+        self.program
+            .file_name()
+            .unwrap_or(self.program.as_os_str())
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// Starts it. Waits for a predecessor with the same log file to end first.
@@ -215,7 +222,10 @@ impl GuardedCommand {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(Error::StillRunning { program: self.name(), log: self.log.clone() });
+                    return Err(Error::StillRunning {
+                        program: self.name(),
+                        log: self.log.clone(),
+                    });
                 }
                 Err(TryLockError::Error(source)) => {
                     return Err(Error::io(format!("lock the log file {}", self.log.display()))(source));
@@ -228,7 +238,12 @@ impl GuardedCommand {
         let name = self.name();
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-c", GUARD, "guard", self.stop_signal.as_str().trim_start_matches("SIG")])
+            .args([
+                "-c",
+                GUARD,
+                "guard",
+                self.stop_signal.as_str().trim_start_matches("SIG"),
+            ])
             .arg(self.grace.as_secs().to_string())
             .arg(self.scratch.as_deref().unwrap_or(Path::new("")))
             .arg(&self.program)
@@ -247,12 +262,16 @@ impl GuardedCommand {
         if let Some(account) = &self.account {
             command.uid(account.uid).gid(account.gid);
         }
-        let mut guard = command.spawn().map_err(Error::io(format!("start the guard of {name}")))?;
+        let mut guard = command
+            .spawn()
+            .map_err(Error::io(format!("start the guard of {name}")))?;
         let missing = || Error::io(format!("start the guard of {name}"))(std::io::ErrorKind::BrokenPipe.into());
         let stdin = guard.stdin.take().ok_or_else(missing)?;
         let mut stdout = BufReader::new(guard.stdout.take().ok_or_else(missing)?);
         let mut line = String::new();
-        stdout.read_line(&mut line).map_err(Error::io(format!("learn the process id of {name}")))?;
+        stdout
+            .read_line(&mut line)
+            .map_err(Error::io(format!("learn the process id of {name}")))?;
         let pid = line.trim().parse::<u32>().map_err(|_| missing())?;
 
         // A thread rather than a task: a server may be shared by tests that each have a runtime of their own.
@@ -274,7 +293,14 @@ impl GuardedCommand {
                 }
             })
             .map_err(Error::io("start a watching thread"))?;
-        Ok(GuardedChild { name, pid, stdin: Some(stdin), exit, log: self.log.clone(), grace: self.grace })
+        Ok(GuardedChild {
+            name,
+            pid,
+            stdin: Some(stdin),
+            exit,
+            log: self.log.clone(),
+            grace: self.grace,
+        })
     }
 }
 
@@ -391,11 +417,13 @@ impl GuardedChild {
     }
 
     async fn ended_within(&self, waited: Duration) -> Result<Exit, Error> {
-        tokio::time::timeout(waited, self.exited()).await.map_err(|_| Error::DidNotEnd {
-            program: self.name.clone(),
-            pid: self.pid,
-            waited,
-        })
+        tokio::time::timeout(waited, self.exited())
+            .await
+            .map_err(|_| Error::DidNotEnd {
+                program: self.name.clone(),
+                pid: self.pid,
+                waited,
+            })
     }
 
     /// The last `lines` lines of its log.
@@ -439,7 +467,10 @@ fn children_of(parent: u32) -> Result<Vec<u32>, Error> {
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
         return Ok(pids.filter(|pid| parent_in_proc(*pid) == Some(parent)).collect());
     }
-    let output = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().map_err(listing)?;
+    let output = Command::new("ps")
+        .args(["-A", "-o", "pid=,ppid="])
+        .output()
+        .map_err(listing)?;
     let text = String::from_utf8_lossy(&output.stdout);
     let pairs = text.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();

@@ -25,9 +25,17 @@ const PLACES: &[&str] = &[
 /// [`Error::MissingProgram`] with the places searched and how to install it.
 pub fn find(program: &str) -> Result<PathBuf, Error> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).map(|directory| directory.join(program)).find(|file| executable(file));
+    let on_path = env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|file| executable(file));
     on_path
-        .or_else(|| PLACES.iter().flat_map(|place| expand(place)).map(|dir| dir.join(program)).find(|f| executable(f)))
+        .or_else(|| {
+            PLACES
+                .iter()
+                .flat_map(|place| expand(place))
+                .map(|dir| dir.join(program))
+                .find(|f| executable(f))
+        })
         .ok_or_else(|| Error::MissingProgram {
             program: program.to_owned(),
             searched: PLACES.join(", "),
@@ -40,11 +48,14 @@ fn install_hint(program: &str) -> String {
         "postgres" | "initdb" => ("postgresql", "postgresql@17"),
         other => (other, if other == "redis-server" { "redis" } else { other }),
     };
-    format!("Install it with `apt-get install {apt}` (Debian, Ubuntu) or `brew install {brew}` (macOS), or use `./dev up`.")
+    format!(
+        "Install it with `apt-get install {apt}` (Debian, Ubuntu) or `brew install {brew}` (macOS), or use `./dev up`."
+    )
 }
 
 fn executable(file: &Path) -> bool {
-    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    file.metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// The directories that a place with at most one `*` stands for, highest version first.
@@ -53,12 +64,20 @@ fn expand(place: &str) -> Vec<PathBuf> {
         return vec![PathBuf::from(place)];
     };
     let (parent, prefix) = before.rsplit_once('/').unwrap_or(("", before));
-    let entries = std::fs::read_dir(Path::new(parent)).into_iter().flatten().filter_map(Result::ok);
+    let entries = std::fs::read_dir(Path::new(parent))
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
     let mut found: Vec<(u32, PathBuf)> = entries
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
             let rest = name.strip_prefix(prefix)?;
-            let version = rest.trim_start_matches('@').split('.').next().and_then(|v| v.parse().ok()).unwrap_or(0);
+            let version = rest
+                .trim_start_matches('@')
+                .split('.')
+                .next()
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(0);
             Some((version, entry.path().join(after.trim_start_matches('/'))))
         })
         .collect();
@@ -73,8 +92,14 @@ mod tests {
     #[test]
     fn a_program_that_is_not_installed_is_named_with_a_way_to_install_it() {
         let error = find("surely-not-installed-anywhere").unwrap_err().to_string();
-        assert!(error.contains("surely-not-installed-anywhere is not installed"), "{error}");
-        assert!(error.contains("apt-get install surely-not-installed-anywhere"), "{error}");
+        assert!(
+            error.contains("surely-not-installed-anywhere is not installed"),
+            "{error}"
+        );
+        assert!(
+            error.contains("apt-get install surely-not-installed-anywhere"),
+            "{error}"
+        );
         assert!(error.contains("/usr/lib/postgresql/*/bin"), "{error}");
     }
 
@@ -90,7 +115,10 @@ mod tests {
             std::fs::create_dir_all(parent.path().join(version).join("bin")).unwrap();
         }
         let found = expand(&format!("{}/*/bin", parent.path().display()));
-        let names: Vec<_> = found.iter().map(|dir| dir.parent().unwrap().file_name().unwrap().to_owned()).collect();
+        let names: Vec<_> = found
+            .iter()
+            .map(|dir| dir.parent().unwrap().file_name().unwrap().to_owned())
+            .collect();
         assert_eq!(names, ["17", "14", "9.6"]);
     }
 }

@@ -8,6 +8,7 @@
 pub mod account;
 pub mod chaos;
 pub mod databases;
+mod db;
 pub mod error;
 pub mod guard;
 pub mod http_probe;
@@ -15,9 +16,12 @@ pub mod installed;
 pub mod nats;
 pub mod port;
 pub mod postgres;
+pub mod private_file;
 pub mod programs;
+mod ready;
 pub mod redis;
-pub mod scratch;
+mod scratch;
+pub mod secret;
 pub mod wait;
 
 pub use chaos::{ChaosProxy, Mode};

@@ -12,8 +12,19 @@ use crate::error::Error;
 pub(crate) struct Place {
     /// Where it is.
     pub(crate) path: PathBuf,
-    /// Whether the guard removes it at the end.
-    pub(crate) temporary: bool,
+    /// Whether it goes with the server.
+    temporary: bool,
+    /// Whether a guard has taken over removing it.
+    guarded: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.temporary && !self.guarded {
+            // Best effort: the server never ran, and what is left is in a directory for temporary files.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
 }
 
 impl Place {
@@ -27,14 +38,27 @@ impl Place {
                     .mode(0o700)
                     .create(path)
                     .map_err(Error::io(format!("create {}", path.display())))?;
-                Self { path: path.to_owned(), temporary: false }
+                Self {
+                    path: path.to_owned(),
+                    temporary: false,
+                    guarded: false,
+                }
             }
-            None => Self { path: new_scratch_directory(server, account)?, temporary: true },
+            None => Self {
+                path: new_scratch_directory(server, account)?,
+                temporary: true,
+                guarded: false,
+            },
         };
         if let Some(account) = account {
             account.give(&place.path)?;
         }
         Ok(place)
+    }
+
+    /// The server runs: its guard removes the directory from now on.
+    pub(crate) fn now_guarded(mut self) {
+        self.guarded = true;
     }
 
     /// What the guard is to remove.
@@ -44,7 +68,11 @@ impl Place {
 }
 
 fn new_scratch_directory(server: &str, account: Option<Account>) -> Result<PathBuf, Error> {
-    let parent = if account.is_some() { PathBuf::from("/var/tmp") } else { std::env::temp_dir() };
+    let parent = if account.is_some() {
+        PathBuf::from("/var/tmp")
+    } else {
+        std::env::temp_dir()
+    };
     tempfile::Builder::new()
         .prefix(&format!("authsome-{server}-"))
         .tempdir_in(&parent)

@@ -1,7 +1,6 @@
 //! Level-triggered waits: ask until it is so, or say what was awaited and what was seen last.
 
 use std::fmt;
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -50,10 +49,10 @@ impl<T, E: fmt::Display> Look for Result<T, E> {
 ///
 /// # Errors
 /// [`WaitError`] once `deadline` has passed.
-pub async fn wait_for<L: Look, F: Future<Output = L>>(
+pub async fn wait_for<L: Look>(
     what: impl Into<String>,
     deadline: Duration,
-    mut look: impl FnMut() -> F,
+    mut look: impl AsyncFnMut() -> L,
 ) -> Result<L::Found, WaitError> {
     let end = Instant::now() + deadline;
     let mut last = "the first look did not return".to_owned();
@@ -63,10 +62,20 @@ pub async fn wait_for<L: Look, F: Future<Output = L>>(
                 Ok(value) => return Ok(value),
                 Err(description) => last = description,
             },
-            Err(_) => return Err(WaitError { what: what.into(), waited: deadline, last }),
+            Err(_) => {
+                return Err(WaitError {
+                    what: what.into(),
+                    waited: deadline,
+                    last,
+                });
+            }
         }
         if Instant::now() >= end {
-            return Err(WaitError { what: what.into(), waited: deadline, last });
+            return Err(WaitError {
+                what: what.into(),
+                waited: deadline,
+                last,
+            });
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

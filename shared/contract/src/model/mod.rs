@@ -1,6 +1,6 @@
 //! Domain models shared by two or more programs.
 
-mod closed;
+pub(crate) mod closed;
 pub mod environment;
 pub mod path_class;
 pub mod plan;

@@ -74,29 +74,17 @@ pub struct IllegalTransition {
     pub event: Event,
 }
 
-/// Why the edge refuses an application's requests. The text is public (`reason` in the error body).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Refusal {
-    /// Not built yet.
-    Provisioning,
-    /// Stopped on purpose.
-    Suspended,
-    /// Never came up.
-    Failed,
-    /// Keys are dead; whoever asks learns no more than that.
-    Deleted,
-}
-
-impl Refusal {
-    /// The public name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Provisioning => "provisioning",
-            Self::Suspended => "suspended",
-            Self::Failed => "failed",
-            Self::Deleted => "deleted",
-        }
+closed_set! {
+    /// Why the edge refuses an application's requests. The text is public (`reason` in the error body).
+    Refusal, "refusal" {
+        /// Not built yet.
+        Provisioning = "provisioning",
+        /// Stopped on purpose.
+        Suspended = "suspended",
+        /// Never came up.
+        Failed = "failed",
+        /// Keys are dead; whoever asks learns no more than that.
+        Deleted = "deleted",
     }
 }
 

@@ -4,57 +4,29 @@
 use authsome_core::id::{ApplicationId, OperationId};
 use serde::{Deserialize, Serialize};
 
-/// What to do with an application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobKind {
-    /// Build it.
-    Provision,
-    /// Roll out changed configuration.
-    Update,
-    /// Restart its instances.
-    Restart,
-    /// Stop it, keeping data.
-    Suspend,
-    /// Start it again.
-    Resume,
-    /// Stop it for its grace period.
-    Delete,
-    /// Bring it back from its grace period.
-    Undelete,
-    /// Destroy it.
-    Purge,
-    /// Give it new credentials.
-    Rotate,
-}
+use crate::model::closed::closed_set;
 
-impl JobKind {
-    /// Every kind.
-    pub const ALL: &'static [Self] = &[
-        Self::Provision,
-        Self::Update,
-        Self::Restart,
-        Self::Suspend,
-        Self::Resume,
-        Self::Delete,
-        Self::Undelete,
-        Self::Purge,
-        Self::Rotate,
-    ];
-
-    /// Name in SQL, subjects and metric labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Provision => "provision",
-            Self::Update => "update",
-            Self::Restart => "restart",
-            Self::Suspend => "suspend",
-            Self::Resume => "resume",
-            Self::Delete => "delete",
-            Self::Undelete => "undelete",
-            Self::Purge => "purge",
-            Self::Rotate => "rotate",
-        }
+closed_set! {
+    /// What to do with an application.
+    JobKind, "job kind" {
+        /// Build it.
+        Provision = "provision",
+        /// Roll out changed configuration.
+        Update = "update",
+        /// Restart its instances.
+        Restart = "restart",
+        /// Stop it, keeping data.
+        Suspend = "suspend",
+        /// Start it again.
+        Resume = "resume",
+        /// Stop it for its grace period.
+        Delete = "delete",
+        /// Bring it back from its grace period.
+        Undelete = "undelete",
+        /// Destroy it.
+        Purge = "purge",
+        /// Give it new credentials.
+        Rotate = "rotate",
     }
 }
 
