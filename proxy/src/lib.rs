@@ -1,1 +1,20 @@
-//! stub
+//! The edge: proves the API key of a request, finds the instance of its application, forwards, and counts.
+//!
+//! A warm request is decided without any I/O ([`gate`] over [`routing`]); what is missed in memory is asked of the store's
+//! runtime under a deadline. Postgres, Redis and NATS may all be away: the edge then serves what it knows.
+
+pub mod access_log;
+pub mod admin;
+pub mod admission;
+pub mod config;
+pub mod ctx;
+pub mod drain;
+pub mod edge;
+pub mod error;
+pub mod filter;
+pub mod gate;
+pub mod meter;
+pub mod metrics;
+pub mod routing;
+pub mod store;
+pub mod upstream;

@@ -58,12 +58,14 @@ impl ManualClock {
     /// Moves the clock to `now`, forwards or backwards.
     pub fn set(&self, now: OffsetDateTime) {
         let millis = now.unix_timestamp_nanos().div_euclid(NANOS_PER_MILLI);
-        self.0.store(i64::try_from(millis).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.0
+            .store(i64::try_from(millis).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 
     /// Moves the clock forwards.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.0
+            .fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 }
 

@@ -72,7 +72,10 @@ impl Entropy for SeededEntropy {
     fn fill(&self, out: &mut [u8]) {
         const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
         for chunk in out.chunks_mut(8) {
-            let mut z = self.0.fetch_add(GOLDEN_GAMMA, Ordering::Relaxed).wrapping_add(GOLDEN_GAMMA);
+            let mut z = self
+                .0
+                .fetch_add(GOLDEN_GAMMA, Ordering::Relaxed)
+                .wrapping_add(GOLDEN_GAMMA);
             z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
             z ^= z >> 31;

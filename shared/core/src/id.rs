@@ -27,8 +27,8 @@ use crate::clock::Clock;
 use crate::entropy::{self, Entropy};
 
 pub use kind::{
-    Application, ApplicationId, Event, EventId, Invitation, InvitationId, Key, KeyId, Kind, Member, MemberId, Operation,
-    OperationId, Request, RequestId, User, UserId, Workspace, WorkspaceId,
+    Application, ApplicationId, Event, EventId, Invitation, InvitationId, Key, KeyId, Kind, Member, MemberId,
+    Operation, OperationId, Request, RequestId, User, UserId, Workspace, WorkspaceId,
 };
 pub use text::{IdSuffix, IdText};
 
@@ -69,7 +69,10 @@ impl<K: Kind> Id<K> {
     /// The id with this UUID, of whatever version.
     pub const fn from_uuid(uuid: Uuid) -> Self {
         const { assert!(K::PREFIX.len() <= text::PREFIX_MAX) };
-        Self { uuid, kind: PhantomData }
+        Self {
+            uuid,
+            kind: PhantomData,
+        }
     }
 
     /// The UUID inside.
@@ -91,7 +94,10 @@ impl<K: Kind> Id<K> {
     pub fn from_suffix(suffix: &str) -> Result<Self, IdError> {
         base32::decode(suffix.as_bytes())
             .map(|value| Self::from_uuid(Uuid::from_u128(value)))
-            .ok_or(IdError::Suffix { noun: K::NOUN, prefix: K::PREFIX })
+            .ok_or(IdError::Suffix {
+                noun: K::NOUN,
+                prefix: K::PREFIX,
+            })
     }
 }
 
@@ -102,7 +108,10 @@ impl<K: Kind> FromStr for Id<K> {
         let suffix = text
             .strip_prefix(K::PREFIX)
             .and_then(|rest| rest.strip_prefix('_'))
-            .ok_or(IdError::Prefix { noun: K::NOUN, prefix: K::PREFIX })?;
+            .ok_or(IdError::Prefix {
+                noun: K::NOUN,
+                prefix: K::PREFIX,
+            })?;
         Self::from_suffix(suffix)
     }
 }

@@ -95,7 +95,9 @@ impl FromStr for KeyType {
         match text {
             "public" => Ok(Self::Public),
             "secret" => Ok(Self::Secret),
-            _ => Err(KeyNameError { expected: "\"public\" or \"secret\"" }),
+            _ => Err(KeyNameError {
+                expected: "\"public\" or \"secret\"",
+            }),
         }
     }
 }
@@ -107,7 +109,9 @@ impl FromStr for KeyMode {
         match text {
             "live" => Ok(Self::Live),
             "test" => Ok(Self::Test),
-            _ => Err(KeyNameError { expected: "\"live\" or \"test\"" }),
+            _ => Err(KeyNameError {
+                expected: "\"live\" or \"test\"",
+            }),
         }
     }
 }
@@ -153,12 +157,7 @@ pub struct ApiKey {
 
 impl ApiKey {
     /// A new key of an application, with 256 random bits.
-    pub fn generate(
-        key_type: KeyType,
-        mode: KeyMode,
-        application: &ApplicationId,
-        entropy: &dyn Entropy,
-    ) -> Self {
+    pub fn generate(key_type: KeyType, mode: KeyMode, application: &ApplicationId, entropy: &dyn Entropy) -> Self {
         let mut secret = [0; 32];
         entropy.fill(&mut secret);
         let mut digits = base62::encode_bytes(&secret);
@@ -178,7 +177,11 @@ impl ApiKey {
 
         secret.zeroize();
         digits.zeroize();
-        Self { text: text.into(), key_type, mode }
+        Self {
+            text: text.into(),
+            key_type,
+            mode,
+        }
     }
 
     /// The key in clear, to show it once or (a public one) to store it.
@@ -188,7 +191,11 @@ impl ApiKey {
 
     /// The key as [`ParsedKey::parse`] would give it.
     pub fn parsed(&self) -> ParsedKey<'_> {
-        ParsedKey { text: self.expose(), key_type: self.key_type, mode: self.mode }
+        ParsedKey {
+            text: self.expose(),
+            key_type: self.key_type,
+            mode: self.mode,
+        }
     }
 
     /// See [`ParsedKey::digest`].
@@ -286,7 +293,8 @@ fn form(text: &[u8]) -> Option<(KeyType, KeyMode)> {
         b"sk_test_" => (KeyType::Secret, KeyMode::Test),
         _ => return None,
     };
-    let is_hint = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
+    let is_hint =
+        |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
     let formed = hint.iter().all(is_hint) && separator == b"_" && digits.iter().all(u8::is_ascii_alphanumeric);
     formed.then_some(kind)
 }

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Reader;
 use crate::error::Chain;
 
 pub use shutdown::Shutdown;
@@ -38,10 +39,24 @@ pub struct Timing {
     pub deadline: Duration,
 }
 
+impl Timing {
+    /// Reads `shutdown.linger` and `shutdown.deadline`.
+    pub fn read(reader: &mut Reader) -> Self {
+        let default = Self::default();
+        Self {
+            linger: reader.or("shutdown.linger", default.linger),
+            deadline: reader.or("shutdown.deadline", default.deadline),
+        }
+    }
+}
+
 impl Default for Timing {
     /// No linger, and 30 s for what has begun.
     fn default() -> Self {
-        Self { linger: Duration::ZERO, deadline: Duration::from_secs(30) }
+        Self {
+            linger: Duration::ZERO,
+            deadline: Duration::from_secs(30),
+        }
     }
 }
 
@@ -84,12 +99,23 @@ struct Tasks {
 impl Tasks {
     fn begin(self: &Arc<Self>, name: &'static str) -> Running {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id, name);
-        Running { tasks: Arc::clone(self), id }
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, name);
+        Running {
+            tasks: Arc::clone(self),
+            id,
+        }
     }
 
     fn names(&self) -> Vec<&'static str> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .copied()
+            .collect()
     }
 }
 
@@ -101,7 +127,11 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.tasks.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.tasks
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }
 
@@ -210,7 +240,9 @@ impl Lifecycle {
                 () = self.shutdown.soft().cancelled() => {}
             }
             self.shutdown.stop_softly();
-            tokio::time::timeout(self.timing.deadline, self.tracker.wait()).await.is_ok()
+            tokio::time::timeout(self.timing.deadline, self.tracker.wait())
+                .await
+                .is_ok()
         };
         let finished = tokio::select! {
             finished = stopping => {

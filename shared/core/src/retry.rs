@@ -28,7 +28,11 @@ pub struct Backoff {
 
 impl Backoff {
     /// For a dependency at start: 250 ms, doubling, at most 10 s.
-    pub const CONNECT: Self = Self { base: Duration::from_millis(250), factor: 2.0, max: Duration::from_secs(10) };
+    pub const CONNECT: Self = Self {
+        base: Duration::from_millis(250),
+        factor: 2.0,
+        max: Duration::from_secs(10),
+    };
 
     /// The longest wait after this attempt; the first one is number 0.
     pub fn bound(&self, attempt: u32) -> Duration {
@@ -59,7 +63,11 @@ impl Dependency {
     /// A dependency by name ("Postgres") and by the address to show, which must hold no secret: give a
     /// [`SecretUrl`](crate::secret::SecretUrl) itself, whose `Display` hides it. One attempt may take 10 s.
     pub fn new(name: &'static str, address: &dyn fmt::Display) -> Self {
-        Self { name, address: address.to_string(), attempt_timeout: Duration::from_secs(10) }
+        Self {
+            name,
+            address: address.to_string(),
+            attempt_timeout: Duration::from_secs(10),
+        }
     }
 
     /// Limits one attempt to this.
@@ -94,7 +102,11 @@ where
     F: Future<Output = Result<T, E>>,
     E: Error,
 {
-    let Dependency { name, address, attempt_timeout } = dependency;
+    let Dependency {
+        name,
+        address,
+        attempt_timeout,
+    } = dependency;
     let attempts = async {
         for number in 0_u32.. {
             let outcome = tokio::time::timeout(*attempt_timeout, attempt()).await;
@@ -131,7 +143,11 @@ mod tests {
     use super::*;
     use crate::entropy::SeededEntropy;
 
-    const QUICK: Backoff = Backoff { base: Duration::from_millis(1), factor: 2.0, max: Duration::from_millis(4) };
+    const QUICK: Backoff = Backoff {
+        base: Duration::from_millis(1),
+        factor: 2.0,
+        max: Duration::from_millis(4),
+    };
 
     fn postgres() -> Dependency {
         Dependency::new("Postgres", &"postgres://db:5432/control")
@@ -139,7 +155,11 @@ mod tests {
 
     #[test]
     fn the_bound_grows_to_the_maximum_and_stays() {
-        let backoff = Backoff { base: Duration::from_millis(100), factor: 3.0, max: Duration::from_secs(2) };
+        let backoff = Backoff {
+            base: Duration::from_millis(100),
+            factor: 3.0,
+            max: Duration::from_secs(2),
+        };
         let bounds: Vec<u128> = (0..5).map(|attempt| backoff.bound(attempt).as_millis()).collect();
         assert_eq!(bounds, [100, 300, 900, 2000, 2000]);
         assert_eq!(backoff.bound(u32::MAX), Duration::from_secs(2));
@@ -147,7 +167,11 @@ mod tests {
 
     #[test]
     fn a_factor_below_one_does_not_shrink_the_wait() {
-        let backoff = Backoff { base: Duration::from_millis(100), factor: 0.1, max: Duration::from_secs(2) };
+        let backoff = Backoff {
+            base: Duration::from_millis(100),
+            factor: 0.1,
+            max: Duration::from_secs(2),
+        };
         assert_eq!(backoff.bound(9), Duration::from_millis(100));
     }
 
@@ -166,7 +190,11 @@ mod tests {
         let stop = CancellationToken::new();
         let value = until_ready(&postgres(), QUICK, &SeededEntropy::new(1), &stop, || async {
             let call = calls.fetch_add(1, Ordering::SeqCst);
-            if call < 3 { Err(io::Error::other("connection refused")) } else { Ok(call) }
+            if call < 3 {
+                Err(io::Error::other("connection refused"))
+            } else {
+                Ok(call)
+            }
         })
         .await;
         assert_eq!(value, Ok(3));

@@ -94,7 +94,11 @@ pub struct SealRing<P: Purpose> {
 impl<P: Purpose> SealRing<P> {
     /// A ring of one key.
     pub fn single(key: SealKey) -> Self {
-        Self { active: key, older: Vec::new(), purpose: PhantomData }
+        Self {
+            active: key,
+            older: Vec::new(),
+            purpose: PhantomData,
+        }
     }
 
     /// A ring whose first key seals.
@@ -133,7 +137,10 @@ impl<P: Purpose> SealRing<P> {
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(plaintext);
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let Ok(tag) = self.active.cipher().seal_in_place_separate_tag(nonce, bound, &mut sealed[HEADER + NONCE_LEN..])
+        let Ok(tag) = self
+            .active
+            .cipher()
+            .seal_in_place_separate_tag(nonce, bound, &mut sealed[HEADER + NONCE_LEN..])
         else {
             unreachable!("AES-GCM takes 64 GiB at once, a column at most 1 GiB");
         };
@@ -151,8 +158,10 @@ impl<P: Purpose> SealRing<P> {
         }
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Truncated)?;
         let mut buffer = Zeroizing::new(ciphertext.to_vec());
-        let plaintext =
-            key.cipher().open_in_place(nonce, bind::<P>(header, aad), &mut buffer).map_err(|_| SealError::Refused)?;
+        let plaintext = key
+            .cipher()
+            .open_in_place(nonce, bind::<P>(header, aad), &mut buffer)
+            .map_err(|_| SealError::Refused)?;
         // `to_vec` allocates exactly, so the box is made without a second copy.
         Ok(plaintext.to_vec().into())
     }
@@ -161,7 +170,9 @@ impl<P: Purpose> SealRing<P> {
     pub fn open_text(&self, aad: Aad<'_>, sealed: &[u8]) -> Result<SecretString, SealError> {
         use secrecy::ExposeSecret;
         let bytes = self.open(aad, sealed)?;
-        str::from_utf8(bytes.expose_secret()).map(SecretString::from).map_err(|_| SealError::NotText)
+        str::from_utf8(bytes.expose_secret())
+            .map(SecretString::from)
+            .map_err(|_| SealError::NotText)
     }
 
     /// Whether a value was sealed under another key or format than the present one, and should be sealed anew.
@@ -173,13 +184,18 @@ impl<P: Purpose> SealRing<P> {
     pub const OVERHEAD: usize = HEADER + NONCE_LEN + TAG;
 
     fn key(&self, id: u32) -> Option<&SealKey> {
-        std::iter::once(&self.active).chain(&self.older).find(|key| key.id() == id)
+        std::iter::once(&self.active)
+            .chain(&self.older)
+            .find(|key| key.id() == id)
     }
 }
 
 impl<P: Purpose> std::fmt::Debug for SealRing<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ids: Vec<u32> = std::iter::once(&self.active).chain(&self.older).map(SealKey::id).collect();
+        let ids: Vec<u32> = std::iter::once(&self.active)
+            .chain(&self.older)
+            .map(SealKey::id)
+            .collect();
         write!(f, "SealRing<{}>(keys {ids:?})", P::NAME)
     }
 }
@@ -198,7 +214,12 @@ fn split(sealed: &[u8]) -> Result<(u32, &[u8], &[u8]), SealError> {
 /// Header, purpose, column and row, each with its length, so that no two places give the same bytes.
 fn bind<P: Purpose>(header: &[u8], aad: Aad<'_>) -> aead::Aad<Vec<u8>> {
     let mut bound = Vec::with_capacity(64);
-    for part in [header, P::NAME.as_bytes(), aad.table_column.as_bytes(), aad.row.as_bytes()] {
+    for part in [
+        header,
+        P::NAME.as_bytes(),
+        aad.table_column.as_bytes(),
+        aad.row.as_bytes(),
+    ] {
         bound.extend_from_slice(&(part.len() as u64).to_be_bytes());
         bound.extend_from_slice(part);
     }

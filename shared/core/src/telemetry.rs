@@ -15,10 +15,21 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use crate::config::Reader;
+
 /// Libraries that write what goes over the wire, and so secrets, below `info`: they are held at `info` whatever the
 /// filter says.
-const NEVER_BELOW_INFO: [&str; 9] =
-    ["async_nats", "fred", "h2", "hyper", "hyper_util", "lettre", "reqwest", "rustls", "tungstenite"];
+const NEVER_BELOW_INFO: [&str; 9] = [
+    "async_nats",
+    "fred",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "lettre",
+    "reqwest",
+    "rustls",
+    "tungstenite",
+];
 
 /// How log lines look, and where they go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +55,35 @@ impl FromStr for Format {
             "pretty" => Ok(Self::Pretty),
             _ => Err(FormatError),
         }
+    }
+}
+
+/// The settings of logging, the same in every program: `log.format` (`json`) and `log.level` (`info`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// How lines look, and where they go.
+    pub format: Format,
+    /// What is written: a level, or a list such as `info,authsome_proxy=debug`.
+    pub filter: String,
+}
+
+impl Logging {
+    /// Reads and checks the settings.
+    pub fn read(reader: &mut Reader) -> Self {
+        let format = reader.or("log.format", Format::Json);
+        let filter: String = reader.or("log.level", "info".to_owned());
+        let usable = check_filter(&filter).is_ok();
+        reader.check(
+            "log.level",
+            usable,
+            "must be a level or a list such as info,authsome_proxy=debug",
+        );
+        Self { format, filter }
+    }
+
+    /// See [`init`].
+    pub fn init(&self) -> Result<(), TelemetryError> {
+        init(self.format, &self.filter)
     }
 }
 
@@ -77,13 +117,19 @@ pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
             .with_ansi(std::io::stderr().is_terminal())
             .boxed(),
     };
-    tracing_subscriber::registry().with(ceiling()).with(lines.with_filter(filter)).try_init()?;
+    tracing_subscriber::registry()
+        .with(ceiling())
+        .with(lines.with_filter(filter))
+        .try_init()?;
     Ok(())
 }
 
 /// Whether a log filter can be used, without using it: for `--check-config`.
 pub fn check_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })
+    EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter {
+        filter: filter.to_owned(),
+        source,
+    })
 }
 
 fn ceiling() -> Targets {
@@ -136,6 +182,27 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_are_checked_before_they_are_used() {
+        use crate::config::Environment;
+        let read = |level| {
+            Reader::new(None, Environment::from([("LOG_LEVEL", level)])).finish(|reader| Some(Logging::read(reader)))
+        };
+        assert_eq!(
+            read("debug").unwrap(),
+            Logging {
+                format: Format::Json,
+                filter: "debug".to_owned()
+            }
+        );
+        assert!(
+            read("info,authsome=loud")
+                .unwrap_err()
+                .to_string()
+                .starts_with("log.level: must be a level")
+        );
+    }
+
+    #[test]
     fn libraries_that_write_the_wire_stay_at_info() {
         let ceiling = ceiling();
         assert!(!ceiling.would_enable("hyper::proto", &tracing::Level::TRACE));
@@ -148,7 +215,10 @@ mod tests {
     fn every_program_exports_its_build() {
         let registry = registry("authsome-proxy", "1.2.3").unwrap();
         let text = encode(&registry);
-        assert!(text.contains(r#"authsome_build_info{program="authsome-proxy",version="1.2.3"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"authsome_build_info{program="authsome-proxy",version="1.2.3"} 1"#),
+            "{text}"
+        );
         #[cfg(target_os = "linux")]
         assert!(text.contains("process_resident_memory_bytes"), "{text}");
     }

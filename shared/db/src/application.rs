@@ -38,11 +38,17 @@ pub async fn transition(
     event: Event,
     deadline: OffsetDateTime,
 ) -> Result<AppStatus, TransitionError> {
-    let row = sqlx::query!("SELECT status FROM applications WHERE id = $1 FOR UPDATE", id as ApplicationId)
-        .fetch_optional(&mut *connection)
-        .await?
-        .ok_or(TransitionError::Missing(id))?;
-    let status: AppStatus = row.status.parse().map_err(|e| DbError::unknown_name("applications", "status", id, &e))?;
+    let row = sqlx::query!(
+        "SELECT status FROM applications WHERE id = $1 FOR UPDATE",
+        id as ApplicationId
+    )
+    .fetch_optional(&mut *connection)
+    .await?
+    .ok_or(TransitionError::Missing(id))?;
+    let status: AppStatus = row
+        .status
+        .parse()
+        .map_err(|e| DbError::unknown_name("applications", "status", id, &e))?;
     let next = status.after(event)?;
     let deadline = next.is_transitional().then_some(deadline);
     sqlx::query!(

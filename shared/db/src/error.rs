@@ -38,8 +38,14 @@ impl DbError {
     }
 
     /// A name in `column` of `row` that is not in its closed set.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over ids, which are Copy")]
     pub fn unknown_name(table: &'static str, column: &'static str, row: impl ToString, name: &UnknownName) -> Self {
-        Self::Inconsistent { table, column, row: row.to_string(), detail: name.to_string() }
+        Self::Inconsistent {
+            table,
+            column,
+            row: row.to_string(),
+            detail: name.to_string(),
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use crate::DbError;
 /// The migrations of the control database.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
-/// Advisory lock of the migrations ("authsome" in ASCII).
-const LOCK: i64 = 0x6175_7468_736f_6d65;
+/// Key of the advisory lock that a migrating process holds ("authsome" in ASCII).
+pub const LOCK: i64 = 0x6175_7468_736f_6d65;
 
 /// Why the schema is not up to date.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,10 @@ pub enum MigrateError {
 pub async fn migrate(pool: &PgPool, patience: Duration) -> Result<(), MigrateError> {
     let mut connection = pool.acquire().await.map_err(DbError::from)?.detach();
     // A migration may rewrite a table; the statement timeout is for requests.
-    sqlx::query("SET statement_timeout = 0").execute(&mut connection).await.map_err(DbError::from)?;
+    sqlx::query("SET statement_timeout = 0")
+        .execute(&mut connection)
+        .await
+        .map_err(DbError::from)?;
     let outcome = locked(&mut connection, patience).await;
     // Closing the session also releases the lock.
     connection.close().await.map_err(DbError::from)?;

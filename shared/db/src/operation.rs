@@ -50,8 +50,14 @@ pub enum OperationStatus {
 
 impl OperationStatus {
     /// Every status.
-    pub const ALL: &'static [Self] =
-        &[Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Superseded];
+    pub const ALL: &'static [Self] = &[
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Superseded,
+    ];
 
     /// Name in SQL and JSON.
     pub const fn as_str(self) -> &'static str {
@@ -76,7 +82,10 @@ impl std::str::FromStr for OperationStatus {
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
         let known = Self::ALL.iter().copied().find(|status| status.as_str() == name);
-        known.ok_or_else(|| UnknownName { set: "operation status", name: name.to_owned() })
+        known.ok_or_else(|| UnknownName {
+            set: "operation status",
+            name: name.to_owned(),
+        })
     }
 }
 
@@ -181,7 +190,10 @@ pub async fn steps(connection: &mut PgConnection, id: OperationId) -> Result<Vec
     .await?;
     rows.into_iter()
         .map(|row| {
-            let step = row.step.parse().map_err(|e| DbError::unknown_name("provisioning_steps", "step", id, &e))?;
+            let step = row
+                .step
+                .parse()
+                .map_err(|e| DbError::unknown_name("provisioning_steps", "step", id, &e))?;
             Ok(StepRow {
                 step,
                 status: row.status,
@@ -214,8 +226,14 @@ struct Row {
 
 impl Row {
     fn into_operation(self) -> Result<Operation, DbError> {
-        let kind = self.kind.parse().map_err(|e| DbError::unknown_name("operations", "kind", self.id, &e))?;
-        let status = self.status.parse().map_err(|e| DbError::unknown_name("operations", "status", self.id, &e))?;
+        let kind = self
+            .kind
+            .parse()
+            .map_err(|e| DbError::unknown_name("operations", "kind", self.id, &e))?;
+        let status = self
+            .status
+            .parse()
+            .map_err(|e| DbError::unknown_name("operations", "status", self.id, &e))?;
         Ok(Operation {
             id: self.id,
             workspace_id: self.workspace_id,

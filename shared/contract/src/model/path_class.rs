@@ -72,12 +72,28 @@ const DEFAULTS: &[(&[&str], &str, PathClass)] = &[
     (ANY, "/users/**", PathClass::Secret(Some(Scope::UsersWrite))),
     (GET, "/v1/admin/users/**", PathClass::Secret(Some(Scope::UsersRead))),
     (ANY, "/v1/admin/users/**", PathClass::Secret(Some(Scope::UsersWrite))),
-    (ANY, "/v1/admin/sessions/**", PathClass::Secret(Some(Scope::SessionsManage))),
+    (
+        ANY,
+        "/v1/admin/sessions/**",
+        PathClass::Secret(Some(Scope::SessionsManage)),
+    ),
     (POST, "/v1/introspect", PathClass::Secret(Some(Scope::SessionsManage))),
-    (GET, "/v1/organizations/**", PathClass::Secret(Some(Scope::OrganizationsRead))),
-    (ANY, "/v1/organizations/**", PathClass::Secret(Some(Scope::OrganizationsWrite))),
+    (
+        GET,
+        "/v1/organizations/**",
+        PathClass::Secret(Some(Scope::OrganizationsRead)),
+    ),
+    (
+        ANY,
+        "/v1/organizations/**",
+        PathClass::Secret(Some(Scope::OrganizationsWrite)),
+    ),
     (GET, "/v1/audit/**", PathClass::Secret(Some(Scope::AuditRead))),
-    (GET, "/v1/admin/security-events/**", PathClass::Secret(Some(Scope::AuditRead))),
+    (
+        GET,
+        "/v1/admin/security-events/**",
+        PathClass::Secret(Some(Scope::AuditRead)),
+    ),
 ];
 
 /// The class of `method path`, where `path` is relative to the application and has no query.
@@ -104,7 +120,9 @@ pub fn classify(policy: &[PathRule], method: &str, path: &str) -> PathClass {
 
 /// Could two servers read this path differently?
 fn is_ambiguous(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix('/') else { return true };
+    let Some(rest) = path.strip_prefix('/') else {
+        return true;
+    };
     let bytes = rest.as_bytes();
     // Any escape of a separator, a dot, a percent sign or a control character. Others cannot make a literal rule match.
     let escaped = bytes.windows(3).any(|w| {
@@ -164,13 +182,25 @@ mod tests {
         assert_eq!(class("GET", "/v1/me"), PathClass::Publishable);
         assert_eq!(class("DELETE", "/v1/sessions/ases_1"), PathClass::Publishable);
         assert_eq!(class("GET", "/users"), PathClass::Secret(Some(Scope::UsersRead)));
-        assert_eq!(class("PATCH", "/users/ausr_1"), PathClass::Secret(Some(Scope::UsersWrite)));
+        assert_eq!(
+            class("PATCH", "/users/ausr_1"),
+            PathClass::Secret(Some(Scope::UsersWrite))
+        );
         assert_eq!(class("GET", "/v1/admin/settings"), PathClass::Secret(None));
     }
 
     #[test]
     fn what_no_rule_names_needs_a_secret_key_with_every_scope() {
-        for path in ["/", "/v1", "/v2/me", "/V1/me", "/v1/mexico", "/v1/signup/extra", "/anything", "/v1/me2/x"] {
+        for path in [
+            "/",
+            "/v1",
+            "/v2/me",
+            "/V1/me",
+            "/v1/mexico",
+            "/v1/signup/extra",
+            "/anything",
+            "/v1/me2/x",
+        ] {
             assert_eq!(class("POST", path), PathClass::Secret(None), "{path}");
         }
         assert_eq!(class("DELETE", "/v1/signup"), PathClass::Secret(None));
@@ -207,8 +237,10 @@ mod tests {
             pattern: pattern.to_owned(),
             class,
         };
-        let policy =
-            [rule(&["GET"], "/v1/me", PathClass::Secret(None)), rule(&[], "/public/**", PathClass::Open)];
+        let policy = [
+            rule(&["GET"], "/v1/me", PathClass::Secret(None)),
+            rule(&[], "/public/**", PathClass::Open),
+        ];
         assert_eq!(classify(&policy, "GET", "/v1/me"), PathClass::Secret(None));
         assert_eq!(classify(&policy, "PATCH", "/v1/me"), PathClass::Publishable);
         assert_eq!(classify(&policy, "GET", "/public"), PathClass::Open);

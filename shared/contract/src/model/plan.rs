@@ -40,9 +40,18 @@ impl Plan {
     /// What the edge enforces.
     pub const fn edge_limits(self) -> EdgeLimits {
         match self {
-            Self::Free => EdgeLimits { requests_per_second: 10, requests_per_month: Some(100_000) },
-            Self::Pro => EdgeLimits { requests_per_second: 100, requests_per_month: None },
-            Self::Enterprise => EdgeLimits { requests_per_second: 1_000, requests_per_month: None },
+            Self::Free => EdgeLimits {
+                requests_per_second: 10,
+                requests_per_month: Some(100_000),
+            },
+            Self::Pro => EdgeLimits {
+                requests_per_second: 100,
+                requests_per_month: None,
+            },
+            Self::Enterprise => EdgeLimits {
+                requests_per_second: 1_000,
+                requests_per_month: None,
+            },
         }
     }
 
@@ -57,9 +66,24 @@ impl Plan {
     /// What one instance may use.
     pub const fn resources(self) -> Resources {
         match self {
-            Self::Free => Resources { cpu: "500m", memory: "512Mi", storage: "5Gi", database_connections: 20 },
-            Self::Pro => Resources { cpu: "1000m", memory: "2Gi", storage: "20Gi", database_connections: 60 },
-            Self::Enterprise => Resources { cpu: "2000m", memory: "4Gi", storage: "100Gi", database_connections: 100 },
+            Self::Free => Resources {
+                cpu: "500m",
+                memory: "512Mi",
+                storage: "5Gi",
+                database_connections: 20,
+            },
+            Self::Pro => Resources {
+                cpu: "1000m",
+                memory: "2Gi",
+                storage: "20Gi",
+                database_connections: 60,
+            },
+            Self::Enterprise => Resources {
+                cpu: "2000m",
+                memory: "4Gi",
+                storage: "100Gi",
+                database_connections: 100,
+            },
         }
     }
 }

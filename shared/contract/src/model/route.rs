@@ -174,8 +174,15 @@ impl AppRow {
             detail: detail.to_string(),
         };
         let status: AppStatus = self.status.parse().map_err(|e| wrong("status", &e))?;
-        let workspace: WorkspaceStatus = self.workspace_status.parse().map_err(|e| wrong("workspace_status", &e))?;
-        let endpoints = self.endpoints.iter().map(|text| text.parse()).collect::<Result<Vec<SocketAddr>, _>>();
+        let workspace: WorkspaceStatus = self
+            .workspace_status
+            .parse()
+            .map_err(|e| wrong("workspace_status", &e))?;
+        let endpoints = self
+            .endpoints
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<Vec<SocketAddr>, _>>();
         Ok(AppRecord {
             id,
             workspace_id: self.workspace_id,
@@ -188,7 +195,9 @@ impl AppRow {
             quota_exhausted: self.quota_exhausted,
             origins: self.origins,
             path_policy: serde_json::from_value(self.path_policy).map_err(|e| wrong("path_policy", &e))?,
-            edge_credentials: self.edge_credentials.map(|sealed| base64::Engine::encode(&BASE64, sealed)),
+            edge_credentials: self
+                .edge_credentials
+                .map(|sealed| base64::Engine::encode(&BASE64, sealed)),
             version: Version::from_columns(self.epoch, self.version),
         })
     }
@@ -209,7 +218,11 @@ impl KeyRow {
             (false, false) => KeyState::Disabled,
             (false, true) => KeyState::Active,
         };
-        let networks = self.networks.iter().map(|text| text.parse()).collect::<Result<Vec<IpNet>, _>>();
+        let networks = self
+            .networks
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<Vec<IpNet>, _>>();
         Ok(KeyRecord {
             digest: Digest::try_from(self.digest.as_slice()).map_err(|e| wrong("digest", &e))?,
             id,

@@ -60,7 +60,10 @@ impl Scopes {
     /// The names, as stored and shown.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let all = (self.0 & Self::ALL.0 != 0).then_some("*");
-        let named = Scope::ALL.iter().filter(move |scope| self.0 & (1 << **scope as u8) != 0).map(|scope| scope.as_str());
+        let named = Scope::ALL
+            .iter()
+            .filter(move |scope| self.0 & (1 << **scope as u8) != 0)
+            .map(|scope| scope.as_str());
         all.into_iter().chain(named)
     }
 }
@@ -118,7 +121,12 @@ mod tests {
 
     #[test]
     fn names_survive_the_round_trip() {
-        for names in [vec!["*"], vec!["users:read", "audit:read"], vec![], vec!["*", "users:read"]] {
+        for names in [
+            vec!["*"],
+            vec!["users:read", "audit:read"],
+            vec![],
+            vec!["*", "users:read"],
+        ] {
             let set = Scopes::from_names(&names).unwrap();
             assert_eq!(set.names().collect::<Vec<_>>(), names);
             let json = serde_json::to_string(&set).unwrap();

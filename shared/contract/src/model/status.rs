@@ -121,10 +121,14 @@ impl AppStatus {
 
     /// Is work under way? Every such status has a deadline.
     pub const fn is_transitional(self) -> bool {
-        matches!(self, Self::Provisioning | Self::Updating | Self::Restarting | Self::Deleting | Self::Purging)
+        matches!(
+            self,
+            Self::Provisioning | Self::Updating | Self::Restarting | Self::Deleting | Self::Purging
+        )
     }
 
     /// The next status, or why there is none.
+    #[expect(clippy::match_same_arms, reason = "one row a rule; merged rows would hide which rule is which")]
     pub const fn after(self, event: Event) -> Result<Self, IllegalTransition> {
         use AppStatus as S;
         use Event as E;
@@ -160,7 +164,10 @@ mod tests {
     use super::*;
 
     fn next(status: AppStatus) -> Vec<AppStatus> {
-        Event::ALL.iter().filter_map(|&event| status.after(event).ok()).collect()
+        Event::ALL
+            .iter()
+            .filter_map(|&event| status.after(event).ok())
+            .collect()
     }
 
     fn reaches(from: AppStatus, goal: AppStatus) -> bool {
@@ -220,9 +227,16 @@ mod tests {
         };
         for &status in AppStatus::ALL {
             for activated in [false, true] {
-                assert_eq!(status.serve(activated, WorkspaceStatus::Active), expected(status, activated), "{status}");
+                assert_eq!(
+                    status.serve(activated, WorkspaceStatus::Active),
+                    expected(status, activated),
+                    "{status}"
+                );
                 assert_ne!(status.serve(activated, WorkspaceStatus::Suspended), Serve::Yes);
-                assert_eq!(status.serve(activated, WorkspaceStatus::Deleted), Serve::Refuse(R::Deleted));
+                assert_eq!(
+                    status.serve(activated, WorkspaceStatus::Deleted),
+                    Serve::Refuse(R::Deleted)
+                );
             }
         }
     }

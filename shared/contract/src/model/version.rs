@@ -15,7 +15,10 @@ pub struct Version {
 impl Version {
     /// From the two columns. Negative values do not occur (the columns start at 1 and only grow); they count as 0.
     pub fn from_columns(epoch: i64, version: i64) -> Self {
-        Self { epoch: u64::try_from(epoch).unwrap_or(0), row: u64::try_from(version).unwrap_or(0) }
+        Self {
+            epoch: u64::try_from(epoch).unwrap_or(0),
+            row: u64::try_from(version).unwrap_or(0),
+        }
     }
 }
 

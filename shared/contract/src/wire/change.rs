@@ -48,14 +48,19 @@ impl Change {
     /// From a message of the `EDGE` stream.
     pub fn decode(subject: &str, payload: &[u8]) -> Result<Self, ChangeError> {
         fn body<R: DeserializeOwned>(subject: &str, payload: &[u8]) -> Result<Versioned<R>, ChangeError> {
-            serde_json::from_slice(payload)
-                .map_err(|source| ChangeError::Payload { subject: subject.to_owned(), source })
+            serde_json::from_slice(payload).map_err(|source| ChangeError::Payload {
+                subject: subject.to_owned(),
+                source,
+            })
         }
         let unknown = || ChangeError::Subject(subject.to_owned());
         if subject == names::EDGE_COMPLETE {
             return Ok(Self::Complete);
         }
-        let (kind, name) = subject.strip_prefix("edge.").and_then(|s| s.split_once('.')).ok_or_else(unknown)?;
+        let (kind, name) = subject
+            .strip_prefix("edge.")
+            .and_then(|s| s.split_once('.'))
+            .ok_or_else(unknown)?;
         match kind {
             "app" => Ok(Self::App(name.parse().map_err(|_| unknown())?, body(subject, payload)?)),
             "key" => Ok(Self::Key(name.parse().map_err(|_| unknown())?, body(subject, payload)?)),

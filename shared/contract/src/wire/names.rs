@@ -81,6 +81,9 @@ pub fn redis_host(host: &str) -> String {
 /// Redis: how far the table in Redis has come and when the relay last said so.
 pub const REDIS_MARK: &str = "edge:mark";
 
+/// Redis: a whole-table rewrite is under way; the value names it. Gone again once the mark is set.
+pub const REDIS_FILLING: &str = "edge:filling";
+
 /// Redis: everything the platform itself keeps, for access rules.
 pub const REDIS_EDGE_PATTERN: &str = "edge:*";
 

@@ -240,8 +240,11 @@ mod tests {
 
     #[test]
     fn the_log_reads_the_whole_chain() {
-        let failure = Failure::unavailable("Try again").with_reason("updating").with_internal(cause());
-        let text = "service_unavailable: Try again (updating): query failed: password authentication failed for role app_x";
+        let failure = Failure::unavailable("Try again")
+            .with_reason("updating")
+            .with_internal(cause());
+        let text =
+            "service_unavailable: Try again (updating): query failed: password authentication failed for role app_x";
         assert_eq!(Chain(&failure).to_string(), text);
         assert_eq!(format!("{failure:?}"), text);
         assert!(failure.internal_cause().is_some());
@@ -271,7 +274,10 @@ mod tests {
                 "details": {"limit": 10}, "retryAfter": 7, "reason": "key_limit",
             }})
         );
-        assert_eq!(serde_json::from_value::<ErrorEnvelope>(body).unwrap(), failure.to_body("req_1"));
+        assert_eq!(
+            serde_json::from_value::<ErrorEnvelope>(body).unwrap(),
+            failure.to_body("req_1")
+        );
     }
 
     #[test]

@@ -93,7 +93,10 @@ fn ids_of_one_millisecond_differ() {
 fn json_is_the_text_and_a_foreign_id_is_refused() {
     let id: ApplicationId = EXAMPLE.parse().unwrap();
     assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{EXAMPLE}\""));
-    assert_eq!(serde_json::from_str::<ApplicationId>(&format!("\"{EXAMPLE}\"")).unwrap(), id);
+    assert_eq!(
+        serde_json::from_str::<ApplicationId>(&format!("\"{EXAMPLE}\"")).unwrap(),
+        id
+    );
     assert!(serde_json::from_str::<UserId>(&format!("\"{EXAMPLE}\"")).is_err());
     assert!(serde_json::from_str::<ApplicationId>("7").is_err());
 }

@@ -47,7 +47,10 @@ mod tests {
         assert_eq!(&encode_u32(u32::MAX), b"4gfFC3");
         assert_eq!(encode_bytes(&[0; 32]), [b'0'; 43]);
         // 2^256 - 1, as computed with arbitrary-precision arithmetic.
-        assert_eq!(&encode_bytes(&[0xFF; 32]), b"yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1".as_slice());
+        assert_eq!(
+            &encode_bytes(&[0xFF; 32]),
+            b"yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1".as_slice()
+        );
     }
 
     #[test]

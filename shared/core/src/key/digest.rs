@@ -42,8 +42,9 @@ impl Digest {
 
     /// The first 64 bits: uniform, so they serve as a hash or as an index into a table of counters.
     pub fn leading_bits(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+        let mut leading = [0; 8];
+        leading.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(leading)
     }
 
     /// Equality in a time that does not depend on where the two differ.

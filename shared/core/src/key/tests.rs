@@ -22,7 +22,11 @@ fn a_key_has_the_published_form() {
     assert_eq!(key.expose().len(), LENGTH);
     assert_eq!(LENGTH, 66);
     assert!(key.expose().starts_with("sk_live_3vqjhp41_"));
-    assert!(key_of(1, KeyType::Public, KeyMode::Test).expose().starts_with("pk_test_3vqjhp41_"));
+    assert!(
+        key_of(1, KeyType::Public, KeyMode::Test)
+            .expose()
+            .starts_with("pk_test_3vqjhp41_")
+    );
 }
 
 #[test]
@@ -54,7 +58,14 @@ fn two_keys_of_one_application_differ() {
 fn the_three_refusals_are_told_apart() {
     let key = key_of(1, KeyType::Secret, KeyMode::Live);
     let good = key.expose();
-    for token in ["", "sk", "pk", "SK_live_", "eyJhbGciOiJIUzI1NiJ9.e30.x", "session_sk_live"] {
+    for token in [
+        "",
+        "sk",
+        "pk",
+        "SK_live_",
+        "eyJhbGciOiJIUzI1NiJ9.e30.x",
+        "session_sk_live",
+    ] {
         assert_eq!(ParsedKey::parse(token).unwrap_err(), KeyError::NotAKey, "{token}");
     }
     let long = format!("{good}x");

@@ -13,7 +13,11 @@ pub struct Shutdown {
 impl Shutdown {
     /// A process that is running. Programs take the one of their [`Lifecycle`](super::Lifecycle).
     pub fn new() -> Self {
-        Self { draining: CancellationToken::new(), soft: CancellationToken::new(), hard: CancellationToken::new() }
+        Self {
+            draining: CancellationToken::new(),
+            soft: CancellationToken::new(),
+            hard: CancellationToken::new(),
+        }
     }
 
     /// Cancelled when readiness goes off.

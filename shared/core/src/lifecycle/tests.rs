@@ -5,8 +5,14 @@ use std::time::Instant;
 
 use super::*;
 
-const PATIENT: Timing = Timing { linger: Duration::ZERO, deadline: Duration::from_secs(60) };
-const HASTY: Timing = Timing { linger: Duration::ZERO, deadline: Duration::from_millis(50) };
+const PATIENT: Timing = Timing {
+    linger: Duration::ZERO,
+    deadline: Duration::from_mins(1),
+};
+const HASTY: Timing = Timing {
+    linger: Duration::ZERO,
+    deadline: Duration::from_millis(50),
+};
 /// Far above what any of these tests takes, far below the patient deadline.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -24,7 +30,9 @@ fn obedient(lifecycle: &Lifecycle) {
 }
 
 async fn ends(lifecycle: Lifecycle, signals: mpsc::Receiver<&'static str>) -> Outcome {
-    tokio::time::timeout(SOON, lifecycle.run_until(signals)).await.expect("the process did not end")
+    tokio::time::timeout(SOON, lifecycle.run_until(signals))
+        .await
+        .expect("the process did not end")
 }
 
 #[tokio::test]
@@ -125,7 +133,10 @@ async fn a_second_signal_does_not_wait_for_the_deadline() {
 
 #[tokio::test]
 async fn readiness_goes_off_before_anything_stops() {
-    let lifecycle = Lifecycle::new(Timing { linger: Duration::from_millis(80), ..PATIENT });
+    let lifecycle = Lifecycle::new(Timing {
+        linger: Duration::from_millis(80),
+        ..PATIENT
+    });
     obedient(&lifecycle);
     let shutdown = lifecycle.shutdown().clone();
     let running = tokio::spawn(lifecycle.run_until(silent()));
@@ -149,7 +160,14 @@ async fn the_tokens_alone_can_drive_a_stop() {
 async fn a_real_signal_is_heard() {
     let mut signals = signal::listen().unwrap();
     let me = std::process::id().to_string();
-    let sent = tokio::process::Command::new("kill").args(["-TERM", &me]).status().await.unwrap();
+    let sent = tokio::process::Command::new("kill")
+        .args(["-TERM", &me])
+        .status()
+        .await
+        .unwrap();
     assert!(sent.success());
-    assert_eq!(tokio::time::timeout(SOON, signals.recv()).await.unwrap(), Some("SIGTERM"));
+    assert_eq!(
+        tokio::time::timeout(SOON, signals.recv()).await.unwrap(),
+        Some("SIGTERM")
+    );
 }

@@ -38,7 +38,10 @@ impl SealKey {
         let Ok(key) = UnboundKey::new(&AES_256_GCM, key) else {
             unreachable!("an AES-256 key has 32 bytes");
         };
-        Self { id, cipher: LessSafeKey::new(key) }
+        Self {
+            id,
+            cipher: LessSafeKey::new(key),
+        }
     }
 
     /// The id that sealed values carry.
@@ -59,7 +62,10 @@ impl std::fmt::Debug for SealKey {
 
 pub(super) fn parse_list(text: &str) -> Result<Vec<SealKey>, RingError> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    entries.enumerate().map(|(position, entry)| parse(position + 1, entry)).collect()
+    entries
+        .enumerate()
+        .map(|(position, entry)| parse(position + 1, entry))
+        .collect()
 }
 
 fn parse(position: usize, entry: &str) -> Result<SealKey, RingError> {
@@ -81,5 +87,8 @@ pub fn derive_key(secret: &[u8], context: &[u8]) -> SealKey {
     let Ok(material) = pseudo_random.expand(&info, &AES_256_GCM) else {
         unreachable!("HKDF-SHA256 gives up to 8160 bytes, a key needs 32");
     };
-    SealKey { id: DEFAULT_ID, cipher: LessSafeKey::new(UnboundKey::from(material)) }
+    SealKey {
+        id: DEFAULT_ID,
+        cipher: LessSafeKey::new(UnboundKey::from(material)),
+    }
 }

@@ -4,7 +4,10 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::entropy::SeededEntropy;
 
-const PLACE: Aad<'_> = Aad { table_column: "applications.database_url", row: "app_1" };
+const PLACE: Aad<'_> = Aad {
+    table_column: "applications.database_url",
+    row: "app_1",
+};
 
 // 32 bytes each, in base64.
 const OLD: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -22,13 +25,28 @@ fn entropy() -> SeededEntropy {
 fn a_sealed_value_opens_in_its_place_only() {
     let ring = ring(OLD);
     let sealed = ring.seal(PLACE, b"postgres://u:p@h/d", &entropy());
-    assert_eq!(ring.open(PLACE, &sealed).unwrap().expose_secret(), b"postgres://u:p@h/d");
-    assert_eq!(ring.open_text(PLACE, &sealed).unwrap().expose_secret(), "postgres://u:p@h/d");
+    assert_eq!(
+        ring.open(PLACE, &sealed).unwrap().expose_secret(),
+        b"postgres://u:p@h/d"
+    );
+    assert_eq!(
+        ring.open_text(PLACE, &sealed).unwrap().expose_secret(),
+        "postgres://u:p@h/d"
+    );
     for place in [
         Aad { row: "app_2", ..PLACE },
-        Aad { table_column: "applications.redis_url", ..PLACE },
-        Aad { table_column: "applications.database_urlapp_1", row: "" },
-        Aad { table_column: "applications.database_urla", row: "pp_1" },
+        Aad {
+            table_column: "applications.redis_url",
+            ..PLACE
+        },
+        Aad {
+            table_column: "applications.database_urlapp_1",
+            row: "",
+        },
+        Aad {
+            table_column: "applications.database_urla",
+            row: "pp_1",
+        },
     ] {
         assert_eq!(ring.open(place, &sealed).unwrap_err(), SealError::Refused, "{place:?}");
     }
@@ -37,7 +55,10 @@ fn a_sealed_value_opens_in_its_place_only() {
 #[test]
 fn a_ring_of_another_purpose_does_not_open_it_even_with_the_same_key() {
     let sealed = ring(OLD).seal(PLACE, b"secret", &entropy());
-    assert_eq!(EdgeRing::parse(OLD).unwrap().open(PLACE, &sealed).unwrap_err(), SealError::Refused);
+    assert_eq!(
+        EdgeRing::parse(OLD).unwrap().open(PLACE, &sealed).unwrap_err(),
+        SealError::Refused
+    );
 }
 
 #[test]
@@ -69,7 +90,10 @@ fn an_empty_value_has_a_tag_too() {
 #[test]
 fn the_same_value_is_never_sealed_the_same_way_twice() {
     let (ring, entropy) = (ring(OLD), entropy());
-    assert_ne!(ring.seal(PLACE, b"secret", &entropy), ring.seal(PLACE, b"secret", &entropy));
+    assert_ne!(
+        ring.seal(PLACE, b"secret", &entropy),
+        ring.seal(PLACE, b"secret", &entropy)
+    );
 }
 
 #[test]
@@ -86,7 +110,10 @@ fn keys_in_configuration_are_checked_and_never_repeated() {
 
 #[test]
 fn debug_shows_key_ids_only() {
-    assert_eq!(format!("{:?}", ring(&format!("7:{NEW},1:{OLD}"))), "SealRing<platform>(keys [7, 1])");
+    assert_eq!(
+        format!("{:?}", ring(&format!("7:{NEW},1:{OLD}"))),
+        "SealRing<platform>(keys [7, 1])"
+    );
     assert_eq!(format!("{:?}", SealKey::new(3, &[9; 32])), "SealKey(3)");
 }
 
@@ -94,7 +121,13 @@ fn debug_shows_key_ids_only() {
 fn a_derived_key_depends_on_secret_and_context() {
     let reply = |secret: &[u8], context: &[u8]| ReplyRing::single(derive_key(secret, context));
     let sealed = reply(b"idempotency-1", b"ws_1").seal(PLACE, b"sk_live_x", &entropy());
-    assert_eq!(reply(b"idempotency-1", b"ws_1").open(PLACE, &sealed).unwrap().expose_secret(), b"sk_live_x");
+    assert_eq!(
+        reply(b"idempotency-1", b"ws_1")
+            .open(PLACE, &sealed)
+            .unwrap()
+            .expose_secret(),
+        b"sk_live_x"
+    );
     assert!(reply(b"idempotency-2", b"ws_1").open(PLACE, &sealed).is_err());
     assert!(reply(b"idempotency-1", b"ws_2").open(PLACE, &sealed).is_err());
 }

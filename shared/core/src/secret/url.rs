@@ -25,7 +25,11 @@ impl SecretUrl {
         let scheme_formed = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
         let rest_formed = !rest.is_empty() && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
-        if scheme_formed && rest_formed { Ok(Self(text.into())) } else { Err(SecretUrlError) }
+        if scheme_formed && rest_formed {
+            Ok(Self(text.into()))
+        } else {
+            Err(SecretUrlError)
+        }
     }
 
     /// The whole address, for the driver.
@@ -97,16 +101,25 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_without_user_password_and_query() {
-        assert_eq!(shown("postgres://app:hunter2@db.internal:5432/control"), "postgres://***@db.internal:5432/control");
+        assert_eq!(
+            shown("postgres://app:hunter2@db.internal:5432/control"),
+            "postgres://***@db.internal:5432/control"
+        );
         assert_eq!(shown("redis://:hunter2@[::1]:6379/0"), "redis://***@[::1]:6379/0");
-        assert_eq!(shown("postgres://db/control?password=hunter2#x"), "postgres://db/control");
+        assert_eq!(
+            shown("postgres://db/control?password=hunter2#x"),
+            "postgres://db/control"
+        );
         assert_eq!(shown("nats://127.0.0.1:4222"), "nats://127.0.0.1:4222");
         assert_eq!(shown("postgres://u@/db?host=/run/pg"), "postgres://***@/db");
     }
 
     #[test]
     fn every_one_of_several_addresses_is_masked() {
-        assert_eq!(shown("nats://u:pw@a:4222,nats://u:pw@b:4222"), "nats://***@a:4222,nats://***@b:4222");
+        assert_eq!(
+            shown("nats://u:pw@a:4222,nats://u:pw@b:4222"),
+            "nats://***@a:4222,nats://***@b:4222"
+        );
         assert_eq!(shown("nats://u:pw@a:4222,b:4222"), "nats://***@a:4222,b:4222");
     }
 
@@ -119,7 +132,16 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_without_being_repeated() {
-        for text in ["", "hunter2", "://x", "postgres://", "po st://x", "1a://x", "redis://a b", "redis://a\n"] {
+        for text in [
+            "",
+            "hunter2",
+            "://x",
+            "postgres://",
+            "po st://x",
+            "1a://x",
+            "redis://a b",
+            "redis://a\n",
+        ] {
             let error = SecretUrl::parse(text).unwrap_err();
             assert!(!error.to_string().contains("hunter2"));
         }

@@ -1,0 +1,10 @@
+//! SQL of the control plane: one file for each table or view that only control speaks of, or that it reads its own way.
+//!
+//! Functions take a connection or transaction from the caller, who owns the boundary, and hand back typed rows. Nothing
+//! here retries; a lost database shows as [`authsome_db::DbError`].
+
+pub mod applications;
+pub mod keys;
+pub mod memberships;
+pub mod users;
+pub mod workspaces;

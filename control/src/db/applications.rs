@@ -1,0 +1,239 @@
+//! Applications: what customers want to exist.
+
+use authsome_contract::model::{AppStatus, Environment, UnknownName, plan::Resources};
+use authsome_core::id::{ApplicationId, WorkspaceId};
+use authsome_db::DbError;
+use serde_json::Value;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+/// An application as its team sees it.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of the table, documented in its migration")]
+pub struct Application {
+    pub id: ApplicationId,
+    pub workspace_id: WorkspaceId,
+    pub name: String,
+    pub slug: String,
+    pub environment: Environment,
+    pub region: String,
+    pub status: AppStatus,
+    pub config: Value,
+    pub cpu_limit: String,
+    pub memory_limit: String,
+    pub storage_limit: String,
+    /// Instances that the edge may send requests to at this moment.
+    pub endpoints: i64,
+    pub failure_reason: Option<String>,
+    pub failure_remediation: Option<String>,
+    /// The oldest public key that can still be used.
+    pub public_key: Option<String>,
+    /// Requests counted in the month that was asked for.
+    pub api_requests: i64,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+/// A new application. It starts as `provisioning`.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns of the table, documented in its migration")]
+pub struct NewApplication<'a> {
+    pub id: ApplicationId,
+    pub workspace_id: WorkspaceId,
+    pub name: &'a str,
+    pub slug: &'a str,
+    pub environment: Environment,
+    pub region: &'a str,
+    pub config: &'a Value,
+    pub namespace: &'a str,
+    pub resources: Resources,
+    pub deadline: OffsetDateTime,
+    pub created_at: OffsetDateTime,
+}
+
+/// Which applications of a workspace are asked for.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Filter {
+    pub environment: Option<Environment>,
+    pub status: Option<AppStatus>,
+    pub limit: i64,
+    pub offset: i64,
+}
+
+/// Writes a new application. A slug taken in the workspace is [`DbError::Duplicate`].
+pub async fn insert(connection: &mut PgConnection, new: &NewApplication<'_>) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO applications (id, workspace_id, name, slug, environment, region, config, k8s_namespace, cpu_limit,
+                                   memory_limit, storage_limit, status_deadline, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        new.id as ApplicationId,
+        new.workspace_id as WorkspaceId,
+        new.name,
+        new.slug,
+        new.environment.as_str(),
+        new.region,
+        new.config,
+        new.namespace,
+        new.resources.cpu,
+        new.resources.memory,
+        new.resources.storage,
+        new.deadline,
+        new.created_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How many applications count against the limit of the workspace's plan: all but those on their way out. Exact only
+/// while the workspace is locked.
+pub async fn count_towards_limit(connection: &mut PgConnection, workspace: WorkspaceId) -> Result<i64, DbError> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM applications
+           WHERE workspace_id = $1 AND status NOT IN ('deleting', 'purging', 'deleted')"#,
+        workspace as WorkspaceId,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(count)
+}
+
+/// The environment of an application that may still get keys, its row locked against a change of status.
+pub async fn lock_for_keys(
+    connection: &mut PgConnection,
+    id: ApplicationId,
+) -> Result<Option<(Environment, AppStatus)>, DbError> {
+    let row = sqlx::query!(
+        "SELECT environment, status FROM applications WHERE id = $1 FOR NO KEY UPDATE",
+        id as ApplicationId,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| Ok((known("environment", id, row.environment.parse())?, known("status", id, row.status.parse())?)))
+        .transpose()
+}
+
+/// The application, unless it is gone. `period` is the month (`YYYY-MM`) whose requests are told.
+pub async fn get(
+    connection: &mut PgConnection,
+    id: ApplicationId,
+    period: &str,
+) -> Result<Option<Application>, DbError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.slug,
+                  a.environment, a.region, a.status, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
+                  cardinality(a.endpoints)::bigint AS "endpoints!", a.failure_reason, a.failure_remediation,
+                  (SELECT k.public_key FROM api_keys k
+                   WHERE k.application_id = a.id AND k.type = 'public' AND k.enabled AND k.revoked_at IS NULL
+                     AND (k.expires_at IS NULL OR k.expires_at > now())
+                   ORDER BY k.created_at, k.id LIMIT 1) AS public_key,
+                  coalesce((SELECT u.api_requests FROM usage_records u
+                            WHERE u.application_id = a.id AND u.period = $2), 0) AS "api_requests!",
+                  a.created_at, a.updated_at
+           FROM applications a WHERE a.id = $1 AND a.status <> 'deleted'"#,
+        id as ApplicationId,
+        period,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(Row::into_application).transpose()
+}
+
+/// The applications of a workspace that are not gone, oldest first, and how many match in all.
+pub async fn of_workspace(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    period: &str,
+    filter: Filter,
+) -> Result<(Vec<Application>, i64), DbError> {
+    let environment = filter.environment.map(Environment::as_str);
+    let status = filter.status.map(AppStatus::as_str);
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.slug,
+                  a.environment, a.region, a.status, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
+                  cardinality(a.endpoints)::bigint AS "endpoints!", a.failure_reason, a.failure_remediation,
+                  (SELECT k.public_key FROM api_keys k
+                   WHERE k.application_id = a.id AND k.type = 'public' AND k.enabled AND k.revoked_at IS NULL
+                     AND (k.expires_at IS NULL OR k.expires_at > now())
+                   ORDER BY k.created_at, k.id LIMIT 1) AS public_key,
+                  coalesce((SELECT u.api_requests FROM usage_records u
+                            WHERE u.application_id = a.id AND u.period = $2), 0) AS "api_requests!",
+                  a.created_at, a.updated_at
+           FROM applications a
+           WHERE a.workspace_id = $1 AND a.status <> 'deleted'
+             AND ($3::text IS NULL OR a.environment = $3) AND ($4::text IS NULL OR a.status = $4)
+           ORDER BY a.created_at, a.id LIMIT $5 OFFSET $6"#,
+        workspace as WorkspaceId,
+        period,
+        environment,
+        status,
+        filter.limit,
+        filter.offset,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM applications
+           WHERE workspace_id = $1 AND status <> 'deleted'
+             AND ($2::text IS NULL OR environment = $2) AND ($3::text IS NULL OR status = $3)"#,
+        workspace as WorkspaceId,
+        environment,
+        status,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((rows.into_iter().map(Row::into_application).collect::<Result<_, _>>()?, total))
+}
+
+struct Row {
+    id: ApplicationId,
+    workspace_id: WorkspaceId,
+    name: String,
+    slug: String,
+    environment: String,
+    region: String,
+    status: String,
+    config: Value,
+    cpu_limit: String,
+    memory_limit: String,
+    storage_limit: String,
+    endpoints: i64,
+    failure_reason: Option<String>,
+    failure_remediation: Option<String>,
+    public_key: Option<String>,
+    api_requests: i64,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+}
+
+impl Row {
+    fn into_application(self) -> Result<Application, DbError> {
+        Ok(Application {
+            environment: known("environment", self.id, self.environment.parse())?,
+            status: known("status", self.id, self.status.parse())?,
+            id: self.id,
+            workspace_id: self.workspace_id,
+            name: self.name,
+            slug: self.slug,
+            region: self.region,
+            config: self.config,
+            cpu_limit: self.cpu_limit,
+            memory_limit: self.memory_limit,
+            storage_limit: self.storage_limit,
+            endpoints: self.endpoints,
+            failure_reason: self.failure_reason,
+            failure_remediation: self.failure_remediation,
+            public_key: self.public_key,
+            api_requests: self.api_requests,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+fn known<T>(column: &'static str, id: ApplicationId, parsed: Result<T, UnknownName>) -> Result<T, DbError> {
+    parsed.map_err(|error| DbError::unknown_name("applications", column, id, &error))
+}

@@ -1,0 +1,19 @@
+//! Who is calling, and what they may do.
+//!
+//! Owns passwords (argon2id), session tokens (HS256), the role table, and the one place where a role is looked up before a
+//! resource is shown or changed. Needs the control database for every request: a suspended person or a removed member
+//! loses access with the next request, not with the token's end. Without the database the answer is 503, never access.
+
+mod access;
+mod caller;
+mod password;
+mod permission;
+mod session;
+mod token;
+
+pub use access::{application, operation, workspace};
+pub use caller::{Actor, Caller};
+pub use password::{Passwords, acceptable};
+pub use permission::{Action, Role};
+pub use session::{Session, sign_in};
+pub use token::{TokenError, Tokens};

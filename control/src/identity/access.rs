@@ -1,0 +1,61 @@
+//! The check before every look at, or change of, what belongs to a workspace. Whoever is no member is told that there is
+//! no such thing; a member whose role is too small is told so.
+
+use authsome_core::error::Failure;
+use authsome_core::id::{ApplicationId, OperationId, UserId, WorkspaceId};
+use sqlx::PgConnection;
+
+use super::{Action, Role};
+use crate::db::memberships;
+use crate::error::{Outcome, Problem};
+
+/// The caller's role in the workspace, if it allows `action`.
+pub async fn workspace(
+    connection: &mut PgConnection,
+    user: UserId,
+    id: WorkspaceId,
+    action: Action,
+) -> Outcome<Role> {
+    let role = memberships::role_in_workspace(connection, user, id).await?;
+    let role = role.ok_or_else(|| missing("Workspace not found"))?;
+    allow(role, action)?;
+    Ok(role)
+}
+
+/// The workspace of the application, if the caller's role in it allows `action`.
+pub async fn application(
+    connection: &mut PgConnection,
+    user: UserId,
+    id: ApplicationId,
+    action: Action,
+) -> Outcome<WorkspaceId> {
+    let found = memberships::role_at_application(connection, user, id).await?;
+    let (workspace, role) = found.ok_or_else(|| missing("Application not found"))?;
+    allow(role, action)?;
+    Ok(workspace)
+}
+
+/// The workspace of the operation, if the caller's role in it allows `action`.
+pub async fn operation(
+    connection: &mut PgConnection,
+    user: UserId,
+    id: OperationId,
+    action: Action,
+) -> Outcome<WorkspaceId> {
+    let found = memberships::role_at_operation(connection, user, id).await?;
+    let (workspace, role) = found.ok_or_else(|| missing("Operation not found"))?;
+    allow(role, action)?;
+    Ok(workspace)
+}
+
+fn allow(role: Role, action: Action) -> Outcome<()> {
+    if role.may(action) {
+        return Ok(());
+    }
+    let message = format!("Your role ({}) does not allow you to {}", role.as_str(), action.phrase());
+    Err(Failure::forbidden(message).with_reason("role").into())
+}
+
+fn missing(message: &'static str) -> Problem {
+    Failure::not_found(message).into()
+}

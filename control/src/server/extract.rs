@@ -1,0 +1,124 @@
+//! Extractors that refuse in the platform's own words: which field, what is expected, and nothing of the inside.
+
+use authsome_core::error::Failure;
+use authsome_core::id::{Id, Kind};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Outcome, Problem};
+use crate::state::App;
+
+/// The largest body that is read, in bytes.
+pub const BODY_LIMIT: usize = 1 << 20;
+
+/// A JSON body.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+/// The query string.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+/// The only id of the path. A text that is not an id names nothing, so it is 404.
+#[derive(Debug)]
+pub struct PathId<K: Kind>(pub Id<K>);
+
+/// The two ids of the path, in their order.
+#[derive(Debug)]
+pub struct PathIds<K: Kind, L: Kind>(pub Id<K>, pub Id<L>);
+
+impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Outcome<Self> {
+        if !is_json(request.headers()) {
+            return Err(Problem::unsupported_media_type("application/json"));
+        }
+        let body = Bytes::from_request(request, app).await.map_err(unreadable)?;
+        if body.is_empty() {
+            return Err(Failure::invalid_request("The request body is empty; send a JSON object").into());
+        }
+        let mut text = serde_json::Deserializer::from_slice(&body);
+        let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
+            let path = error.path().to_string();
+            let error = error.into_inner();
+            let message = if path == "." || error.is_syntax() || error.is_eof() {
+                format!("The request body is not what is expected: {error}")
+            } else {
+                format!("{path}: {error}")
+            };
+            let failure = Failure::invalid_request(message);
+            match path.as_str() {
+                "." => failure,
+                _ => failure.with_details(serde_json::json!({ "fields": { path: error.to_string() } })),
+            }
+        })?;
+        text.end().map_err(|error| Failure::invalid_request(format!("The request body goes on after its end: {error}")))?;
+        Ok(Self(value))
+    }
+}
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Outcome<Self> {
+        match axum::extract::Query::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(rejection) => {
+                let text = rejection.body_text();
+                let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+                Err(Failure::invalid_request(format!("The query is not what is expected: {text}")).into())
+            }
+        }
+    }
+}
+
+impl<K: Kind> FromRequestParts<App> for PathId<K> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Outcome<Self> {
+        let params = raw(parts, app).await?;
+        Ok(Self(nth(&params, 0)?))
+    }
+}
+
+impl<K: Kind, L: Kind> FromRequestParts<App> for PathIds<K, L> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Outcome<Self> {
+        let params = raw(parts, app).await?;
+        Ok(Self(nth(&params, 0)?, nth(&params, 1)?))
+    }
+}
+
+async fn raw(parts: &mut Parts, app: &App) -> Outcome<RawPathParams> {
+    RawPathParams::from_request_parts(parts, app).await.map_err(|_| Failure::not_found("Not found").into())
+}
+
+fn nth<K: Kind>(params: &RawPathParams, position: usize) -> Outcome<Id<K>> {
+    let text = params.iter().nth(position).map_or("", |(_, value)| value);
+    text.parse().map_err(|_| Failure::not_found(format!("There is no such id: {} id is expected", K::NOUN)).into())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = |value: &str| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(essence)
+        .is_some_and(|essence| essence == "application/json" || essence.ends_with("+json"))
+}
+
+fn unreadable(rejection: BytesRejection) -> Problem {
+    match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            Failure::payload_too_large("The request body is larger than 1 MiB").into()
+        }
+        other => Failure::invalid_request("The request body could not be read").with_internal(other).into(),
+    }
+}

@@ -1,0 +1,89 @@
+//! What every handler, command and task shares.
+
+use std::sync::Arc;
+
+use authsome_core::clock::Clock;
+use authsome_core::entropy::Entropy;
+use sqlx::PgPool;
+
+use crate::identity::{Passwords, Tokens};
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use crate::settings::Settings;
+
+/// The application. Clones are the same.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// What an [`App`] is made of.
+pub struct Parts {
+    /// The control database.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids and keys.
+    pub entropy: Arc<dyn Entropy>,
+    /// Session tokens.
+    pub tokens: Tokens,
+    /// Password hashes.
+    pub passwords: Passwords,
+    /// What the operator decided and clients may see.
+    pub settings: Settings,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Which dependencies are there.
+    pub readiness: Readiness,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The control database.
+    pub fn pool(&self) -> &PgPool {
+        &self.0.pool
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    /// The source of randomness.
+    pub fn entropy(&self) -> &dyn Entropy {
+        &*self.0.entropy
+    }
+
+    /// Session tokens.
+    pub fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    /// Password hashes.
+    pub fn passwords(&self) -> &Passwords {
+        &self.0.passwords
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Which dependencies are there.
+    pub fn readiness(&self) -> &Readiness {
+        &self.0.readiness
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,51 @@
+//! What the instance says about itself.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use crate::db::signing_keys;
+use crate::error::ApiError;
+use crate::state::Instance;
+
+/// `GET /.well-known/jwks.json`
+pub(crate) async fn jwks(State(instance): State<Arc<Instance>>) -> Result<Json<Value>, ApiError> {
+    Ok(Json(
+        json!({ "keys": signing_keys::public(instance.database()?).await? }),
+    ))
+}
+
+/// `GET /.well-known/authsome/manifest`
+pub(crate) async fn manifest(State(instance): State<Arc<Instance>>) -> Json<Value> {
+    Json(json!({
+        "name": "authsome-sample",
+        "version": env!("CARGO_PKG_VERSION"),
+        "platform_app_id": instance.app_id,
+        "base_path": instance.base_path,
+        "base_url": instance.public_base_url,
+        "endpoints": {
+            "signup": "/v1/signup",
+            "signin": "/v1/signin",
+            "signout": "/v1/signout",
+            "refresh": "/v1/refresh",
+            "me": "/v1/me",
+            "sessions": "/v1/sessions",
+            "jwks": "/.well-known/jwks.json",
+        },
+    }))
+}
+
+/// `GET /v1/client-config`
+pub(crate) async fn client_config(State(instance): State<Arc<Instance>>) -> Json<Value> {
+    Json(json!({
+        "app_id": instance.app_id,
+        "base_url": instance.public_base_url,
+        "version": env!("CARGO_PKG_VERSION"),
+        "password": { "enabled": true, "min_length": 8 },
+        "social": [],
+        "passkeys": { "enabled": false },
+        "mfa": { "enabled": false },
+    }))
+}

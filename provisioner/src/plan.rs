@@ -1,0 +1,254 @@
+//! What is wanted of an application, and what has to be done for an operation: decided, not done.
+//!
+//! [`Intent`] is what the rows of the control database say; [`decide`] is a pure function of it, the operation, its ledger
+//! and the time, so its tests can exhaust it. Nothing here does I/O.
+
+use std::fmt;
+
+use authsome_contract::model::{AppStatus, Environment, Plan, Serve, Step, WorkspaceStatus, status::Event};
+use authsome_contract::wire::job::JobKind;
+use authsome_core::id::{ApplicationId, WorkspaceId};
+use time::OffsetDateTime;
+
+/// What should be there of an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Desired {
+    /// Everything, with its instance running.
+    Running,
+    /// Its data, without a running instance.
+    Stopped,
+    /// Nothing.
+    Absent,
+}
+
+/// A sealed column. Opened only by a ring, and never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(pub Vec<u8>);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// An application as it is wanted, and what has been written back of it.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// Its id; every name outside derives from it.
+    pub application_id: ApplicationId,
+    /// The workspace that owns it.
+    pub workspace_id: WorkspaceId,
+    /// Its display name, as a person typed it.
+    pub name: String,
+    /// What it is for.
+    pub environment: Environment,
+    /// What its workspace pays for; bounds its resources.
+    pub plan: Plan,
+    /// Where it lives.
+    pub region: String,
+    /// Raised by every change of intent.
+    pub generation: i64,
+    /// The generation that was last made real.
+    pub observed_generation: i64,
+    /// Where it is in its life.
+    pub status: AppStatus,
+    /// Has it served before?
+    pub activated: bool,
+    /// Whether its workspace may use it.
+    pub workspace_status: WorkspaceStatus,
+    /// What should be there.
+    pub desired: Desired,
+    /// The customer's configuration of the instance, a JSON object.
+    pub config: serde_json::Value,
+    /// Browser origins that may call it.
+    pub origins: Vec<String>,
+    /// Path under which the instance serves; empty, or `/` and segments.
+    pub base_path: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// CPU of one instance, as a Kubernetes quantity.
+    pub cpu_limit: String,
+    /// Memory of one instance, as a Kubernetes quantity.
+    pub memory_limit: String,
+    /// Storage of its database, as a Kubernetes quantity.
+    pub storage_limit: String,
+    /// Written back: URL of its own database, sealed by the platform's ring.
+    pub database_url: Option<Sealed>,
+    /// Written back: URL of its own Redis user, sealed by the platform's ring.
+    pub redis_url: Option<Sealed>,
+    /// Written back: credentials that the edge injects, sealed by the edge's ring.
+    pub edge_credentials: Option<Sealed>,
+    /// Written back: the instance as the platform itself reaches it.
+    pub internal_url: Option<String>,
+    /// Written back: `host:port` of each instance.
+    pub endpoints: Vec<String>,
+}
+
+impl Intent {
+    /// What a status asks for. A first build that failed has nothing that should run; whatever it left is taken up again by a
+    /// retry or removed by a purge.
+    pub const fn desired(status: AppStatus, activated: bool) -> Desired {
+        match status {
+            AppStatus::Provisioning | AppStatus::Active | AppStatus::Updating | AppStatus::Restarting => Desired::Running,
+            AppStatus::Failed if activated => Desired::Running,
+            AppStatus::Failed | AppStatus::Suspended | AppStatus::Deleting => Desired::Stopped,
+            AppStatus::Purging | AppStatus::Deleted => Desired::Absent,
+        }
+    }
+
+    /// Should its instance be up right now, outside any operation?
+    pub fn serves(&self) -> bool {
+        self.desired == Desired::Running && self.status.serve(self.activated, self.workspace_status) == Serve::Yes
+    }
+}
+
+/// What the ledger says of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepStatus {
+    /// Not begun.
+    Pending,
+    /// Begun; under nobody's lease that means interrupted.
+    Running,
+    /// Applied, or found as it should be.
+    Done,
+    /// Not needed here; the detail says why.
+    Skipped,
+    /// Tried without success.
+    Failed,
+    /// Taken back.
+    Undone,
+}
+
+impl StepStatus {
+    /// Every status.
+    pub const ALL: &'static [Self] =
+        &[Self::Pending, Self::Running, Self::Done, Self::Skipped, Self::Failed, Self::Undone];
+
+    /// Name in SQL and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+            Self::Undone => "undone",
+        }
+    }
+}
+
+/// How a step is gone about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Observe; apply what is missing; record.
+    Settle,
+    /// Recorded as settled by an earlier execution of the same operation: observe, and touch nothing unless it is gone.
+    Confirm,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    /// The step.
+    pub step: Step,
+    /// How to go about it.
+    pub mode: Mode,
+}
+
+/// What to do with an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Take these steps in this order.
+    Run(Vec<Planned>),
+    /// A newer intent took its place; nothing is to be done for this one.
+    Superseded,
+    /// Give up, for this public reason.
+    Fail(Verdict),
+}
+
+/// Why an operation is given up, fit for the customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What went wrong.
+    pub reason: String,
+    /// What can be done about it.
+    pub remediation: String,
+}
+
+impl Verdict {
+    /// The operation did not reach its end in the time it was given.
+    pub fn too_late() -> Self {
+        Self {
+            reason: "The operation did not finish in the time it may take.".to_owned(),
+            remediation: "Try the operation again. If it is late again, contact support with the operation's id.".to_owned(),
+        }
+    }
+
+    /// Every attempt failed; the last one for this public reason.
+    pub fn used_up(reason: String) -> Self {
+        let remediation = "Try the operation again. If it keeps failing, contact support with the operation's id.".to_owned();
+        Self { reason, remediation }
+    }
+
+    /// This release does not carry out operations of this kind.
+    pub fn not_carried_out(kind: JobKind) -> Self {
+        Self {
+            reason: format!("This release of the platform does not carry out \"{kind}\" operations."),
+            remediation: "The application is unchanged. Try again after the platform was upgraded.".to_owned(),
+        }
+    }
+}
+
+/// What to do with an operation of `kind` and `generation`, whose ledger says `ledger` and which may take until `deadline`.
+pub fn decide(
+    intent: &Intent,
+    kind: JobKind,
+    generation: i64,
+    ledger: &[(Step, StepStatus)],
+    deadline: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Decision {
+    if generation < intent.generation {
+        return Decision::Superseded;
+    }
+    let Some(steps) = steps_of(kind) else {
+        return Decision::Fail(Verdict::not_carried_out(kind));
+    };
+    if !is_current(intent, generation) {
+        return Decision::Superseded;
+    }
+    if now >= deadline {
+        return Decision::Fail(Verdict::too_late());
+    }
+    Decision::Run(steps.iter().map(|&step| Planned { step, mode: mode_of(step, ledger) }).collect())
+}
+
+/// Is an operation of this generation, which is to leave the application running, still what is wanted? Not once there is a
+/// newer intent, nor once the application has left the status in which its success could be recorded (deleted, say).
+pub fn is_current(intent: &Intent, generation: i64) -> bool {
+    generation >= intent.generation
+        && intent.desired == Desired::Running
+        && intent.status.after(Event::Succeeded).is_ok()
+}
+
+/// The steps of a kind of operation in their order; `None` for what this release does not carry out.
+pub const fn steps_of(kind: JobKind) -> Option<&'static [Step]> {
+    match kind {
+        JobKind::Provision => Some(Step::ALL),
+        JobKind::Update
+        | JobKind::Restart
+        | JobKind::Suspend
+        | JobKind::Resume
+        | JobKind::Delete
+        | JobKind::Undelete
+        | JobKind::Purge
+        | JobKind::Rotate => None,
+    }
+}
+
+fn mode_of(step: Step, ledger: &[(Step, StepStatus)]) -> Mode {
+    match ledger.iter().find(|(recorded, _)| *recorded == step) {
+        Some((_, StepStatus::Done | StepStatus::Skipped)) => Mode::Confirm,
+        Some((_, StepStatus::Pending | StepStatus::Running | StepStatus::Failed | StepStatus::Undone)) | None => Mode::Settle,
+    }
+}

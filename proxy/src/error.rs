@@ -1,0 +1,206 @@
+//! What the edge answers instead of forwarding.
+//!
+//! Owns the closed list of refusals and faults with their public words. Every answer is the platform's error envelope; what
+//! must not be told apart by a stranger (a key unknown, revoked, expired, malformed, or of another application) is one variant
+//! here. Cannot fail.
+
+use std::fmt::Write;
+
+use authsome_contract::model;
+use authsome_core::error::ErrorCode;
+
+use crate::filter::credential::BadCredential;
+use crate::filter::normalise::BadHead;
+
+/// Why a request is answered here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// 400 or 404: the head, or where it leads.
+    Head(BadHead),
+    /// 400: keys that contradict each other, or stand where they must not.
+    Keys(BadCredential),
+    /// 401: no key, and the path needs one.
+    MissingKey,
+    /// 401: the key does not open this application, for whatever reason.
+    InvalidKey,
+    /// 403: a publishable key, and the path needs a secret one.
+    SecretKeyNeeded,
+    /// 403: the secret key lacks the scope.
+    MissingScope,
+    /// 403: the key may not be used from this address.
+    Address,
+    /// 404: open path of an application that is not there.
+    UnknownApplication,
+    /// 413: more body than is accepted.
+    TooLarge,
+    /// 503: the application does not serve now.
+    NotServing(model::Refusal),
+    /// 503: it serves, and has no instance to serve with.
+    NoInstance,
+    /// 503: the routing table could not be asked. Never cached.
+    TableUnavailable,
+    /// 502: the instance cannot be reached or gave no valid answer.
+    BadGateway,
+    /// 504: the instance did not answer in time.
+    GatewayTimeout,
+    /// 408 in HTTP, told as 400: the client did not finish its request in time.
+    RequestTimeout,
+    /// 400: the client's request broke off or broke the protocol.
+    Protocol,
+    /// 500: a fault of the edge.
+    Internal,
+}
+
+impl Refusal {
+    /// The code of the envelope, and by it the status.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::Head(BadHead::NoApplication) | Self::UnknownApplication => ErrorCode::NotFound,
+            Self::Head(_) | Self::Keys(_) | Self::RequestTimeout | Self::Protocol => ErrorCode::InvalidRequest,
+            Self::MissingKey | Self::InvalidKey => ErrorCode::Unauthorized,
+            Self::SecretKeyNeeded | Self::MissingScope | Self::Address => ErrorCode::Forbidden,
+            Self::TooLarge => ErrorCode::PayloadTooLarge,
+            Self::NotServing(_) | Self::NoInstance | Self::TableUnavailable => ErrorCode::ServiceUnavailable,
+            Self::BadGateway => ErrorCode::BadGateway,
+            Self::GatewayTimeout => ErrorCode::GatewayTimeout,
+            Self::Internal => ErrorCode::InternalError,
+        }
+    }
+
+    /// What people read.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Head(BadHead::TooLarge) => "The request header is too large",
+            Self::Head(BadHead::Host) => "The request needs exactly one valid Host header",
+            Self::Head(BadHead::Framing) => "The length of the request body is ambiguous",
+            Self::Head(BadHead::Authorization) => "The request has more than one Authorization header",
+            Self::Head(BadHead::Path) => "The request path is not valid",
+            Self::Head(BadHead::NoApplication) | Self::UnknownApplication => "Application not found",
+            Self::Keys(BadCredential::SecretInQuery) => {
+                "A secret key must not be sent in a URL; treat this key as leaked and roll it"
+            }
+            Self::Keys(BadCredential::QueryNotAllowed) => "A key in the query is accepted on GET only; use a header",
+            Self::Keys(_) => "The request has two different API keys of the same type",
+            Self::MissingKey => "An API key is required",
+            Self::InvalidKey => "Invalid or expired API key",
+            Self::SecretKeyNeeded => "This path needs a secret key",
+            Self::MissingScope => "The API key lacks the scope that this path needs",
+            Self::Address => "The API key may not be used from this address",
+            Self::TooLarge => "The request body is too large",
+            Self::NotServing(model::Refusal::Provisioning) => "The application is being set up",
+            Self::NotServing(model::Refusal::Suspended) => "The application is suspended",
+            Self::NotServing(model::Refusal::Failed) => "The application could not be set up",
+            Self::NotServing(model::Refusal::Deleted) => "The application is deleted",
+            Self::NoInstance => "The application has no running instance",
+            Self::TableUnavailable => "The service is temporarily unavailable",
+            Self::BadGateway => "The application could not be reached",
+            Self::GatewayTimeout => "The application did not answer in time",
+            Self::RequestTimeout => "The request was not completed in time",
+            Self::Protocol => "The request is not valid HTTP",
+            Self::Internal => "An internal error occurred",
+        }
+    }
+
+    /// The finer code.
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::NotServing(refusal) => Some(refusal.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Seconds after which a retry makes sense.
+    pub const fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::NotServing(model::Refusal::Provisioning) => Some(5),
+            Self::NotServing(_) => Some(60),
+            Self::NoInstance | Self::TableUnavailable => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Does the answer ask for a credential (`WWW-Authenticate`)?
+    pub const fn asks_for_credential(self) -> bool {
+        matches!(self, Self::MissingKey | Self::InvalidKey)
+    }
+
+    /// The HTTP status.
+    pub const fn status(self) -> u16 {
+        self.code().status()
+    }
+
+    /// The JSON body. All texts are of this file, so nothing in them needs escaping; the request id is base32.
+    pub fn body(self, request_id: &str) -> String {
+        let mut body = String::with_capacity(192);
+        let (code, message) = (self.code().as_str(), self.message());
+        // Writing to a `String` cannot fail.
+        let _ = write!(body, r#"{{"error":{{"code":"{code}","message":"{message}","requestId":"{request_id}""#);
+        if let Some(seconds) = self.retry_after() {
+            let _ = write!(body, r#","retryAfter":{seconds}"#);
+        }
+        if let Some(reason) = self.reason() {
+            let _ = write!(body, r#","reason":"{reason}""#);
+        }
+        body.push_str("}}");
+        body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use authsome_core::error::{ErrorEnvelope, Failure};
+
+    use super::*;
+
+    fn all() -> Vec<Refusal> {
+        let mut all = vec![
+            Refusal::Head(BadHead::TooLarge),
+            Refusal::Head(BadHead::Host),
+            Refusal::Head(BadHead::Framing),
+            Refusal::Head(BadHead::Authorization),
+            Refusal::Head(BadHead::Path),
+            Refusal::Head(BadHead::NoApplication),
+            Refusal::Keys(BadCredential::Several),
+            Refusal::Keys(BadCredential::SecretInQuery),
+            Refusal::Keys(BadCredential::QueryNotAllowed),
+            Refusal::MissingKey,
+            Refusal::InvalidKey,
+            Refusal::SecretKeyNeeded,
+            Refusal::MissingScope,
+            Refusal::Address,
+            Refusal::UnknownApplication,
+            Refusal::TooLarge,
+            Refusal::NoInstance,
+            Refusal::TableUnavailable,
+            Refusal::BadGateway,
+            Refusal::GatewayTimeout,
+            Refusal::RequestTimeout,
+            Refusal::Protocol,
+            Refusal::Internal,
+        ];
+        all.extend(model::Refusal::ALL.iter().map(|reason| Refusal::NotServing(*reason)));
+        all
+    }
+
+    #[test]
+    fn every_answer_is_the_envelope_of_the_platform() {
+        for refusal in all() {
+            let mut failure = Failure::new(refusal.code(), refusal.message());
+            if let Some(seconds) = refusal.retry_after() {
+                failure = failure.retry_after(seconds.into());
+            }
+            if let Some(reason) = refusal.reason() {
+                failure = failure.with_reason(reason);
+            }
+            let sent: ErrorEnvelope = serde_json::from_str(&refusal.body("req_1")).unwrap();
+            assert_eq!(sent, failure.to_body("req_1"), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn every_503_says_when_to_come_back() {
+        for refusal in all() {
+            assert_eq!(refusal.status() == 503, refusal.retry_after().is_some(), "{refusal:?}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! L3: the truth. The two views that the edge reads, on a small pool behind as many permits.
+//!
+//! A query that gets no permit or no answer within the fill's deadline is no answer at all, never "does not exist". After
+//! failures in a row a short circuit refuses at once for a moment.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use authsome_contract::model::route::{AppRow, InconsistentRow, KeyRow};
+use authsome_contract::model::{AppRecord, KeyRecord};
+use authsome_core::id::{ApplicationId, KeyId, WorkspaceId};
+use authsome_core::key::Digest;
+use authsome_core::secret::SecretUrl;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio::sync::Semaphore;
+
+use super::circuit::Circuit;
+
+const CIRCUIT_THRESHOLD: u32 = 3;
+const CIRCUIT_PAUSE: Duration = Duration::from_millis(500);
+
+/// The address cannot be used. Says nothing of its user or password.
+#[derive(Debug, thiserror::Error)]
+#[error("Postgres address {address} is not understood")]
+pub struct PostgresAddressError {
+    address: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PostgresError {
+    #[error("left alone after failures")]
+    CircuitOpen,
+    #[error("query: {0}")]
+    Query(#[from] sqlx::Error),
+    #[error(transparent)]
+    Row(#[from] InconsistentRow),
+}
+
+/// A row, and the database's clock when it was read (milliseconds since the Unix epoch).
+#[derive(Debug)]
+pub(super) struct Dated<T> {
+    pub(super) value: T,
+    pub(super) database_ms: i64,
+}
+
+pub(super) struct PostgresSource {
+    pool: PgPool,
+    permits: Semaphore,
+    circuit: Circuit,
+}
+
+impl PostgresSource {
+    /// Connects when first asked. Must be called in the runtime that will use it.
+    pub(super) fn connect(address: &SecretUrl, permits: u32, deadline: Duration) -> Result<Self, PostgresAddressError> {
+        let options = PgConnectOptions::from_str(address.expose())
+            .map_err(|_| PostgresAddressError { address: address.to_string() })?
+            .application_name("authsome-proxy")
+            .options([("statement_timeout", format!("{}ms", deadline.as_millis()))]);
+        let pool = PgPoolOptions::new()
+            .max_connections(permits)
+            .acquire_timeout(deadline)
+            .idle_timeout(Duration::from_secs(300))
+            // A ping before each query would double the latency; a broken connection shows in the query, which is repeated.
+            .test_before_acquire(false)
+            .connect_lazy_with(options);
+        Ok(Self {
+            pool,
+            permits: Semaphore::new(permits as usize),
+            circuit: Circuit::new(CIRCUIT_THRESHOLD, CIRCUIT_PAUSE),
+        })
+    }
+
+    /// The key and its application, in one round trip.
+    pub(super) async fn key(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<Dated<(KeyRecord, AppRecord)>>, PostgresError> {
+        self.ask(async || key_with_application(&self.pool, digest).await).await
+    }
+
+    /// The application.
+    pub(super) async fn app(&self, id: &ApplicationId) -> Result<Option<Dated<AppRecord>>, PostgresError> {
+        self.ask(async || application(&self.pool, *id).await).await
+    }
+
+    /// Waits for a permit as long as the caller lets it, which is not the server's failure; what follows is.
+    async fn ask<T>(
+        &self,
+        query: impl AsyncFn() -> Result<Option<T>, PostgresError>,
+    ) -> Result<Option<T>, PostgresError> {
+        if self.circuit.is_open() {
+            return Err(PostgresError::CircuitOpen);
+        }
+        // The semaphore is never closed.
+        let _permit = self.permits.acquire().await.map_err(|_| PostgresError::CircuitOpen)?;
+        if self.circuit.is_open() {
+            return Err(PostgresError::CircuitOpen);
+        }
+        let watch = Unanswered(&self.circuit);
+        let mut answer = query().await;
+        if matches!(answer, Err(PostgresError::Query(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)))) {
+            // The pool held a connection that had died while idle.
+            answer = query().await;
+        }
+        std::mem::forget(watch);
+        match &answer {
+            Ok(_) | Err(PostgresError::Row(_)) => self.circuit.succeeded(),
+            Err(error) => {
+                if self.circuit.failed() {
+                    tracing::warn!(%error, "Postgres does not answer; unknown keys get 503 until it does");
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// Counts a query that was given up at the caller's deadline as a failure.
+struct Unanswered<'a>(&'a Circuit);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if self.0.failed() {
+            tracing::warn!("Postgres does not answer within the deadline; unknown keys get 503 until it does");
+        }
+    }
+}
+
+async fn key_with_application(
+    pool: &PgPool,
+    digest: &Digest,
+) -> Result<Option<Dated<(KeyRecord, AppRecord)>>, PostgresError> {
+    let row = sqlx::query!(
+        r#"SELECT k.digest AS "digest!", k.id AS "id!: KeyId", k.application_id AS "application_id!: ApplicationId",
+                  k.type AS "type!", k.epoch AS "epoch!", k.version AS "version!", k.scopes AS "scopes!",
+                  k.networks AS "networks!", k.origins AS "origins!", k.enabled AS "enabled!",
+                  (extract(epoch FROM k.expires_at) * 1000)::bigint AS expires_at_ms,
+                  (k.revoked_at IS NOT NULL) AS "revoked!",
+                  a.workspace_id AS "app_workspace_id!: WorkspaceId", a.epoch AS "app_epoch!",
+                  a.version AS "app_version!", a.environment AS "app_environment!", a.region AS "app_region!",
+                  a.status AS "app_status!", a.activated AS "app_activated!", a.endpoints AS "app_endpoints!",
+                  a.base_path AS "app_base_path!", a.edge_credentials AS app_edge_credentials,
+                  a.origins AS "app_origins!", a.path_policy AS "app_path_policy!",
+                  a.quota_exhausted AS "app_quota_exhausted!", a.plan AS "app_plan!",
+                  a.workspace_status AS "app_workspace_status!",
+                  (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "database_ms!"
+           FROM edge_keys k JOIN edge_apps a ON a.id = k.application_id
+           WHERE k.digest = $1"#,
+        digest.as_bytes().as_slice(),
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let app = AppRow {
+        id: row.application_id,
+        workspace_id: row.app_workspace_id,
+        epoch: row.app_epoch,
+        version: row.app_version,
+        environment: row.app_environment,
+        region: row.app_region,
+        status: row.app_status,
+        activated: row.app_activated,
+        endpoints: row.app_endpoints,
+        base_path: row.app_base_path,
+        edge_credentials: row.app_edge_credentials,
+        origins: row.app_origins,
+        path_policy: row.app_path_policy,
+        quota_exhausted: row.app_quota_exhausted,
+        plan: row.app_plan,
+        workspace_status: row.app_workspace_status,
+    };
+    let key = KeyRow {
+        digest: row.digest,
+        id: row.id,
+        application_id: row.application_id,
+        r#type: row.r#type,
+        epoch: row.epoch,
+        version: row.version,
+        scopes: row.scopes,
+        networks: row.networks,
+        origins: row.origins,
+        enabled: row.enabled,
+        expires_at_ms: row.expires_at_ms,
+        revoked: row.revoked,
+    };
+    Ok(Some(Dated { value: (key.into_record()?, app.into_record()?), database_ms: row.database_ms }))
+}
+
+async fn application(pool: &PgPool, id: ApplicationId) -> Result<Option<Dated<AppRecord>>, PostgresError> {
+    let row = sqlx::query!(
+        r#"SELECT a.id AS "id!: ApplicationId", a.workspace_id AS "workspace_id!: WorkspaceId", a.epoch AS "epoch!",
+                  a.version AS "version!", a.environment AS "environment!", a.region AS "region!", a.status AS "status!",
+                  a.activated AS "activated!", a.endpoints AS "endpoints!", a.base_path AS "base_path!",
+                  a.edge_credentials, a.origins AS "origins!", a.path_policy AS "path_policy!",
+                  a.quota_exhausted AS "quota_exhausted!", a.plan AS "plan!", a.workspace_status AS "workspace_status!",
+                  (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "database_ms!"
+           FROM edge_apps a WHERE a.id = $1"#,
+        id as ApplicationId,
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let database_ms = row.database_ms;
+    let app = AppRow {
+        id: row.id,
+        workspace_id: row.workspace_id,
+        epoch: row.epoch,
+        version: row.version,
+        environment: row.environment,
+        region: row.region,
+        status: row.status,
+        activated: row.activated,
+        endpoints: row.endpoints,
+        base_path: row.base_path,
+        edge_credentials: row.edge_credentials,
+        origins: row.origins,
+        path_policy: row.path_policy,
+        quota_exhausted: row.quota_exhausted,
+        plan: row.plan,
+        workspace_status: row.workspace_status,
+    };
+    Ok(Some(Dated { value: app.into_record()?, database_ms }))
+}

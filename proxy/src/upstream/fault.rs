@@ -1,0 +1,69 @@
+//! What a failure on the way means to the client.
+
+use pingora::{Error, ErrorSource, ErrorType};
+
+use crate::error::Refusal;
+
+/// Whose failure it was; for metrics and the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The client broke off or broke the protocol.
+    Client,
+    /// The instance, or the network to it.
+    Instance,
+    /// The edge itself.
+    Edge,
+}
+
+/// Who failed, and what the client is told; `None` if it is no longer there to be told.
+pub fn refusal_of(error: &Error) -> (Blame, Option<Refusal>) {
+    match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(413)) => (Blame::Client, Some(Refusal::TooLarge)),
+        (
+            ErrorSource::Upstream,
+            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout,
+        ) => (Blame::Instance, Some(Refusal::GatewayTimeout)),
+        (ErrorSource::Upstream, _) => (Blame::Instance, Some(Refusal::BadGateway)),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => (Blame::Client, Some(Refusal::RequestTimeout)),
+        (
+            ErrorSource::Downstream,
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout,
+        ) => (Blame::Client, None),
+        (ErrorSource::Downstream, _) => (Blame::Client, Some(Refusal::Protocol)),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => (Blame::Edge, Some(Refusal::Internal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(source: ErrorSource, etype: ErrorType) -> (Blame, Option<u16>) {
+        let mut error = Error::new(etype);
+        error.esource = source;
+        let (blame, refusal) = refusal_of(&error);
+        (blame, refusal.map(Refusal::status))
+    }
+
+    #[test]
+    fn every_failure_has_its_status_and_its_culprit() {
+        use ErrorSource::{Downstream, Internal, Unset, Upstream};
+        for (source, etype, expected) in [
+            (Upstream, ErrorType::ConnectRefused, (Blame::Instance, Some(502))),
+            (Upstream, ErrorType::ConnectNoRoute, (Blame::Instance, Some(502))),
+            (Upstream, ErrorType::ConnectTimedout, (Blame::Instance, Some(504))),
+            (Upstream, ErrorType::ReadTimedout, (Blame::Instance, Some(504))),
+            (Upstream, ErrorType::ConnectionClosed, (Blame::Instance, Some(502))),
+            (Upstream, ErrorType::InvalidHTTPHeader, (Blame::Instance, Some(502))),
+            (Downstream, ErrorType::ConnectionClosed, (Blame::Client, None)),
+            (Downstream, ErrorType::WriteError, (Blame::Client, None)),
+            (Downstream, ErrorType::ReadTimedout, (Blame::Client, Some(400))),
+            (Downstream, ErrorType::InvalidHTTPHeader, (Blame::Client, Some(400))),
+            (Downstream, ErrorType::HTTPStatus(413), (Blame::Client, Some(413))),
+            (Internal, ErrorType::InternalError, (Blame::Edge, Some(500))),
+            (Unset, ErrorType::UnknownError, (Blame::Edge, Some(500))),
+        ] {
+            assert_eq!(of(source.clone(), etype.clone()), expected, "{source:?} {etype:?}");
+        }
+    }
+}

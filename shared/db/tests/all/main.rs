@@ -1,0 +1,8 @@
+//! The control database's guarantees, against a real Postgres.
+#![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+mod constraints;
+mod fixture;
+mod migrations;
+mod transitions;
+mod versions;
