@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use authsome_core::error::Chain;
 use authsome_core::id::OperationId;
+use authsome_core::retry::Backoff;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -91,6 +92,5 @@ async fn carry_out(engine: &Engine, id: OperationId) {
 
 /// A random time up to `bound`, so that provisioners do not look in step.
 fn jitter(bound: Duration, engine: &Engine) -> Duration {
-    let share = (engine.entropy.next_u64() >> 32) as f64 / f64::from(u32::MAX);
-    bound.mul_f64(share.min(1.0))
+    Backoff { base: bound, factor: 1.0, max: bound }.delay(0, &*engine.entropy)
 }

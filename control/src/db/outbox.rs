@@ -8,7 +8,6 @@
 
 use authsome_db::DbError;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 
 /// Advisory lock of the relay's leader ("relay" in ASCII).
 const LEADER_LOCK: i64 = 0x72_656c_6179;
@@ -144,6 +143,17 @@ pub async fn cursor(connection: &mut PgConnection, target: Target) -> Result<i64
     Ok(position)
 }
 
+/// The position of the last entry up to `position` that announces a record; `None` if it is pruned already.
+pub async fn last_record_position(connection: &mut PgConnection, position: i64) -> Result<Option<i64>, DbError> {
+    let last = sqlx::query_scalar!(
+        "SELECT position FROM outbox WHERE position <= $1 AND topic IN ('app', 'key') ORDER BY position DESC LIMIT 1",
+        position,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(last.flatten())
+}
+
 /// `target` has everything up to `position`. A cursor never goes back.
 pub async fn advance(connection: &mut PgConnection, target: Target, position: i64) -> Result<(), DbError> {
     sqlx::query!(
@@ -209,14 +219,14 @@ pub async fn lags(connection: &mut PgConnection) -> Result<Vec<Lag>, DbError> {
     .await?)
 }
 
-/// Deletes at most `limit` entries that every target has received and that were made before `before`. Returns how many.
-pub async fn prune(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, DbError> {
+/// Deletes at most `limit` entries that every target has received and that are older than `seconds`. Returns how many.
+pub async fn prune(connection: &mut PgConnection, seconds: f64, limit: i64) -> Result<u64, DbError> {
     let done = sqlx::query!(
         "DELETE FROM outbox WHERE id IN (
              SELECT id FROM outbox
-             WHERE position <= (SELECT min(position) FROM relay_cursors) AND created_at < $1
+             WHERE position <= (SELECT min(position) FROM relay_cursors) AND created_at < now() - make_interval(secs => $1)
              ORDER BY position LIMIT $2)",
-        before,
+        seconds,
         limit,
     )
     .execute(connection)

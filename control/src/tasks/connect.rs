@@ -50,7 +50,7 @@ pub async fn nats(url: &SecretUrl, name: &str) -> Result<async_nats::Client, Tas
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(50).saturating_mul(u32::try_from(attempts.min(40)).unwrap_or(40))
         })
-        .connect(url.expose())
+        .connect(url.expose().split(',').collect::<Vec<_>>())
         .await
         .map_err(TaskError::Nats)
 }

@@ -11,7 +11,9 @@ use authsome_contract::model::{AppRecord, KeyRecord};
 use authsome_core::id::{ApplicationId, KeyId, WorkspaceId};
 use authsome_core::key::Digest;
 use authsome_core::secret::SecretUrl;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{PgConnection, Postgres};
 use tokio::sync::Semaphore;
 
 use super::circuit::Circuit;
@@ -76,18 +78,18 @@ impl PostgresSource {
         &self,
         digest: &Digest,
     ) -> Result<Option<Dated<(KeyRecord, AppRecord)>>, PostgresError> {
-        self.ask(async || key_with_application(&self.pool, digest).await).await
+        self.ask(async |connection| key_with_application(connection, digest).await).await
     }
 
     /// The application.
     pub(super) async fn app(&self, id: &ApplicationId) -> Result<Option<Dated<AppRecord>>, PostgresError> {
-        self.ask(async || application(&self.pool, *id).await).await
+        self.ask(async |connection| application(connection, *id).await).await
     }
 
     /// Waits for a permit as long as the caller lets it, which is not the server's failure; what follows is.
     async fn ask<T>(
         &self,
-        query: impl AsyncFn() -> Result<Option<T>, PostgresError>,
+        query: impl AsyncFn(&mut PgConnection) -> Result<Option<T>, PostgresError>,
     ) -> Result<Option<T>, PostgresError> {
         if self.circuit.is_open() {
             return Err(PostgresError::CircuitOpen);
@@ -97,13 +99,13 @@ impl PostgresSource {
         if self.circuit.is_open() {
             return Err(PostgresError::CircuitOpen);
         }
-        let watch = Unanswered(&self.circuit);
-        let mut answer = query().await;
+        let given_up = GivenUp { circuit: &self.circuit, answered: false };
+        let mut answer = self.on_connection(&query).await;
         if matches!(answer, Err(PostgresError::Query(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)))) {
             // The pool held a connection that had died while idle.
-            answer = query().await;
+            answer = self.on_connection(&query).await;
         }
-        std::mem::forget(watch);
+        given_up.answered();
         match &answer {
             Ok(_) | Err(PostgresError::Row(_)) => self.circuit.succeeded(),
             Err(error) => {
@@ -114,21 +116,56 @@ impl PostgresSource {
         }
         answer
     }
+
+    async fn on_connection<T>(
+        &self,
+        query: &impl AsyncFn(&mut PgConnection) -> Result<Option<T>, PostgresError>,
+    ) -> Result<Option<T>, PostgresError> {
+        let mut connection = Lent(Some(self.pool.acquire().await?));
+        let Some(lent) = connection.0.as_mut() else { return Err(PostgresError::CircuitOpen) };
+        let answer = query(lent).await;
+        if answer.is_ok() || matches!(answer, Err(PostgresError::Row(_))) {
+            // Back to the pool.
+            drop(connection.0.take());
+        }
+        answer
+    }
+}
+
+/// A connection that goes back to the pool only after an answer. One that failed or was given up may hang for ever (a
+/// server that vanished behind a partition), so it is closed.
+struct Lent(Option<PoolConnection<Postgres>>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
 }
 
 /// Counts a query that was given up at the caller's deadline as a failure.
-struct Unanswered<'a>(&'a Circuit);
+struct GivenUp<'a> {
+    circuit: &'a Circuit,
+    answered: bool,
+}
 
-impl Drop for Unanswered<'_> {
+impl GivenUp<'_> {
+    fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for GivenUp<'_> {
     fn drop(&mut self) {
-        if self.0.failed() {
+        if !self.answered && self.circuit.failed() {
             tracing::warn!("Postgres does not answer within the deadline; unknown keys get 503 until it does");
         }
     }
 }
 
 async fn key_with_application(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     digest: &Digest,
 ) -> Result<Option<Dated<(KeyRecord, AppRecord)>>, PostgresError> {
     let row = sqlx::query!(
@@ -149,7 +186,7 @@ async fn key_with_application(
            WHERE k.digest = $1"#,
         digest.as_bytes().as_slice(),
     )
-    .fetch_optional(pool)
+    .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
     let app = AppRow {
@@ -187,7 +224,7 @@ async fn key_with_application(
     Ok(Some(Dated { value: (key.into_record()?, app.into_record()?), database_ms: row.database_ms }))
 }
 
-async fn application(pool: &PgPool, id: ApplicationId) -> Result<Option<Dated<AppRecord>>, PostgresError> {
+async fn application(connection: &mut PgConnection, id: ApplicationId) -> Result<Option<Dated<AppRecord>>, PostgresError> {
     let row = sqlx::query!(
         r#"SELECT a.id AS "id!: ApplicationId", a.workspace_id AS "workspace_id!: WorkspaceId", a.epoch AS "epoch!",
                   a.version AS "version!", a.environment AS "environment!", a.region AS "region!", a.status AS "status!",
@@ -198,7 +235,7 @@ async fn application(pool: &PgPool, id: ApplicationId) -> Result<Option<Dated<Ap
            FROM edge_apps a WHERE a.id = $1"#,
         id as ApplicationId,
     )
-    .fetch_optional(pool)
+    .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
     let database_ms = row.database_ms;

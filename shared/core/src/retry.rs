@@ -88,8 +88,8 @@ pub struct Stopped {
 
 /// Calls `attempt` until it succeeds, with one warning for every failure, or until `stop`.
 ///
-/// The errors of `attempt` are logged with their causes and so must not quote a password; those of sqlx, fred and
-/// async-nats do not.
+/// The errors of `attempt` are logged with their causes, so they must not quote a password: a driver whose errors repeat
+/// the address that it was given needs an error of the caller's own here.
 pub async fn until_ready<T, E, F, A>(
     dependency: &Dependency,
     backoff: Backoff,

@@ -17,9 +17,9 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::config::Reader;
 
-/// Libraries that write what goes over the wire, and so secrets, below `info`: they are held at `info` whatever the
-/// filter says.
-const NEVER_BELOW_INFO: [&str; 9] = [
+/// Libraries that handle credentials and, below `info`, may write what goes over the wire (sqlx: whole statements, and
+/// `CREATE ROLE` holds a password): they are held at `info` whatever the filter says.
+const NEVER_BELOW_INFO: [&str; 10] = [
     "async_nats",
     "fred",
     "h2",
@@ -28,6 +28,7 @@ const NEVER_BELOW_INFO: [&str; 9] = [
     "lettre",
     "reqwest",
     "rustls",
+    "sqlx",
     "tungstenite",
 ];
 
@@ -206,6 +207,7 @@ mod tests {
     fn libraries_that_write_the_wire_stay_at_info() {
         let ceiling = ceiling();
         assert!(!ceiling.would_enable("hyper::proto", &tracing::Level::TRACE));
+        assert!(!ceiling.would_enable("sqlx::query", &tracing::Level::DEBUG));
         assert!(!ceiling.would_enable("fred::router", &tracing::Level::DEBUG));
         assert!(ceiling.would_enable("hyper::proto", &tracing::Level::INFO));
         assert!(ceiling.would_enable("authsome_proxy::edge", &tracing::Level::TRACE));

@@ -3,6 +3,7 @@
 
 mod constraints;
 mod fixture;
+mod ids;
 mod migrations;
 mod transitions;
 mod versions;
