@@ -6,5 +6,8 @@
 pub mod applications;
 pub mod keys;
 pub mod memberships;
+pub mod outbox;
+pub mod route;
+pub mod usage;
 pub mod users;
 pub mod workspaces;

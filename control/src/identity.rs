@@ -16,4 +16,4 @@ pub use caller::{Actor, Caller};
 pub use password::{Passwords, acceptable};
 pub use permission::{Action, Role};
 pub use session::{Session, sign_in};
-pub use token::{TokenError, Tokens};
+pub use token::{SECRET_MIN, TokenError, Tokens};

@@ -1,5 +1,21 @@
 //! Makes reality match the intent in Postgres: databases, Redis users and running instances of applications.
+//!
+//! Postgres holds what is wanted and what was done; NATS only wakes. [`consumer`] and [`reconcile`] bring operations,
+//! [`execution`] carries them out under a [`lease`], [`plan`] decides, [`step`] acts on the world, [`ledger`] records.
+//! [`drift`] starts again what should run and does not.
 
+pub mod admin;
+pub mod config;
+pub mod consumer;
+pub mod database;
 pub mod db;
+pub mod drift;
+pub mod execution;
 pub mod lease;
+pub mod ledger;
+pub mod metrics;
 pub mod plan;
+pub mod reconcile;
+pub mod redis;
+pub mod runtime;
+pub mod step;

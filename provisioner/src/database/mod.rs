@@ -110,7 +110,7 @@ pub trait DatabaseStrategy: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Can it work: the server answers, the administrator may do what is needed, and tenants cannot enter what is not theirs.
-    /// Closes what it may close. Returns what a person should know, for the log.
+    /// Closes what it may close. Returns the names of databases that any tenant can still connect to.
     async fn check(&self, fence: &Fence) -> Result<Vec<String>, DatabaseError>;
 
     /// What is not as it should be; nothing when all is done.

@@ -165,7 +165,7 @@ impl DatabaseStrategy for SharedServer {
         }
         let open = self.close_to_public(&mut session).await?;
         session.close().await;
-        Ok(open.into_iter().map(|name| format!("every tenant may connect to the database {name}")).collect())
+        Ok(open)
     }
 
     async fn differences(&self, tenant: &Tenant<'_>, fence: &Fence) -> Result<Vec<String>, DatabaseError> {

@@ -374,7 +374,9 @@ impl Backend {
             shared: Arc::clone(&self.shared),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(feed::follow(Arc::clone(&self.shared), nats));
+        let shared = Arc::clone(&self.shared);
+        let feed = || tokio::spawn(feed::follow(Arc::clone(&shared), nats.clone()));
+        let mut following = AbortOnDrop(feed());
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -384,6 +386,11 @@ impl Backend {
                     Some(job) => { tasks.spawn(fill(Arc::clone(&filler), job)); }
                     None => break,
                 },
+                ended = &mut following.0 => {
+                    // It never ends by itself; without it the table notices the silence and reads again.
+                    tracing::error!(?ended, "the routing feed ended early and is started again");
+                    following = AbortOnDrop(feed());
+                }
                 Some(ended) = tasks.join_next() => if let Err(error) = ended {
                     // The waiting were told when the task dropped its landing.
                     tracing::error!(%error, "a routing task ended early");
@@ -402,6 +409,15 @@ impl Backend {
         let pulse = shared.table.pulse();
         let live = pulse.is_live(shared.clock.unix_millis());
         shared.metrics.set_feed(live, pulse.covered().1, pulse.sequence());
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

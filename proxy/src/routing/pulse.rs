@@ -127,9 +127,12 @@ impl Pulse {
         self.live_until_ms.store(0, Ordering::Release);
     }
 
-    /// The feed begins anew; entries must be read again. Silent until the next [`Self::beat`].
-    pub(super) fn next_generation(&self) {
+    /// The feed begins anew and vouches from `position` of `epoch` on; entries must be read again. Silent until the next
+    /// [`Self::beat`]. The position is set first: a fill of the new generation must not trust a Redis that is behind it.
+    pub(super) fn next_generation(&self, epoch: u64, position: u64) {
         self.silence();
+        self.epoch.store(epoch, Ordering::Relaxed);
+        self.position.store(position, Ordering::Relaxed);
         let ended = self.generation();
         self.ended_ms[ended as usize % GENERATIONS].store(self.live_ms.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         self.ended_ms[ended.wrapping_add(1) as usize % GENERATIONS].store(0, Ordering::Relaxed);
@@ -211,7 +214,7 @@ mod tests {
         let pulse = pulse();
         let entry = Freshness::new(1, 0);
         pulse.beat(50_000_000, BEAT, 1, 7);
-        pulse.next_generation();
+        pulse.next_generation(1, 8);
         pulse.beat(50_005_000, BEAT, 1, 9);
         assert_eq!(pulse.age(&entry, 50_009_000), Age::Fresh);
         assert_eq!(pulse.age(&entry, 50_010_000), Age::Stale, "the new feed does not vouch for what it did not see");

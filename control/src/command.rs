@@ -1,0 +1,11 @@
+//! Changes: each one a transaction that checks the caller's role, changes the state, records the change in the audit trail
+//! and announces it in the outbox, all or nothing.
+//!
+//! Input is validated here, so that every way in (API, dashboard) has the same rules. Without the database nothing
+//! happens and the caller gets a 503.
+
+pub mod application;
+pub mod key;
+pub mod name;
+pub mod user;
+pub mod workspace;

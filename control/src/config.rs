@@ -1,0 +1,201 @@
+//! The configuration of the program: read once, every problem reported at once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use authsome_contract::model::Plan;
+use authsome_core::config::Reader;
+use authsome_core::lifecycle::Timing;
+use authsome_core::seal::PlatformRing;
+use authsome_core::secret::{ExposeSecret, SecretString, SecretUrl};
+use authsome_core::telemetry::{self, Format};
+use ipnet::IpNet;
+use url::Url;
+
+use crate::identity;
+use crate::settings::Settings;
+
+/// Everything that can be configured.
+#[derive(Debug)]
+pub struct Config {
+    /// `listen.api`: API and dashboard. Default `0.0.0.0:8080`.
+    pub listen: SocketAddr,
+    /// `listen.admin`: `/livez`, `/readyz`, `/metrics`; not for the internet. Default `0.0.0.0:9080`.
+    pub admin: SocketAddr,
+    /// `database.url` (also `DATABASE_URL`), required.
+    pub database_url: SecretUrl,
+    /// `database.max_connections`: default 20.
+    pub database_connections: u32,
+    /// `database.migrate`: bring the schema up to date at start. Default true; with several releases side by side, run
+    /// `authsome-control migrate` instead.
+    pub migrate: bool,
+    /// `redis.url` (also `REDIS_URL`), required.
+    pub redis_url: SecretUrl,
+    /// `nats.url` (also `NATS_URL`), required.
+    pub nats_url: SecretUrl,
+    /// `jwt.secret` (also `JWT_SECRET`), required: at least 32 bytes.
+    pub jwt_secret: SecretString,
+    /// `jwt.previous`: secrets that no longer sign and still verify, while old tokens live.
+    pub jwt_previous: Vec<SecretString>,
+    /// `jwt.lifetime`: how long a sign-in lasts. Default 12h; a suspended person is locked out at once regardless.
+    pub jwt_lifetime: Duration,
+    /// `encryption.key` (also `ENCRYPTION_KEY`): the platform's sealing ring. The installation's programs share it; it is
+    /// checked here so that a bad one shows in every program's `--check-config`.
+    pub encryption: Option<PlatformRing>,
+    /// `public.*`, `regions`, `plans.*`: what clients may see.
+    pub settings: Settings,
+    /// `log.level` (also `LOG_LEVEL`): default `info`.
+    pub log_filter: String,
+    /// `log.format`: `json` (default) or `pretty`.
+    pub log_format: Format,
+    /// `shutdown.linger` (default 0s) and `shutdown.deadline` (default 30s).
+    pub timing: Timing,
+}
+
+/// What the subcommands that only need the database read.
+#[derive(Debug)]
+pub struct DatabaseConfig {
+    /// `database.url`, required.
+    pub url: SecretUrl,
+    /// `log.level`.
+    pub log_filter: String,
+    /// `log.format`.
+    pub log_format: Format,
+}
+
+impl DatabaseConfig {
+    /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        for section in ["listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http"] {
+            reader.ignore(section);
+        }
+        ignore_other_programs(reader);
+        let url = postgres(reader);
+        let (log_filter, log_format) = log(reader);
+        Some(Self { url: url?, log_filter, log_format })
+    }
+}
+
+impl Config {
+    /// For [`authsome_core::config::ConfigArgs::load`].
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        ignore_other_programs(reader);
+        let listen = reader.or("listen.api", SocketAddr::from(([0, 0, 0, 0], 8080)));
+        let admin = reader.or("listen.admin", SocketAddr::from(([0, 0, 0, 0], 9080)));
+        reader.check("listen.admin", admin != listen || admin.port() == 0, "must differ from listen.api");
+        let database_url = postgres(reader);
+        let database_connections = reader.or("database.max_connections", 20);
+        reader.check("database.max_connections", database_connections >= 2, "must be at least 2");
+        let migrate = reader.or("database.migrate", true);
+        let redis_url = address(reader, "redis.url", &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel"]);
+        let nats_url = address(reader, "nats.url", &["nats", "tls", "ws", "wss"]);
+
+        let jwt_secret: Option<SecretString> = reader.required("jwt.secret");
+        let jwt_previous: Vec<SecretString> = reader.or("jwt.previous", Vec::new());
+        let long = |secret: &SecretString| secret.expose_secret().len() >= identity::SECRET_MIN;
+        reader.check("jwt.secret", jwt_secret.as_ref().is_none_or(long), "must be at least 32 bytes long");
+        reader.check("jwt.previous", jwt_previous.iter().all(long), "each must be at least 32 bytes long");
+        let jwt_lifetime = reader.or("jwt.lifetime", Duration::from_secs(12 * 3600));
+        let sensible = Duration::from_secs(60)..=Duration::from_secs(30 * 86400);
+        reader.check("jwt.lifetime", sensible.contains(&jwt_lifetime), "must be from 1m to 30d");
+        let encryption = reader.optional("encryption.key");
+
+        let settings = settings(reader, listen);
+        let (log_filter, log_format) = log(reader);
+        let timing = Timing {
+            linger: reader.or("shutdown.linger", Duration::ZERO),
+            deadline: reader.or("shutdown.deadline", Duration::from_secs(30)),
+        };
+        Some(Self {
+            listen,
+            admin,
+            database_url: database_url?,
+            database_connections,
+            migrate,
+            redis_url: redis_url?,
+            nats_url: nats_url?,
+            jwt_secret: jwt_secret?,
+            jwt_previous,
+            jwt_lifetime,
+            encryption,
+            settings,
+            log_filter,
+            log_format,
+            timing,
+        })
+    }
+}
+
+/// One file may serve all programs.
+fn ignore_other_programs(reader: &mut Reader) {
+    for section in ["proxy", "provisioner", "edge", "encryption", "runtime"] {
+        reader.ignore(section);
+    }
+}
+
+fn settings(reader: &mut Reader, listen: SocketAddr) -> Settings {
+    let own = format!("http://localhost:{}", listen.port());
+    let api_url = public(reader, "public.api", &own);
+    let edge_url = public(reader, "public.edge", "http://localhost:8081");
+    let dashboard_url = public(reader, "public.dashboard", &api_url);
+
+    let regions: Vec<String> = reader.or("regions", vec!["local".to_owned()]);
+    reader.check("regions", !regions.is_empty(), "must name at least one region");
+    reader.check("regions", regions.iter().all(|region| is_region(region)), "must be names such as eu-west-1");
+
+    let names: Vec<String> = reader.or("plans.self_service", vec!["free".to_owned(), "pro".to_owned()]);
+    let plans: Result<Vec<Plan>, _> = names.iter().map(|name| name.parse::<Plan>()).collect();
+    reader.check("plans.self_service", plans.is_ok(), "must be of free, pro and enterprise");
+    let plans = plans.unwrap_or_default();
+    reader.check("plans.self_service", plans.contains(&Plan::Free), "must contain free, the default of a new workspace");
+
+    let proxies: Vec<String> = reader.or("http.trusted_proxies", Vec::new());
+    let trusted: Result<Vec<IpNet>, _> = proxies.iter().map(|network| network.parse()).collect();
+    reader.check("http.trusted_proxies", trusted.is_ok(), "must be networks such as 10.0.0.0/8");
+    Settings {
+        api_url,
+        edge_url,
+        dashboard_url,
+        regions,
+        self_service_plans: plans,
+        trusted_proxies: trusted.unwrap_or_default(),
+    }
+}
+
+fn postgres(reader: &mut Reader) -> Option<SecretUrl> {
+    address(reader, "database.url", &["postgres", "postgresql"])
+}
+
+fn address(reader: &mut Reader, key: &'static str, schemes: &[&str]) -> Option<SecretUrl> {
+    let url: Option<SecretUrl> = reader.required(key);
+    let known = url.as_ref().is_none_or(|url| schemes.contains(&url.scheme()));
+    reader.check(key, known, &format!("must begin with {}://", schemes.join(":// or ")));
+    url
+}
+
+/// An address that clients see, without its trailing slash.
+fn public(reader: &mut Reader, key: &'static str, default: &str) -> String {
+    let text = reader.or(key, default.to_owned());
+    let valid = Url::parse(&text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.host_str().is_some()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    reader.check(key, valid, "must be an http or https address without user, query or fragment");
+    text.trim_end_matches('/').to_owned()
+}
+
+/// As the database has it.
+fn is_region(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=32).contains(&name.len()) && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+fn log(reader: &mut Reader) -> (String, Format) {
+    let filter: String = reader.or("log.level", "info".to_owned());
+    reader.check("log.level", telemetry::check_filter(&filter).is_ok(), "must be a level such as info, or info,target=debug");
+    (filter, reader.or("log.format", Format::Json))
+}

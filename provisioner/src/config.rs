@@ -1,0 +1,324 @@
+//! The configuration of the provisioner: one TOML file with the environment over it.
+//!
+//! Owns the keys, their defaults and what must hold of them. Every problem is reported at once; the program then ends
+//! with code 2.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authsome_core::config::{BadValue, FromValue, Reader};
+use authsome_core::lifecycle::Timing;
+use authsome_core::seal::{EdgeRing, PlatformRing};
+use authsome_core::secret::SecretUrl;
+use authsome_core::telemetry::{self, Format};
+
+/// Operations in progress beside which there must be connections for leases and looks.
+const MOST_CONCURRENT: usize = 64;
+
+/// How tenants' databases are kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseChoice {
+    /// A database of its own on a shared server.
+    Database,
+}
+
+/// How tenants' Redis keys are kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisChoice {
+    /// A user of its own with a key prefix on a shared server.
+    Acl,
+}
+
+/// Where instances run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// Child processes on loopback ports.
+    Local,
+}
+
+macro_rules! choices {
+    ($($type:ty: $expected:literal, $($name:literal => $value:expr),+;)*) => {$(
+        impl FromValue for $type {
+            fn from_text(text: &str) -> Result<Self, BadValue> {
+                match text {
+                    $($name => Ok($value),)+
+                    _ => Err(BadValue::not_a($expected)),
+                }
+            }
+        }
+    )*};
+}
+
+choices! {
+    DatabaseChoice: "\"database\"", "database" => Self::Database;
+    RedisChoice: "\"acl\"", "acl" => Self::Acl;
+    RuntimeChoice: "\"local\"", "local" => Self::Local;
+}
+
+/// A server as tenants reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// Name or address; IPv6 without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl FromValue for HostPort {
+    fn from_text(text: &str) -> Result<Self, BadValue> {
+        let read = || {
+            let (host, port) = text.rsplit_once(':')?;
+            let host = match host.strip_prefix('[') {
+                Some(host) => host.strip_suffix(']')?,
+                None => Some(host).filter(|host| !host.contains(':'))?,
+            };
+            let named = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:".contains(&b));
+            let port = port.parse().ok().filter(|port| *port != 0)?;
+            named.then(|| Self { host: host.to_owned(), port })
+        };
+        read().ok_or_else(|| BadValue::not_a("a host and port such as db.internal:5432 or [::1]:5432"))
+    }
+}
+
+/// The servers on which tenants' databases and keys live.
+#[derive(Debug, Clone)]
+pub struct Tenants {
+    /// Administrator of the tenants' Postgres.
+    pub database_url: SecretUrl,
+    /// The same server as tenants reach it, where that differs.
+    pub database_address: Option<HostPort>,
+    /// How databases are kept apart.
+    pub database_strategy: DatabaseChoice,
+    /// Administrator of the tenants' Redis.
+    pub redis_url: SecretUrl,
+    /// The same server as tenants reach it, where that differs.
+    pub redis_address: Option<HostPort>,
+    /// How keys are kept apart.
+    pub redis_strategy: RedisChoice,
+}
+
+/// The local runtime.
+#[derive(Debug, Clone)]
+pub struct Local {
+    /// The program that stands in for an instance.
+    pub sample_binary: PathBuf,
+    /// Where instances keep what must survive them.
+    pub data_dir: PathBuf,
+    /// Where their output goes.
+    pub log_dir: PathBuf,
+}
+
+/// Everything that can be configured.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The control database.
+    pub database_url: SecretUrl,
+    /// NATS; several addresses separated by commas.
+    pub nats_url: SecretUrl,
+    /// The tenants' servers.
+    pub tenants: Tenants,
+    /// Where instances run.
+    pub runtime: RuntimeChoice,
+    /// The local runtime.
+    pub local: Local,
+    /// The region whose applications are this provisioner's.
+    pub region: String,
+    /// Seals URLs and generated credentials.
+    pub platform_ring: Arc<PlatformRing>,
+    /// Seals what the edge injects towards instances.
+    pub edge_ring: Arc<EdgeRing>,
+    /// Operations at a time.
+    pub concurrency: usize,
+    /// The public address of the edge, without a slash at the end.
+    pub public_url: String,
+    /// Where `/livez`, `/readyz` and `/metrics` are.
+    pub admin_listen: SocketAddr,
+    /// Time between two looks for due operations.
+    pub reconcile_interval: Duration,
+    /// Time between two looks at running instances.
+    pub drift_interval: Duration,
+    /// How stopping is timed.
+    pub timing: Timing,
+    /// How log lines look.
+    pub log_format: Format,
+    /// What is logged: a level, or a list such as `info,authsome_provisioner=debug`.
+    pub log_level: String,
+}
+
+impl Config {
+    /// Reads every setting. `None` only where a problem was kept.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        // The tenants' Redis is an administrator's address, unlike the `redis.url` of the other programs.
+        reader.alias("tenants.redis_url", "AUTHSOME_REDIS_ADMIN_URL");
+        let database_url = scheme(reader, "database.url", &["postgres", "postgresql"]);
+        let nats_url = scheme(reader, "nats.url", &["nats", "tls"]);
+        let tenant_database = scheme(reader, "tenants.database_url", &["postgres", "postgresql"]);
+        let tenant_redis = scheme(reader, "tenants.redis_url", &["redis", "rediss"]);
+        let database_address = reader.optional("tenants.database_address");
+        let redis_address = reader.optional("tenants.redis_address");
+        let database_strategy = reader.or("tenants.database_strategy", DatabaseChoice::Database);
+        let redis_strategy = reader.or("tenants.redis_strategy", RedisChoice::Acl);
+
+        let runtime = reader.or("runtime", RuntimeChoice::Local);
+        let sample_binary = reader.required("local.sample_binary");
+        let data_dir = reader.required("local.data_dir");
+        let log_dir = reader.required("local.log_dir");
+
+        let region = reader.or("region", "local".to_owned());
+        reader.check("region", is_label(&region), "must be a label of lower-case letters, digits and inner hyphens");
+        let platform_ring = reader.required("encryption.key");
+        let edge_ring = reader.required("encryption.edge_key");
+        let concurrency = reader.or("concurrency", 4_usize);
+        let bounded = (1..=MOST_CONCURRENT).contains(&concurrency);
+        reader.check("concurrency", bounded, &format!("must be from 1 to {MOST_CONCURRENT}"));
+        let public_url: Option<String> = reader.required("edge.public_url");
+        let addressed = public_url.as_deref().is_none_or(is_public_url);
+        reader.check("edge.public_url", addressed, "must be http:// or https:// and a host, without a query");
+        let admin_listen = reader.or("admin.listen", SocketAddr::from(([127, 0, 0, 1], 9082)));
+
+        let reconcile_interval = interval(reader, "reconcile.interval", Duration::from_secs(3));
+        let drift_interval = interval(reader, "drift.interval", Duration::from_secs(3));
+        let timing = Timing { linger: Duration::ZERO, deadline: reader.or("shutdown.deadline", Timing::default().deadline) };
+        let log_format = reader.or("log.format", Format::default());
+        let log_level = reader.or("log.level", "info".to_owned());
+        let filter = telemetry::check_filter(&log_level);
+        reader.check("log.level", filter.is_ok(), "must be a level such as info, or a list such as info,authsome_provisioner=debug");
+
+        Some(Self {
+            database_url: database_url?,
+            nats_url: nats_url?,
+            tenants: Tenants {
+                database_url: tenant_database?,
+                database_address,
+                database_strategy,
+                redis_url: tenant_redis?,
+                redis_address,
+                redis_strategy,
+            },
+            runtime,
+            local: Local { sample_binary: sample_binary?, data_dir: data_dir?, log_dir: log_dir? },
+            region,
+            platform_ring: Arc::new(platform_ring?),
+            edge_ring: Arc::new(edge_ring?),
+            concurrency,
+            public_url: public_url?.trim_end_matches('/').to_owned(),
+            admin_listen,
+            reconcile_interval,
+            drift_interval,
+            timing,
+            log_format,
+            log_level,
+        })
+    }
+}
+
+/// A required address whose scheme is one of these.
+fn scheme(reader: &mut Reader, key: &'static str, schemes: &[&str]) -> Option<SecretUrl> {
+    let url: Option<SecretUrl> = reader.required(key);
+    let right = url.as_ref().is_none_or(|url| schemes.contains(&url.scheme()));
+    reader.check(key, right, &format!("must begin with {}://", schemes.join(":// or ")));
+    url
+}
+
+fn interval(reader: &mut Reader, key: &'static str, default: Duration) -> Duration {
+    let interval = reader.or(key, default);
+    let bounded = (Duration::from_millis(50)..=Duration::from_mins(5)).contains(&interval);
+    reader.check(key, bounded, "must be from 50ms to 5m");
+    interval
+}
+
+/// As the column `applications.region` has it; it is part of subjects and consumer names.
+fn is_label(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+fn is_public_url(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.query().is_none() && url.fragment().is_none()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use authsome_core::config::Environment;
+
+    use super::*;
+
+    const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+    fn complete() -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("DATABASE_URL", "postgres://u:secret@db/control"),
+            ("NATS_URL", "nats://u:secret@a:4222,nats://b:4222"),
+            ("AUTHSOME_TENANTS_DATABASE_URL", "postgres://u:secret@db/postgres"),
+            ("AUTHSOME_REDIS_ADMIN_URL", "redis://u:secret@cache:6379"),
+            ("AUTHSOME_LOCAL_SAMPLE_BINARY", "/bin/authsome-sample"),
+            ("AUTHSOME_LOCAL_DATA_DIR", "/data"),
+            ("AUTHSOME_LOCAL_LOG_DIR", "/logs"),
+            ("ENCRYPTION_KEY", KEY),
+            ("AUTHSOME_ENCRYPTION_EDGE_KEY", KEY),
+            ("AUTHSOME_EDGE_PUBLIC_URL", "https://api.authsome.cloud/"),
+        ]
+    }
+
+    fn read(variables: Vec<(&str, &str)>) -> Result<Config, String> {
+        let environment: Environment =
+            variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Reader::new(None, environment).finish(Config::read).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn the_environment_alone_is_enough() {
+        let config = read(complete()).unwrap();
+        assert_eq!((config.concurrency, config.region.as_str()), (4, "local"));
+        assert_eq!(config.public_url, "https://api.authsome.cloud");
+        assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9082");
+        assert_eq!(config.tenants.redis_strategy, RedisChoice::Acl);
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let mut variables = complete();
+        variables.retain(|(name, _)| *name != "DATABASE_URL");
+        variables.extend([
+            ("AUTHSOME_TENANTS_DATABASE_URL", "mysql://u:secret@db"),
+            ("AUTHSOME_TENANTS_DATABASE_ADDRESS", "db"),
+            ("AUTHSOME_RUNTIME", "mainframe"),
+            ("AUTHSOME_REGION", "EU"),
+            ("AUTHSOME_CONCURRENCY", "0"),
+            ("AUTHSOME_EDGE_PUBLIC_URL", "api.authsome.cloud"),
+            ("AUTHSOME_LOG_LEVEL", "info,x=loud"),
+        ]);
+        let problems = read(variables).unwrap_err();
+        for key in [
+            "database.url: required",
+            "tenants.database_url: must begin with postgres://",
+            "tenants.database_address: \"db\" is not a host and port",
+            "runtime: \"mainframe\" is not \"local\"",
+            "region: must be a label",
+            "concurrency: must be from 1",
+            "edge.public_url: must be http://",
+            "log.level: must be a level",
+        ] {
+            assert!(problems.contains(key), "{key} is missing in:\n{problems}");
+        }
+        assert_eq!(problems.lines().count(), 8, "{problems}");
+        assert!(!problems.contains("secret"));
+    }
+
+    #[test]
+    fn addresses_of_servers_have_a_host_and_a_port() {
+        let read = |text: &str| HostPort::from_text(text).ok().map(|address| (address.host, address.port));
+        assert_eq!(read("db.internal:5432"), Some(("db.internal".to_owned(), 5432)));
+        assert_eq!(read("[::1]:6379"), Some(("::1".to_owned(), 6379)));
+        for wrong in ["db", "db:", ":1", "db:0", "db:65536", "::1:6379", "[::1:6379", "d b:1", "u@db:1", "db/x:1"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The feed: changes from the JetStream stream `EDGE`, applied to what the table holds, and the relay's heartbeat, which
+//! alone proves that nothing is missing.
+//!
+//! A plain ephemeral pull consumer with an explicit first sequence, attached anew by this module whenever in doubt: the
+//! client library's ordered consumer was seen to stay silent for 52–80 s after the server's store was wiped, and then to
+//! skip changes. While the feed is not live the table falls back to reading its entries again (see `pulse`). A change that
+//! cannot be decoded is counted, logged and skipped.
+
+mod tracker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, consumer};
+use authsome_contract::wire::{Change, Heartbeat, names};
+use futures::StreamExt;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::Shared;
+use super::table::Applied;
+use tracker::{Reason, Start, Tracker, Verdict};
+
+pub(super) use tracker::REASONS;
+
+/// A tick decides how late a silence is noticed.
+const TICK: Duration = Duration::from_millis(100);
+/// For each call of the JetStream API.
+const CALL: Duration = Duration::from_secs(2);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error("no answer from JetStream")]
+    Timeout(#[from] tokio::time::error::Elapsed),
+    #[error("subscribe: {0}")]
+    Subscribe(#[from] async_nats::SubscribeError),
+    #[error("stream: {0}")]
+    Stream(#[from] jetstream::context::GetStreamError),
+    #[error("consumer: {0}")]
+    Consumer(#[from] jetstream::stream::ConsumerError),
+    #[error("pull: {0}")]
+    Pull(#[from] consumer::StreamError),
+    #[error("message: {0}")]
+    Message(#[from] consumer::pull::MessagesError),
+    #[error("the consumer ended")]
+    Ended,
+}
+
+/// Follows the feed for ever. Whatever goes wrong ends one attachment and begins another.
+pub(super) async fn follow(shared: Arc<Shared>, nats: async_nats::Client) {
+    let context = {
+        let mut context = jetstream::new(nats.clone());
+        context.set_timeout(CALL);
+        context
+    };
+    let mut feed = Feed { shared, nats, context, tracker: Tracker::new(), live: false };
+    let mut pause = RETRY_FIRST;
+    let mut told = false;
+    loop {
+        match feed.attachment().await {
+            Ok(reason) => {
+                feed.doubt(reason);
+                pause = RETRY_FIRST;
+                told = false;
+            }
+            Err(error) => {
+                feed.doubt(Reason::Disconnected);
+                if !told {
+                    tracing::warn!(%error, "the routing feed is away; entries are read again every few seconds");
+                    told = true;
+                }
+                tracing::debug!(%error, "the routing feed is away");
+            }
+        }
+        feed.shared.table.pulse().set_following(false);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_LAST);
+    }
+}
+
+struct Feed {
+    shared: Arc<Shared>,
+    nats: async_nats::Client,
+    context: jetstream::Context,
+    tracker: Tracker,
+    live: bool,
+}
+
+impl Feed {
+    /// One consumer's life. Returns why it must be replaced.
+    async fn attachment(&mut self) -> Result<Reason, FeedError> {
+        // Before the stream is looked at, so that a heartbeat heard here is younger than that look or caught by the
+        // tracker's baseline.
+        let mut heartbeats = tokio::time::timeout(CALL, self.nats.subscribe(names::RELAY_HEARTBEAT)).await??;
+        let mut messages = self.attach().await?;
+        self.shared.table.pulse().set_following(true);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let verdict = tokio::select! {
+                biased;
+                message = messages.next() => {
+                    let message = message.ok_or(FeedError::Ended)??;
+                    self.apply(&message)
+                }
+                heartbeat = heartbeats.next() => {
+                    let Some(message) = heartbeat else { return Err(FeedError::Ended) };
+                    self.hear(&message.payload)
+                }
+                _ = tick.tick() => self.tracker.verdict(Instant::now()),
+            };
+            if let Some(reason) = self.act(verdict) {
+                return Ok(reason);
+            }
+        }
+    }
+
+    async fn attach(&mut self) -> Result<consumer::pull::Stream, FeedError> {
+        let stream = tokio::time::timeout(CALL, self.context.get_stream(names::EDGE_STREAM)).await??;
+        let info = stream.cached_info();
+        let last = info.state.last_sequence;
+        let incarnation = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
+        let Start { sequence } = self.tracker.attach(incarnation, last);
+        let config = consumer::pull::Config {
+            deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: sequence },
+            ack_policy: consumer::AckPolicy::None,
+            inactive_threshold: Duration::from_secs(30),
+            memory_storage: true,
+            ..Default::default()
+        };
+        let consumer = tokio::time::timeout(CALL, stream.create_consumer(config)).await??;
+        if consumer.cached_info().num_pending == 0 {
+            self.tracker.nothing_pending(last);
+        }
+        self.shared.table.pulse().set_sequence(self.tracker.applied());
+        tracing::debug!(first = sequence, "following the routing feed");
+        let pull = consumer.stream().max_messages_per_batch(500).heartbeat(Duration::from_secs(1));
+        Ok(tokio::time::timeout(CALL, pull.expires(Duration::from_secs(30)).messages()).await??)
+    }
+
+    fn apply(&mut self, message: &jetstream::Message) -> Verdict {
+        let now = Instant::now();
+        match Change::decode(&message.subject, &message.payload) {
+            Ok(change) => {
+                let applied = self.shared.table.apply(change, self.shared.clock.unix_millis(), false);
+                self.shared.metrics.change(Some(applied));
+                if applied == Applied::Updated {
+                    tracing::debug!(subject = %message.subject, "applied a routing change");
+                }
+            }
+            Err(error) => {
+                self.shared.metrics.change(None);
+                tracing::error!(%error, "a routing change cannot be understood and is skipped");
+            }
+        }
+        match message.info() {
+            Ok(info) => {
+                let verdict = self.tracker.delivered(info.stream_sequence, now);
+                self.shared.table.pulse().set_sequence(self.tracker.applied());
+                verdict
+            }
+            Err(error) => {
+                tracing::error!(%error, "a routing change without a sequence");
+                Verdict::Restart(Reason::Disconnected)
+            }
+        }
+    }
+
+    fn hear(&mut self, payload: &[u8]) -> Verdict {
+        let now = Instant::now();
+        match serde_json::from_slice::<Heartbeat>(payload) {
+            Ok(heartbeat) => {
+                let now_ms = self.shared.clock.unix_millis();
+                self.shared.table.pulse().learn_database_time(heartbeat.database_time_ms, now_ms);
+                self.tracker.heard(heartbeat, now)
+            }
+            Err(error) => {
+                self.shared.metrics.change(None);
+                tracing::error!(%error, "a heartbeat cannot be understood and is skipped");
+                self.tracker.verdict(now)
+            }
+        }
+    }
+
+    /// Makes the table know. Returns why the consumer must be replaced, if it must.
+    fn act(&mut self, verdict: Verdict) -> Option<Reason> {
+        match verdict {
+            Verdict::Live { epoch, position, anew } => {
+                let pulse = self.shared.table.pulse();
+                let (now_ms, stands_for) = (self.shared.clock.unix_millis(), self.tracker.stands_for(Instant::now()));
+                if anew {
+                    pulse.next_generation(epoch, position);
+                }
+                pulse.beat(now_ms, stands_for, epoch, position);
+                if !self.live {
+                    tracing::info!(epoch, position, anew, "the routing feed is live");
+                    self.live = true;
+                }
+                None
+            }
+            Verdict::Wait => None,
+            Verdict::Doubt(reason) => {
+                self.doubt(reason);
+                None
+            }
+            Verdict::Restart(reason) => {
+                self.doubt(reason);
+                Some(reason)
+            }
+        }
+    }
+
+    fn doubt(&mut self, reason: Reason) {
+        self.shared.table.pulse().silence();
+        if self.live {
+            self.live = false;
+            self.shared.metrics.interrupted(reason.as_str());
+            tracing::warn!(reason = reason.as_str(), "the routing feed is not live");
+        }
+    }
+}
