@@ -59,8 +59,6 @@ pub struct DatabaseConfig {
     pub url: SecretUrl,
     /// `log.level`.
     pub log_filter: String,
-    /// `log.format`.
-    pub log_format: Format,
 }
 
 impl DatabaseConfig {
@@ -71,8 +69,8 @@ impl DatabaseConfig {
         }
         ignore_other_programs(reader);
         let url = postgres(reader);
-        let (log_filter, log_format) = log(reader);
-        Some(Self { url: url?, log_filter, log_format })
+        let (log_filter, _) = log(reader);
+        Some(Self { url: url?, log_filter })
     }
 }
 

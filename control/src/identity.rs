@@ -13,7 +13,7 @@ mod token;
 
 pub use access::{application, operation, workspace};
 pub use caller::{Actor, Caller};
-pub use password::{Passwords, acceptable};
+pub use password::{PasswordError, Passwords, acceptable};
 pub use permission::{Action, Role};
 pub use session::{Session, sign_in};
 pub use token::{SECRET_MIN, TokenError, Tokens};

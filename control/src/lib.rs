@@ -1,1 +1,22 @@
-//! stub
+//! The control plane: REST API, dashboard, outbox relay, usage aggregation.
+//!
+//! Requests change Postgres and nothing else; what other programs must learn travels by the outbox. Without Postgres the
+//! API answers 503; without Redis or NATS it works, and changes travel later.
+
+pub mod admin;
+pub mod api;
+pub mod audit;
+pub mod command;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod identity;
+pub mod metrics;
+pub mod period;
+pub mod readiness;
+pub mod router;
+pub mod server;
+pub mod settings;
+pub mod start;
+pub mod state;
+pub mod tasks;

@@ -1,2 +1,153 @@
-//! stub
-fn main() {}
+//! The command line of the control plane.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use authsome_control::command::user::{self, Office};
+use authsome_control::config::{Config, DatabaseConfig};
+use authsome_control::identity::Passwords;
+use authsome_control::{api, start};
+use authsome_core::clock::SystemClock;
+use authsome_core::config::ConfigArgs;
+use authsome_core::entropy::{self, SystemEntropy};
+use authsome_core::error::Chain;
+use authsome_core::secret::SecretString;
+use authsome_core::telemetry::{self, Format};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::{Args, Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The control plane of AuthSome Cloud: REST API, dashboard, outbox relay, usage aggregation.
+///
+/// Configuration is one TOML file with AUTHSOME_* environment variables over it (`database.url` is
+/// AUTHSOME_DATABASE_URL). DATABASE_URL, REDIS_URL, NATS_URL, JWT_SECRET and LOG_LEVEL are honoured as well.
+#[derive(Parser)]
+#[command(name = "authsome-control", version)]
+struct CommandLine {
+    /// The configuration file.
+    #[arg(long, global = true, env = "AUTHSOME_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say whether the configuration is right, and end: exit code 2 lists every problem.
+    #[arg(long, global = true)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the service (the default).
+    Serve,
+    /// Bring the database schema up to date and end.
+    Migrate,
+    /// Print the OpenAPI document and end.
+    Openapi,
+    /// Operators' tools.
+    #[command(subcommand)]
+    Admin(Admin),
+}
+
+#[derive(Subcommand)]
+enum Admin {
+    /// Create a person who may sign in; prints JSON.
+    CreateUser(CreateUser),
+}
+
+#[derive(Args)]
+struct CreateUser {
+    /// The e-mail address to sign in with.
+    #[arg(long)]
+    email: String,
+    /// The name to show.
+    #[arg(long)]
+    name: String,
+    /// Read the password from standard input. Without it, one is made up and printed.
+    #[arg(long)]
+    password_stdin: bool,
+    /// Succeed, and change nothing, if the address has an account.
+    #[arg(long)]
+    if_absent: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // Refused only if some library came first with the same provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let line = CommandLine::parse();
+    let args = ConfigArgs { file: line.config, check: line.check_config };
+    let done = match line.command.unwrap_or(Verb::Serve) {
+        Verb::Serve => serve(&args).await,
+        Verb::Migrate => migrate(&args).await,
+        Verb::Openapi => print(&api::document()),
+        Verb::Admin(Admin::CreateUser(user)) => create_user(&args, user).await,
+    };
+    done.unwrap_or_else(|code| code)
+}
+
+/// Both ways out carry the exit code; `Err` is the early one.
+type Exit = Result<ExitCode, ExitCode>;
+
+async fn serve(args: &ConfigArgs) -> Exit {
+    let config = args.load(Config::read)?;
+    start::log(&config).map_err(|error| complain(&error))?;
+    Ok(start::run(config).await)
+}
+
+async fn migrate(args: &ConfigArgs) -> Exit {
+    let config = database(args)?;
+    start::migrate_only(&config.url).await.map_err(|error| complain(&error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create_user(args: &ConfigArgs, new: CreateUser) -> Exit {
+    let config = database(args)?;
+    let (clock, entropy) = (SystemClock, SystemEntropy::new());
+    let pool = start::pool(&config.url, 2).map_err(|error| complain(&error))?;
+    let passwords = Passwords::new(&entropy).map_err(|error| complain(&error))?;
+    let given = if new.password_stdin { Some(password_from_stdin().map_err(|error| complain(&error))?) } else { None };
+    if new.if_absent
+        && let Some(id) = user::find(&pool, &new.email).await.map_err(|problem| complain(problem.failure()))?
+    {
+        return print(&format!("{}\n", serde_json::json!({ "id": id, "email": new.email, "created": false })));
+    }
+    let made_up = given.is_none().then(|| URL_SAFE_NO_PAD.encode(entropy::bytes::<18>(&entropy)));
+    let password = given.or_else(|| made_up.clone().map(SecretString::from)).unwrap_or_default();
+    let office = Office { pool: &pool, clock: &clock, entropy: &entropy, passwords: &passwords };
+    let id = user::create(&office, &new.email, &new.name, password)
+        .await
+        .map_err(|problem| complain(problem.failure()))?;
+    let mut answer = serde_json::json!({ "id": id, "email": new.email, "created": true });
+    if let Some(password) = made_up {
+        answer["password"] = password.into();
+    }
+    print(&format!("{answer}\n"))
+}
+
+fn database(args: &ConfigArgs) -> Result<DatabaseConfig, ExitCode> {
+    let config = args.load(DatabaseConfig::read)?;
+    // Standard output is for the result.
+    telemetry::init(Format::Pretty, &config.log_filter).map_err(|error| complain(&error))?;
+    Ok(config)
+}
+
+/// Without the newline that a shell puts at its end.
+fn password_from_stdin() -> std::io::Result<SecretString> {
+    let mut line = String::new();
+    std::io::stdin().lock().take(2048).read_to_string(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned().into())
+}
+
+fn print(text: &str) -> Exit {
+    // A closed pipe is a reader that has seen enough.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn complain(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    let _ = writeln!(std::io::stderr().lock(), "error: {}", Chain(error));
+    ExitCode::FAILURE
+}

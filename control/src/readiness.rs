@@ -21,10 +21,19 @@ pub struct Readiness {
     parts: Arc<Mutex<Parts>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Parts {
     migrated: bool,
-    others: BTreeMap<&'static str, Option<String>>,
+    others: BTreeMap<&'static str, Probe>,
+}
+
+/// Looks at a connection without waiting; `Err` says what is wrong, with no secret in it.
+type Probe = Box<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("migrated", &self.migrated).field("others", &self.others.keys()).finish()
+    }
 }
 
 /// The answer of `/readyz`.
@@ -33,7 +42,7 @@ pub struct Report {
     /// `ready`, `unready` or `stopping`.
     pub status: &'static str,
     /// `ok`, or what is wrong, by dependency.
-    pub dependencies: BTreeMap<&'static str, String>,
+    pub dependencies: BTreeMap<&'static str, &'static str>,
 }
 
 impl Readiness {
@@ -47,33 +56,32 @@ impl Readiness {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).migrated = true;
     }
 
-    /// A dependency that does not decide readiness answers.
-    pub fn up(&self, dependency: &'static str) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).others.insert(dependency, None);
-    }
-
-    /// A dependency that does not decide readiness does not answer, for this reason (no secret in it).
-    pub fn down(&self, dependency: &'static str, reason: impl Into<String>) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).others.insert(dependency, Some(reason.into()));
+    /// A dependency that is told and does not decide readiness.
+    pub fn also_tell(
+        &self,
+        dependency: &'static str,
+        probe: impl Fn() -> Result<(), &'static str> + Send + Sync + 'static,
+    ) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).others.insert(dependency, Box::new(probe));
     }
 
     /// Looks, and says whether requests may be sent here.
     pub async fn look(&self, pool: &PgPool) -> (bool, Report) {
         let answer = tokio::time::timeout(PATIENCE, authsome_db::pool::ping(pool)).await;
         let postgres = match answer {
-            Ok(Ok(())) => "ok".to_owned(),
-            Ok(Err(_)) => "unreachable".to_owned(),
-            Err(_) => "no answer in time".to_owned(),
+            Ok(Ok(())) => "ok",
+            Ok(Err(_)) => "unreachable",
+            Err(_) => "no answer in time",
         };
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let ready = postgres == "ok" && parts.migrated && !self.shutdown.is_draining();
         let mut dependencies: BTreeMap<_, _> = parts
             .others
             .iter()
-            .map(|(name, reason)| (*name, reason.clone().unwrap_or_else(|| "ok".to_owned())))
+            .map(|(name, probe)| (*name, probe().err().unwrap_or("ok")))
             .collect();
         dependencies.insert("postgres", postgres);
-        dependencies.insert("schema", if parts.migrated { "ok" } else { "not migrated yet" }.to_owned());
+        dependencies.insert("schema", if parts.migrated { "ok" } else { "not migrated yet" });
         let status = match (self.shutdown.is_draining(), ready) {
             (true, _) => "stopping",
             (false, true) => "ready",

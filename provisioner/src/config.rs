@@ -57,44 +57,19 @@ choices! {
     RuntimeChoice: "\"local\"", "local" => Self::Local;
 }
 
-/// A server as tenants reach it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPort {
-    /// Name or address; IPv6 without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl FromValue for HostPort {
-    fn from_text(text: &str) -> Result<Self, BadValue> {
-        let read = || {
-            let (host, port) = text.rsplit_once(':')?;
-            let host = match host.strip_prefix('[') {
-                Some(host) => host.strip_suffix(']')?,
-                None => Some(host).filter(|host| !host.contains(':'))?,
-            };
-            let named = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:".contains(&b));
-            let port = port.parse().ok().filter(|port| *port != 0)?;
-            named.then(|| Self { host: host.to_owned(), port })
-        };
-        read().ok_or_else(|| BadValue::not_a("a host and port such as db.internal:5432 or [::1]:5432"))
-    }
-}
-
 /// The servers on which tenants' databases and keys live.
 #[derive(Debug, Clone)]
 pub struct Tenants {
     /// Administrator of the tenants' Postgres.
     pub database_url: SecretUrl,
-    /// The same server as tenants reach it, where that differs.
-    pub database_address: Option<HostPort>,
+    /// The same server as instances reach it, where that differs; only scheme, host, port and how to encrypt are used.
+    pub database_instance_url: Option<SecretUrl>,
     /// How databases are kept apart.
     pub database_strategy: DatabaseChoice,
     /// Administrator of the tenants' Redis.
     pub redis_url: SecretUrl,
-    /// The same server as tenants reach it, where that differs.
-    pub redis_address: Option<HostPort>,
+    /// The same server as instances reach it, where that differs; only scheme, host and port are used.
+    pub redis_instance_url: Option<SecretUrl>,
     /// How keys are kept apart.
     pub redis_strategy: RedisChoice,
 }
@@ -156,8 +131,10 @@ impl Config {
         let nats_url = scheme(reader, "nats.url", &["nats", "tls"]);
         let tenant_database = scheme(reader, "tenants.database_url", &["postgres", "postgresql"]);
         let tenant_redis = scheme(reader, "tenants.redis_url", &["redis", "rediss"]);
-        let database_address = reader.optional("tenants.database_address");
-        let redis_address = reader.optional("tenants.redis_address");
+        let database_instance_url = reader.optional("tenants.database_instance_url");
+        checked_scheme(reader, "tenants.database_instance_url", database_instance_url.as_ref(), &["postgres", "postgresql"]);
+        let redis_instance_url = reader.optional("tenants.redis_instance_url");
+        checked_scheme(reader, "tenants.redis_instance_url", redis_instance_url.as_ref(), &["redis", "rediss"]);
         let database_strategy = reader.or("tenants.database_strategy", DatabaseChoice::Database);
         let redis_strategy = reader.or("tenants.redis_strategy", RedisChoice::Acl);
 
@@ -191,10 +168,10 @@ impl Config {
             nats_url: nats_url?,
             tenants: Tenants {
                 database_url: tenant_database?,
-                database_address,
+                database_instance_url,
                 database_strategy,
                 redis_url: tenant_redis?,
-                redis_address,
+                redis_instance_url,
                 redis_strategy,
             },
             runtime,
@@ -217,9 +194,13 @@ impl Config {
 /// A required address whose scheme is one of these.
 fn scheme(reader: &mut Reader, key: &'static str, schemes: &[&str]) -> Option<SecretUrl> {
     let url: Option<SecretUrl> = reader.required(key);
-    let right = url.as_ref().is_none_or(|url| schemes.contains(&url.scheme()));
-    reader.check(key, right, &format!("must begin with {}://", schemes.join(":// or ")));
+    checked_scheme(reader, key, url.as_ref(), schemes);
     url
+}
+
+fn checked_scheme(reader: &mut Reader, key: &'static str, url: Option<&SecretUrl>, schemes: &[&str]) {
+    let right = url.is_none_or(|url| schemes.contains(&url.scheme()));
+    reader.check(key, right, &format!("must begin with {}://", schemes.join(":// or ")));
 }
 
 fn interval(reader: &mut Reader, key: &'static str, default: Duration) -> Duration {
@@ -288,7 +269,7 @@ mod tests {
         variables.retain(|(name, _)| *name != "DATABASE_URL");
         variables.extend([
             ("AUTHSOME_TENANTS_DATABASE_URL", "mysql://u:secret@db"),
-            ("AUTHSOME_TENANTS_DATABASE_ADDRESS", "db"),
+            ("AUTHSOME_TENANTS_REDIS_INSTANCE_URL", "http://cache:6379"),
             ("AUTHSOME_RUNTIME", "mainframe"),
             ("AUTHSOME_REGION", "EU"),
             ("AUTHSOME_CONCURRENCY", "0"),
@@ -299,7 +280,7 @@ mod tests {
         for key in [
             "database.url: required",
             "tenants.database_url: must begin with postgres://",
-            "tenants.database_address: \"db\" is not a host and port",
+            "tenants.redis_instance_url: must begin with redis://",
             "runtime: \"mainframe\" is not \"local\"",
             "region: must be a label",
             "concurrency: must be from 1",
@@ -310,15 +291,5 @@ mod tests {
         }
         assert_eq!(problems.lines().count(), 8, "{problems}");
         assert!(!problems.contains("secret"));
-    }
-
-    #[test]
-    fn addresses_of_servers_have_a_host_and_a_port() {
-        let read = |text: &str| HostPort::from_text(text).ok().map(|address| (address.host, address.port));
-        assert_eq!(read("db.internal:5432"), Some(("db.internal".to_owned(), 5432)));
-        assert_eq!(read("[::1]:6379"), Some(("::1".to_owned(), 6379)));
-        for wrong in ["db", "db:", ":1", "db:0", "db:65536", "::1:6379", "[::1:6379", "d b:1", "u@db:1", "db/x:1"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
     }
 }

@@ -284,9 +284,14 @@ impl Engine {
         Ok(Attempt::Complete(last))
     }
 
-    async fn intent(&self, application: ApplicationId) -> Result<Option<Intent>, RecordError> {
-        let mut connection = self.pool.acquire().await?;
-        Ok(db::intent::load(&mut connection, application).await?)
+    /// What is wanted of an application right now.
+    pub async fn intent(&self, application: ApplicationId) -> Result<Option<Intent>, DbError> {
+        db::intent::load(&mut *self.pool.acquire().await?, application).await
+    }
+
+    /// What a step is given.
+    pub fn context<'a>(&'a self, intent: &'a Intent, fence: &'a Fence) -> StepContext<'a> {
+        StepContext { intent, fence, pool: &self.pool, facilities: &self.facilities }
     }
 
     /// Observes and, where something is missing, applies. `None`: recorded before and still so.
@@ -297,7 +302,7 @@ impl Engine {
         intent: &Intent,
     ) -> Result<Option<Outcome>, Interrupted> {
         let action = self.actions.of(planned.step);
-        let cx = StepContext { intent, fence: ledger.fence, pool: &self.pool, facilities: &self.facilities };
+        let cx = self.context(intent, ledger.fence);
         match (planned.mode, caught(action.observe(&cx)).await?) {
             (Mode::Confirm, Observed::Done) => return Ok(None),
             (Mode::Settle, Observed::Done) => return Ok(Some(Outcome::done("Already in place."))),

@@ -142,7 +142,7 @@ impl StepStatus {
 pub enum Mode {
     /// Observe; apply what is missing; record.
     Settle,
-    /// Recorded as settled by an earlier execution of the same operation: observe, and touch nothing unless it is gone.
+    /// Recorded as done by an earlier execution of the same operation: observe, and touch nothing unless it is gone.
     Confirm,
 }
 
@@ -248,7 +248,15 @@ pub const fn steps_of(kind: JobKind) -> Option<&'static [Step]> {
 
 fn mode_of(step: Step, ledger: &[(Step, StepStatus)]) -> Mode {
     match ledger.iter().find(|(recorded, _)| *recorded == step) {
-        Some((_, StepStatus::Done | StepStatus::Skipped)) => Mode::Confirm,
-        Some((_, StepStatus::Pending | StepStatus::Running | StepStatus::Failed | StepStatus::Undone)) | None => Mode::Settle,
+        Some((_, StepStatus::Done)) => Mode::Confirm,
+        // Whether a step is to be skipped is the runtime's to say every time.
+        Some((
+            _,
+            StepStatus::Pending | StepStatus::Running | StepStatus::Skipped | StepStatus::Failed | StepStatus::Undone,
+        ))
+        | None => Mode::Settle,
     }
 }
+
+#[cfg(test)]
+mod tests;

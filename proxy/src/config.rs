@@ -185,14 +185,14 @@ fn host_name() -> Option<String> {
 
 impl Limits {
     fn read(reader: &mut Reader) -> Self {
-        let header: ByteSize = reader.or("limits.header_bytes", ByteSize::from_bytes(32 * 1024));
-        let body: ByteSize = reader.or("limits.body_bytes", ByteSize::from_bytes(10 * MIB));
+        let header: ByteSize = reader.or("limits.header_bytes", ByteSize::kib(32));
+        let body: ByteSize = reader.or("limits.body_bytes", ByteSize::mib(10));
         // Above this the forwarding library itself gives up, with an answer that is not ours.
-        reader.check("limits.header_bytes", (1024..=MIB / 2).contains(&header.bytes()), "must be 1KiB to 512KiB");
-        reader.check("limits.body_bytes", body.bytes() > 0, "must be greater than 0");
+        reader.check("limits.header_bytes", (1024..=MIB / 2).contains(&header.as_u64()), "must be 1KiB to 512KiB");
+        reader.check("limits.body_bytes", body.as_u64() > 0, "must be greater than 0");
         Self {
-            header_bytes: usize::try_from(header.bytes()).unwrap_or(usize::MAX),
-            body_bytes: body.bytes(),
+            header_bytes: header.as_usize(),
+            body_bytes: body.as_u64(),
             header_deadline: positive(reader, "limits.header_deadline", 10),
             keepalive: positive(reader, "limits.keepalive", 60),
             client_read: positive(reader, "limits.client_read", 30),

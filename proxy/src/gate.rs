@@ -115,7 +115,7 @@ pub fn decide(request: &Request<'_>, known: &Known<'_>) -> Step {
     let app = match known.app {
         Answer::Unasked => return Step::Ask(Ask::App(request.app_id)),
         Answer::Absent => None,
-        Answer::Found(app) if app.serve == Serve::Refuse(Unavailability::Deleted) => None,
+        Answer::Found(app) if app.id != request.app_id || app.serve == Serve::Refuse(Unavailability::Deleted) => None,
         Answer::Found(app) => Some(app),
     };
     let policy = app.map_or(&[][..], |app| &app.path_policy);

@@ -1,5 +1,7 @@
 //! Creating and revoking API keys.
 
+use std::net::IpAddr;
+
 use authsome_contract::model::{AppStatus, Scopes};
 use authsome_core::error::Failure;
 use authsome_core::id::{ApplicationId, KeyId};
@@ -180,9 +182,8 @@ fn each(
 
 /// A CIDR block without host bits; a single address is a block of one.
 fn network(text: &str) -> Result<String, &'static str> {
-    let address = |text: &str| text.parse().map(IpNet::from);
-    let network: IpNet =
-        text.parse().or_else(|_| address(text)).map_err(|_| "must be an address or a CIDR block such as 203.0.113.0/24")?;
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network = network.map_err(|_| "must be an address or a CIDR block such as 203.0.113.0/24")?;
     Ok(network.trunc().to_string())
 }
 

@@ -44,6 +44,7 @@ pub struct NewKey<'a> {
 pub async fn insert(connection: &mut PgConnection, new: &NewKey<'_>) -> Result<(), DbError> {
     let key_type = new.key.parsed().key_type();
     let public_key = (key_type == KeyType::Public).then(|| new.key.expose());
+    let digest = new.key.digest();
     sqlx::query!(
         "INSERT INTO api_keys (id, application_id, type, name, digest, masked, public_key, scopes, networks, origins,
                                expires_at, created_by, created_at)
@@ -52,7 +53,7 @@ pub async fn insert(connection: &mut PgConnection, new: &NewKey<'_>) -> Result<(
         new.application_id as ApplicationId,
         key_type.as_str(),
         new.name,
-        new.key.digest().as_bytes(),
+        digest.as_bytes(),
         new.key.masked(),
         public_key,
         new.scopes,

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use async_nats::ServerAddr;
 use authsome_core::secret::SecretUrl;
 use fred::{
     clients::Client,
@@ -39,9 +40,15 @@ pub fn redis(url: &SecretUrl) -> Result<Client, TaskError> {
     Ok(client)
 }
 
-/// A client of NATS. `name` shows in the server's list of connections.
+/// A client of NATS. `name` shows in the server's list of connections. User and password in the address are those of every
+/// server in it; the library itself would ignore them.
 pub async fn nats(url: &SecretUrl, name: &str) -> Result<async_nats::Client, TaskError> {
-    async_nats::ConnectOptions::new()
+    let servers: Vec<ServerAddr> = url.expose().split(',').map(str::parse).collect::<Result<_, _>>().map_err(TaskError::Nats)?;
+    let mut options = async_nats::ConnectOptions::new();
+    if let Some((user, password)) = servers.iter().find_map(|server| Some((server.username()?, server.password()?))) {
+        options = options.user_and_password(percent_decoded(user), percent_decoded(password));
+    }
+    options
         .name(name)
         .retry_on_initial_connect()
         .connection_timeout(COMMAND)
@@ -50,7 +57,40 @@ pub async fn nats(url: &SecretUrl, name: &str) -> Result<async_nats::Client, Tas
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(50).saturating_mul(u32::try_from(attempts.min(40)).unwrap_or(40))
         })
-        .connect(url.expose().split(',').collect::<Vec<_>>())
+        .connect(servers)
         .await
-        .map_err(TaskError::Nats)
+        .map_err(|error| TaskError::Nats(std::io::Error::other(error)))
+}
+
+/// `%40` becomes `@`. What is not an escape stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escape = tail.get(..2).and_then(|digits| str::from_utf8(digits).ok());
+        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_in_a_password_are_decoded_and_nothing_else_is() {
+        assert_eq!(percent_decoded("p%40ss%2Fw%c3%b6rd"), "p@ss/wörd");
+        assert_eq!(percent_decoded("100%"), "100%");
+        assert_eq!(percent_decoded("%4"), "%4");
+        assert_eq!(percent_decoded("%zz1"), "%zz1");
+    }
 }

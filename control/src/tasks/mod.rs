@@ -15,7 +15,7 @@ pub enum TaskError {
     Redis(#[source] fred::error::Error),
     /// The address of NATS is not one.
     #[error("the address of NATS cannot be used: {0}")]
-    Nats(#[source] async_nats::ConnectError),
+    Nats(#[source] std::io::Error),
     /// A metric clashes with another of the same name.
     #[error("cannot register a metric: {0}")]
     Metric(#[from] prometheus::Error),

@@ -4,9 +4,11 @@
 //! Everything that records progress names the epoch of the lease it was made under, in the statement itself; once another
 //! worker has taken over, it changes nothing and says [`RecordError::Fenced`].
 
+pub mod credentials;
 pub mod intent;
 pub mod lease;
 pub mod ledger;
+pub mod placement;
 
 use authsome_db::DbError;
 use authsome_db::application::TransitionError;

@@ -7,7 +7,7 @@ use authsome_contract::wire::names;
 use authsome_core::id::ApplicationId;
 use authsome_core::secret::SecretUrl;
 use fred::types::config::Config;
-use fred::types::{FromValue as _, Value};
+use fred::types::{FromValue, Value};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -107,8 +107,7 @@ impl AclServer {
             let reply = session.send("look for a tenant's keys", "SCAN", arguments).await?;
             let (next, keys): (String, Vec<Value>) = read("SCAN", reply)?;
             for batch in keys.chunks(500) {
-                let batch = batch.iter().filter_map(|key| key.as_bytes().map(<[u8]>::to_vec)).collect();
-                session.send_keys("remove a tenant's keys", "UNLINK", batch).await?;
+                session.send("remove a tenant's keys", "UNLINK", batch.to_vec()).await?;
             }
             if next == "0" {
                 return Ok(());
@@ -144,7 +143,7 @@ impl SeenUser {
     }
 }
 
-fn read<T: fred::types::FromValue>(command: &str, reply: Value) -> Result<T, RedisError> {
+fn read<T: FromValue>(command: &str, reply: Value) -> Result<T, RedisError> {
     T::from_value(reply).map_err(|error| RedisError::Unsuitable(format!("{command} answered something unknown: {error}")))
 }
 

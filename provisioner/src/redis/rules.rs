@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 
 /// The rules on commands, in order: a later one wins.
-const COMMANDS: [&str; 39] = [
+const COMMANDS: [&str; 38] = [
     "-@all",
     "+@keyspace",
     "+@string",
@@ -53,7 +53,6 @@ const COMMANDS: [&str; 39] = [
     "-swapdb",
     "-copy",
     "-wait",
-    "-lolwut",
 ];
 
 /// The user of an application: `app_<suffix>`.

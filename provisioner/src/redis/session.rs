@@ -43,24 +43,12 @@ impl<'a> Session<'a> {
         &self,
         what: &'static str,
         command: &'static str,
-        arguments: Vec<String>,
+        arguments: Vec<impl Into<Value>>,
     ) -> Result<Value, RedisError> {
-        use fred::interfaces::CustomCommands as _;
         let command = CustomCommand::new_static(command, ClusterHash::Random, false);
-        let call = self.client.custom::<Value, String>(command, arguments);
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        let call = self.client.custom::<Value, Value>(command, arguments);
         bounded(self.fence, COMMAND, what, call).await
-    }
-
-    /// Sends one command on keys, which may be any bytes.
-    pub(super) async fn send_keys(
-        &self,
-        what: &'static str,
-        command: &'static str,
-        keys: Vec<Vec<u8>>,
-    ) -> Result<(), RedisError> {
-        let command = CustomCommand::new_static(command, ClusterHash::Random, false);
-        let call = self.client.custom::<Value, Key>(command, keys.into_iter().map(Key::from).collect());
-        bounded(self.fence, COMMAND, what, call).await.map(|_| ())
     }
 
     pub(super) async fn close(self) {

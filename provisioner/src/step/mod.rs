@@ -6,13 +6,10 @@
 //! that the customer may read; the engine decides when to try again. Nothing here retries a whole step by itself.
 
 mod activate;
-mod bootstrap;
 mod database;
 mod failure;
 mod instance;
-mod migrate;
-mod monitoring;
-mod namespace;
+mod left_out;
 mod preflight;
 mod redis;
 mod rollout;
@@ -146,15 +143,20 @@ pub trait StepAction: Send + Sync {
 pub fn action(step: Step) -> &'static dyn StepAction {
     match step {
         Step::Preflight => &preflight::Preflight,
-        Step::Namespace => &namespace::Namespace,
+        Step::Namespace => &left_out::LeftOut(Step::Namespace),
         Step::Database => &database::Database,
         Step::Redis => &redis::Redis,
         Step::Secrets => &secrets::Secrets,
         Step::Instance => &instance::Instance,
         Step::Rollout => &rollout::Rollout,
-        Step::Migrate => &migrate::Migrate,
-        Step::Bootstrap => &bootstrap::Bootstrap,
-        Step::Monitoring => &monitoring::Monitoring,
+        Step::Migrate => &left_out::LeftOut(Step::Migrate),
+        Step::Bootstrap => &left_out::LeftOut(Step::Bootstrap),
+        Step::Monitoring => &left_out::LeftOut(Step::Monitoring),
         Step::Activate => &activate::Activate,
     }
+}
+
+/// Done when nothing differs.
+fn observed(differences: &[String]) -> Observed {
+    if differences.is_empty() { Observed::Done } else { Observed::Needed(differences.join(", ")) }
 }

@@ -178,7 +178,7 @@ pub struct Identity<'a> {
 }
 
 /// What an instance's answer is given to the client with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Reply<'a> {
     /// What every answer carries.
     pub identity: Identity<'a>,

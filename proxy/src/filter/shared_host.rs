@@ -47,7 +47,7 @@ pub fn confine_cookie(value: &str, prefix: &str) -> Option<String> {
 }
 
 /// What a `Location` needs to be understood.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// The application's prefix on the shared host: `/v1/app_…`.
     pub prefix: &'a str,

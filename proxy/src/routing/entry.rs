@@ -5,7 +5,7 @@
 //! waits.
 
 use std::mem::size_of;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
@@ -15,6 +15,7 @@ use authsome_core::key::KeyType;
 use http::HeaderValue;
 
 use crate::meter;
+use crate::upstream::Prepared;
 
 /// What a look-up in the table says.
 #[derive(Debug, Clone)]
@@ -88,6 +89,8 @@ pub struct AppEntry {
     pub next_endpoint: AtomicUsize,
     /// What the instance and the client are told of it.
     pub headers: AppHeaders,
+    /// What the way to its instances needs; worked out by the first request.
+    pub prepared: OnceLock<Prepared>,
 }
 
 /// Values of headers that follow from the application, ready to be sent.
@@ -108,7 +111,7 @@ impl AppEntry {
             environment: HeaderValue::from_static(record.environment.as_str()),
             region: header(&record.region),
         };
-        Self { record, usage, next_endpoint: AtomicUsize::new(0), headers }
+        Self { record, usage, next_endpoint: AtomicUsize::new(0), headers, prepared: OnceLock::new() }
     }
 
     fn heap(&self) -> usize {

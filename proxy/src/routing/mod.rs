@@ -381,7 +381,7 @@ impl Backend {
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = shutdown.wait_for(|stop| *stop) => break,
+                () = stopped(&mut shutdown) => break,
                 job = self.jobs.recv() => match job {
                     Some(job) => { tasks.spawn(fill(Arc::clone(&filler), job)); }
                     None => break,
@@ -410,6 +410,11 @@ impl Backend {
         let live = pulse.is_live(shared.clock.unix_millis());
         shared.metrics.set_feed(live, pulse.covered().1, pulse.sequence());
     }
+}
+
+/// Returns once the flag is true or its owner is gone.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 /// A task that ends with its owner.

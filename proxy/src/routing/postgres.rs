@@ -14,7 +14,7 @@ use authsome_core::secret::SecretUrl;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{PgConnection, Postgres};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::circuit::Circuit;
 
@@ -78,57 +78,86 @@ impl PostgresSource {
         &self,
         digest: &Digest,
     ) -> Result<Option<Dated<(KeyRecord, AppRecord)>>, PostgresError> {
-        self.ask(async |connection| key_with_application(connection, digest).await).await
+        let question = self.admitted().await?;
+        let mut answer = self.key_once(digest).await;
+        if is_broken_connection(&answer) {
+            answer = self.key_once(digest).await;
+        }
+        question.answered(answer)
     }
 
     /// The application.
     pub(super) async fn app(&self, id: &ApplicationId) -> Result<Option<Dated<AppRecord>>, PostgresError> {
-        self.ask(async |connection| application(connection, *id).await).await
+        let question = self.admitted().await?;
+        let mut answer = self.app_once(*id).await;
+        if is_broken_connection(&answer) {
+            answer = self.app_once(*id).await;
+        }
+        question.answered(answer)
+    }
+
+    async fn key_once(&self, digest: &Digest) -> Result<Option<Dated<(KeyRecord, AppRecord)>>, PostgresError> {
+        let mut lent = Lent(Some(self.pool.acquire().await?));
+        let answer = key_with_application(lent.connection()?, digest).await;
+        lent.give_back_after(&answer);
+        answer
+    }
+
+    async fn app_once(&self, id: ApplicationId) -> Result<Option<Dated<AppRecord>>, PostgresError> {
+        let mut lent = Lent(Some(self.pool.acquire().await?));
+        let answer = application(lent.connection()?, id).await;
+        lent.give_back_after(&answer);
+        answer
     }
 
     /// Waits for a permit as long as the caller lets it, which is not the server's failure; what follows is.
-    async fn ask<T>(
-        &self,
-        query: impl AsyncFn(&mut PgConnection) -> Result<Option<T>, PostgresError>,
-    ) -> Result<Option<T>, PostgresError> {
+    async fn admitted(&self) -> Result<Question<'_>, PostgresError> {
         if self.circuit.is_open() {
             return Err(PostgresError::CircuitOpen);
         }
         // The semaphore is never closed.
-        let _permit = self.permits.acquire().await.map_err(|_| PostgresError::CircuitOpen)?;
+        let permit = self.permits.acquire().await.map_err(|_| PostgresError::CircuitOpen)?;
         if self.circuit.is_open() {
             return Err(PostgresError::CircuitOpen);
         }
-        let given_up = GivenUp { circuit: &self.circuit, answered: false };
-        let mut answer = self.on_connection(&query).await;
-        if matches!(answer, Err(PostgresError::Query(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)))) {
-            // The pool held a connection that had died while idle.
-            answer = self.on_connection(&query).await;
-        }
-        given_up.answered();
+        Ok(Question { circuit: &self.circuit, open: true, _permit: permit })
+    }
+}
+
+/// The pool held a connection that had died while idle: worth one more try.
+fn is_broken_connection<T>(answer: &Result<T, PostgresError>) -> bool {
+    matches!(answer, Err(PostgresError::Query(sqlx::Error::Io(_) | sqlx::Error::Protocol(_))))
+}
+
+/// A question under its permit. One that is given up at the caller's deadline counts as a failure.
+struct Question<'a> {
+    circuit: &'a Circuit,
+    open: bool,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Question<'_> {
+    fn answered<T>(mut self, answer: Result<T, PostgresError>) -> Result<T, PostgresError> {
+        self.open = false;
         match &answer {
             Ok(_) | Err(PostgresError::Row(_)) => self.circuit.succeeded(),
-            Err(error) => {
-                if self.circuit.failed() {
-                    tracing::warn!(%error, "Postgres does not answer; unknown keys get 503 until it does");
-                }
-            }
+            Err(error) => self.failed(error),
         }
         answer
     }
 
-    async fn on_connection<T>(
-        &self,
-        query: &impl AsyncFn(&mut PgConnection) -> Result<Option<T>, PostgresError>,
-    ) -> Result<Option<T>, PostgresError> {
-        let mut connection = Lent(Some(self.pool.acquire().await?));
-        let Some(lent) = connection.0.as_mut() else { return Err(PostgresError::CircuitOpen) };
-        let answer = query(lent).await;
-        if answer.is_ok() || matches!(answer, Err(PostgresError::Row(_))) {
-            // Back to the pool.
-            drop(connection.0.take());
+    fn failed(&self, error: &dyn std::fmt::Display) {
+        if self.circuit.failed() {
+            tracing::warn!(%error, "Postgres does not answer; unknown keys get 503 until it does");
         }
-        answer
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.failed(&"no answer within the deadline");
+        }
     }
 }
 
@@ -136,30 +165,22 @@ impl PostgresSource {
 /// server that vanished behind a partition), so it is closed.
 struct Lent(Option<PoolConnection<Postgres>>);
 
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
+impl Lent {
+    fn connection(&mut self) -> Result<&mut PgConnection, PostgresError> {
+        self.0.as_deref_mut().ok_or(PostgresError::CircuitOpen)
+    }
+
+    fn give_back_after<T>(&mut self, answer: &Result<T, PostgresError>) {
+        if matches!(answer, Ok(_) | Err(PostgresError::Row(_))) {
+            drop(self.0.take());
         }
     }
 }
 
-/// Counts a query that was given up at the caller's deadline as a failure.
-struct GivenUp<'a> {
-    circuit: &'a Circuit,
-    answered: bool,
-}
-
-impl GivenUp<'_> {
-    fn answered(mut self) {
-        self.answered = true;
-    }
-}
-
-impl Drop for GivenUp<'_> {
+impl Drop for Lent {
     fn drop(&mut self) {
-        if !self.answered && self.circuit.failed() {
-            tracing::warn!("Postgres does not answer within the deadline; unknown keys get 503 until it does");
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
         }
     }
 }

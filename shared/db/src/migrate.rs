@@ -63,6 +63,7 @@ async fn locked(connection: &mut PgConnection, patience: Duration) -> Result<(),
         no_tx: MIGRATOR.no_tx,
         ..sqlx::migrate::Migrator::DEFAULT
     };
-    unlocked.run(&mut *connection).await?;
+    // `run` asks for `Acquire`, whose future cannot be spawned ("not general enough").
+    unlocked.run_direct(None, connection, false).await?;
     Ok(())
 }

@@ -13,7 +13,9 @@ use authsome_contract::wire::{
 use fred::{
     clients::Client,
     interfaces::{KeysInterface, LuaInterface},
+    types::Value,
 };
+use futures::future::try_join_all;
 use sqlx::PgPool;
 
 use super::{
@@ -88,18 +90,16 @@ impl<'a> Redis<'a> {
     }
 
     async fn write(&self, records: &[Record]) -> Result<(), DeliveryError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let pipeline = self.client.pipeline();
-        for record in records {
-            let (Some(key), Some(version)) = (record.change.redis_key(), record.change.version()) else { continue };
+        // The client sends concurrent commands in one go.
+        let writes = records.iter().filter_map(|record| {
+            let (key, version) = (record.change.redis_key()?, record.change.version()?);
             let mut value = redis_version(version).into_bytes();
             value.extend_from_slice(&record.payload);
-            let arguments = (value.as_slice(), REDIS_VERSION_LEN.to_string());
-            pipeline.evalsha::<(), _, _, _>(self.scripts.write.as_str(), key, arguments).await?;
-        }
-        Ok(pipeline.all::<()>().await?)
+            let arguments: Vec<Value> = vec![value.as_slice().into(), REDIS_VERSION_LEN.to_string().into()];
+            Some(self.client.evalsha::<i64, _, _, _>(self.scripts.write.as_str(), key, arguments))
+        });
+        try_join_all(writes).await?;
+        Ok(())
     }
 
     async fn renew(&mut self, pulse: Pulse, position: i64) -> Result<(), DeliveryError> {

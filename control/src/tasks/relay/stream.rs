@@ -12,7 +12,7 @@ use async_nats::{
     jetstream::{
         self,
         context::{ContextBuilder, GetStreamErrorKind, PublishErrorKind},
-        stream::{Config, Info, InfoErrorKind, LastRawMessageErrorKind, StorageType},
+        stream::{Config, Info, LastRawMessageErrorKind, StorageType},
     },
 };
 use authsome_contract::wire::{Change, Heartbeat, names};
@@ -177,10 +177,7 @@ impl Receiver for Stream<'_> {
     /// Publishes the heartbeat, if the stream is still the one that was written and nobody else writes to it.
     async fn beat(&mut self, pulse: Pulse, position: i64) -> Result<(), DeliveryError> {
         let stream = self.jetstream.get_stream_no_info(names::EDGE_STREAM).await.map_err(DeliveryError::nats)?;
-        let info = stream.get_info().await.map_err(|error| match error.kind() {
-            InfoErrorKind::JetStream(_) => DeliveryError::Lost("the stream is gone"),
-            _ => DeliveryError::nats(error),
-        })?;
+        let info = stream.get_info().await.map_err(DeliveryError::nats)?;
         if incarnation(&info) != self.incarnation || info.state.last_sequence < self.sequence || info.state.messages == 0 {
             return Err(DeliveryError::Lost("the stream is another, or lost messages"));
         }

@@ -94,12 +94,10 @@ mod tests {
 
     #[test]
     fn the_bearer_token_wins_over_the_cookie() {
-        let cookie = (COOKIE, "other=1; authsome_session_token=from-cookie");
-        assert_eq!(session_token(&headers(&[cookie.clone()])), Some("from-cookie"));
-        assert_eq!(
-            session_token(&headers(&[cookie, (AUTHORIZATION, "bearer from-header")])),
-            Some("from-header")
-        );
+        let (name, text) = (COOKIE, "other=1; authsome_session_token=from-cookie");
+        assert_eq!(session_token(&headers(&[(name, text)])), Some("from-cookie"));
+        let both = headers(&[(COOKIE, text), (AUTHORIZATION, "bearer from-header")]);
+        assert_eq!(session_token(&both), Some("from-header"));
         assert_eq!(session_token(&headers(&[(AUTHORIZATION, "Basic abc")])), None);
     }
 }

@@ -99,7 +99,6 @@ impl Feed {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let verdict = tokio::select! {
-                biased;
                 message = messages.next() => {
                     let message = message.ok_or(FeedError::Ended)??;
                     self.apply(&message)
@@ -188,11 +187,13 @@ impl Feed {
         match verdict {
             Verdict::Live { epoch, position, anew } => {
                 let pulse = self.shared.table.pulse();
-                let (now_ms, stands_for) = (self.shared.clock.unix_millis(), self.tracker.stands_for(Instant::now()));
+                // A verdict between heartbeats is worth no more than the last of them.
+                let since = i64::try_from(self.tracker.since_heartbeat(Instant::now()).as_millis()).unwrap_or(0);
+                let heard_ms = self.shared.clock.unix_millis().saturating_sub(since);
                 if anew {
                     pulse.next_generation(epoch, position);
                 }
-                pulse.beat(now_ms, stands_for, epoch, position);
+                pulse.beat(heard_ms, tracker::MISSED, epoch, position);
                 if !self.live {
                     tracing::info!(epoch, position, anew, "the routing feed is live");
                     self.live = true;

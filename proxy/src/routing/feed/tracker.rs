@@ -63,6 +63,7 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) struct Tracker {
     incarnation: Option<i64>,
+    epoch: Option<u64>,
     /// Last sequence that is applied or known not to be of interest.
     applied: u64,
     /// A heartbeat must have got this far before it can vouch for a consumer that began anew here.
@@ -81,7 +82,7 @@ struct Heard {
 
 impl Tracker {
     pub(super) fn new() -> Self {
-        Self { incarnation: None, applied: 0, baseline: 0, anew: true, last: None, behind_since: None }
+        Self { incarnation: None, epoch: None, applied: 0, baseline: 0, anew: true, last: None, behind_since: None }
     }
 
     pub(super) fn applied(&self) -> u64 {
@@ -117,11 +118,11 @@ impl Tracker {
         if self.incarnation != Some(heartbeat.incarnation) {
             return Verdict::Restart(Reason::Incarnation);
         }
+        if self.epoch.replace(heartbeat.epoch).is_some_and(|before| before != heartbeat.epoch) {
+            self.incarnation = None;
+            return Verdict::Restart(Reason::Epoch);
+        }
         if let Some(Heard { heartbeat: before, .. }) = &self.last {
-            if heartbeat.epoch != before.epoch {
-                self.incarnation = None;
-                return Verdict::Restart(Reason::Epoch);
-            }
             // Positions and sequences only grow; a relay that lost some would let changes pass unseen.
             if heartbeat.sequence < before.sequence || heartbeat.position < before.position {
                 self.incarnation = None;
@@ -150,9 +151,9 @@ impl Tracker {
         Verdict::Live { epoch: heartbeat.epoch, position: heartbeat.position, anew }
     }
 
-    /// For how long after `now` the last heartbeat stands.
-    pub(super) fn stands_for(&self, now: Instant) -> Duration {
-        self.last.as_ref().map_or(Duration::ZERO, |heard| MISSED.saturating_sub(now.duration_since(heard.at)))
+    /// How long ago the last heartbeat was heard.
+    pub(super) fn since_heartbeat(&self, now: Instant) -> Duration {
+        self.last.as_ref().map_or(MISSED, |heard| now.duration_since(heard.at))
     }
 }
 

@@ -128,7 +128,10 @@ impl AppStatus {
     }
 
     /// The next status, or why there is none.
-    #[expect(clippy::match_same_arms, reason = "one row a rule; merged rows would hide which rule is which")]
+    #[expect(
+        clippy::match_same_arms,
+        reason = "one row a rule; merged rows would hide which rule is which"
+    )]
     pub const fn after(self, event: Event) -> Result<Self, IllegalTransition> {
         use AppStatus as S;
         use Event as E;

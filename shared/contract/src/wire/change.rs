@@ -151,3 +151,6 @@ pub struct Mark {
     /// The database's clock when the relay last wrote it, milliseconds since the Unix epoch.
     pub renewed_at_ms: i64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! The operators' port: liveness, readiness, metrics. Not for the internet, and without authentication.
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use authsome_core::telemetry::METRICS_CONTENT_TYPE;
+use http::{StatusCode, header};
+use serde_json::json;
+
+use crate::state::App;
+
+/// The router of the admin port.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(app)
+}
+
+/// 200 for as long as the process answers at all.
+pub async fn live() -> Response {
+    axum::Json(json!({ "status": "ok" })).into_response()
+}
+
+/// 200 when requests may be sent here, 503 otherwise; the body names each dependency.
+pub async fn ready(State(app): State<App>) -> Response {
+    let (ready, report) = app.readiness().look(app.pool()).await;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(report)).into_response()
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], app.metrics().encode(app.pool())).into_response()
+}

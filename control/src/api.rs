@@ -1,0 +1,72 @@
+//! The REST API: one file for each resource, handlers without decisions of their own.
+//!
+//! The OpenAPI document is made from the handlers; `control/openapi.json` is its committed copy, and a test compares them.
+
+mod applications;
+mod auth;
+mod fault;
+mod keys;
+mod operations;
+mod page;
+mod workspaces;
+
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::state::App;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "AuthSome Cloud control API",
+        description = "Workspaces, applications and their API keys. Long work answers 202 with an operation to watch.\n\n\
+                       Every error has the body `{\"error\":{\"code\",\"message\",\"requestId\",…}}`; every answer has the \
+                       header `X-Request-Id`.",
+        license(name = "Proprietary", url = "https://authsome.cloud/terms"),
+    ),
+    servers((url = "/api/v1"), (url = "/control/v1", description = "The same API")),
+    tags(
+        (name = "auth", description = "Signing in"),
+        (name = "workspaces", description = "What a team owns and pays for"),
+        (name = "applications", description = "Isolated AuthSome instances"),
+        (name = "keys", description = "API keys of an application"),
+        (name = "operations", description = "Long work and its steps"),
+    ),
+    components(schemas(fault::ErrorEnvelope)),
+    modifiers(&Bearer),
+)]
+struct Document;
+
+/// The session token.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The routes with their description, without the base path.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(auth::login))
+        .routes(routes!(auth::me))
+        .routes(routes!(workspaces::create, workspaces::list))
+        .routes(routes!(workspaces::get))
+        .routes(routes!(applications::create, applications::list))
+        .routes(routes!(applications::get))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(operations::get))
+        .routes(routes!(operations::of_application))
+}
+
+/// The OpenAPI document as it is served and committed, with a newline at its end.
+pub fn document() -> String {
+    let mut text = routes().to_openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}

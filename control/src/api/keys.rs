@@ -1,0 +1,162 @@
+//! API keys of an application: create, list, revoke.
+
+use authsome_core::id::{Application, Key as KeyKind, KeyId};
+use authsome_core::key::KeyType;
+use axum::Json as Answer;
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::fault::{ErrorEnvelope, Refusals};
+use super::page::{Page, PageQuery};
+use crate::command::key::{self, NewKey};
+use crate::db::keys;
+use crate::error::Outcome;
+use crate::identity::{self, Action, Caller};
+use crate::server::extract::{Json, PathId, PathIds, Query};
+use crate::state::App;
+
+/// A new API key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct CreateKey {
+    #[schema(min_length = 1, max_length = 200, example = "Backend")]
+    name: String,
+    #[serde(rename = "type")]
+    #[schema(value_type = String, pattern = "^(public|secret)$")]
+    key_type: KeyType,
+    /// Secret keys only; all scopes (`*`) where they are left out.
+    #[schema(example = json!(["users:read", "users:write"]))]
+    scopes: Option<Vec<String>>,
+    /// RFC 3339; never where it is left out.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+    /// Addresses or CIDR blocks that may use the key; any where there are none.
+    #[serde(default)]
+    #[schema(example = json!(["203.0.113.0/24"]))]
+    networks: Vec<String>,
+    /// Public keys only: browser origins that may use the key; those of the application where there are none.
+    #[serde(default)]
+    #[schema(example = json!(["https://app.example.com"]))]
+    origins: Vec<String>,
+}
+
+/// An API key. A secret one is masked.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Key {
+    #[schema(value_type = String, example = "key_01h455vb4pex5vsknk084sn02q")]
+    id: KeyId,
+    name: String,
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    key_type: KeyType,
+    /// A public key whole, a secret one masked.
+    #[schema(example = "sk_live_ab12cd34_…wXyz")]
+    key: String,
+    scopes: Vec<String>,
+    networks: Vec<String>,
+    origins: Vec<String>,
+    enabled: bool,
+    /// To the minute.
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_used_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+impl From<keys::Key> for Key {
+    fn from(row: keys::Key) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            key_type: row.key_type,
+            key: row.shown,
+            scopes: row.scopes,
+            networks: row.networks,
+            origins: row.origins,
+            enabled: row.enabled,
+            last_used_at: row.last_used_at,
+            expires_at: row.expires_at,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// Creates an API key
+///
+/// The whole key is in this answer only.
+#[utoipa::path(post, path = "/applications/{applicationId}/keys", tag = "keys", operation_id = "createKey",
+    security(("bearer" = [])), params(("applicationId" = String, Path)), request_body = CreateKey,
+    responses((status = 201, body = Key), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such application, or the caller is no member"),
+        (status = 409, body = ErrorEnvelope, description = "The application is being deleted")))]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(application): PathId<Application>,
+    Json(body): Json<CreateKey>,
+) -> Outcome<(StatusCode, Answer<Key>)> {
+    let new = NewKey {
+        name: &body.name,
+        key_type: body.key_type,
+        scopes: body.scopes.as_deref(),
+        expires_at: body.expires_at,
+        networks: &body.networks,
+        origins: &body.origins,
+    };
+    let created = key::create(&app, &caller, application, new).await?;
+    let answer = Key {
+        id: created.id,
+        name: created.name,
+        key_type: body.key_type,
+        key: created.key.expose().to_owned(),
+        scopes: created.scopes,
+        networks: created.networks,
+        origins: created.origins,
+        enabled: true,
+        last_used_at: None,
+        expires_at: created.expires_at,
+        created_at: created.created_at,
+    };
+    Ok((StatusCode::CREATED, Answer(answer)))
+}
+
+/// The keys of an application that are not revoked, oldest first
+#[utoipa::path(get, path = "/applications/{applicationId}/keys", tag = "keys", operation_id = "listKeys",
+    security(("bearer" = [])), params(("applicationId" = String, Path), PageQuery),
+    responses((status = 200, body = Page<Key>), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such application, or the caller is no member")))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(application): PathId<Application>,
+    Query(page): Query<PageQuery>,
+) -> Outcome<Answer<Page<Key>>> {
+    let window = page.window()?;
+    let mut connection = app.pool().acquire().await?;
+    identity::application(&mut connection, caller.user, application, Action::ReadKeys).await?;
+    let rows = keys::of_application(&mut connection, application, window.limit(), window.offset()).await?;
+    Ok(Answer(window.of(rows)))
+}
+
+/// Revokes a key for good; doing it again changes nothing
+#[utoipa::path(delete, path = "/applications/{applicationId}/keys/{keyId}", tag = "keys", operation_id = "revokeKey",
+    security(("bearer" = [])), params(("applicationId" = String, Path), ("keyId" = String, Path)),
+    responses((status = 204), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such key, or the caller is no member")))]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    caller: Caller,
+    PathIds(application, id): PathIds<Application, KeyKind>,
+) -> Outcome<StatusCode> {
+    key::revoke(&app, &caller, application, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,38 @@
+//! Everything that the main port answers.
+
+use std::sync::Arc;
+
+use authsome_core::error::Failure;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use axum::{Router, middleware};
+use http::header;
+
+use crate::error::Problem;
+use crate::server::{envelope, extract};
+use crate::state::App;
+use crate::{admin, api};
+
+/// The paths under which the API is served; the second is an alias that ingresses route by.
+pub const BASES: [&str; 2] = ["/api/v1", "/control/v1"];
+
+/// The router of the main port: the API under both bases, liveness and readiness, and `pages` at the root.
+pub fn router(app: App, pages: Router<App>) -> Router {
+    let (api, _) = api::routes().split_for_parts();
+    let document: Arc<str> = api::document().into();
+    let openapi = move || {
+        let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")];
+        std::future::ready((headers, document.to_string()))
+    };
+    let api = api.route("/openapi.json", get(openapi));
+    let mut router = pages.route("/health", get(admin::live)).route("/ready", get(admin::ready));
+    for base in BASES {
+        router = router.nest(base, api.clone());
+    }
+    router
+        .fallback(async || Problem::from(Failure::not_found("There is nothing at this path")))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(app.clone(), envelope::wrap))
+        .with_state(app)
+}

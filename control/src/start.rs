@@ -1,0 +1,208 @@
+//! Starts the service and keeps it running: ports first, so that health can be asked from the first moment; then Postgres,
+//! for as long as it takes; then the schema; then the tasks that stand on it.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authsome_core::clock::{Clock, SystemClock};
+use authsome_core::entropy::{Entropy, SystemEntropy};
+use authsome_core::error::Chain;
+use authsome_core::lifecycle::{Lifecycle, Shutdown};
+use authsome_core::retry::{Backoff, Dependency, until_ready};
+use authsome_core::secret::SecretUrl;
+use authsome_core::telemetry::{self, TelemetryError};
+use authsome_db::migrate::{MigrateError, migrate};
+use authsome_db::pool::{self, PoolOptions};
+use authsome_db::DbError;
+use fred::interfaces::ClientLike;
+use sqlx::{ConnectOptions, Connection, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::identity::{PasswordError, Passwords, Tokens};
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use crate::server::listener::{self, BindError};
+use crate::state::{App, Parts};
+use crate::tasks::aggregator::Aggregator;
+use crate::tasks::relay::Relay;
+use crate::tasks::{TaskError, connect};
+use crate::{admin, router, tasks};
+
+/// How long one process waits for another that is migrating.
+const MIGRATION_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Why the service cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Logs or metrics.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// A port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The address of Postgres is not one.
+    #[error("database.url: {0}")]
+    Database(#[from] DbError),
+    /// The schema.
+    #[error("cannot bring the database schema up to date: {0}")]
+    Migrate(#[from] MigrateError),
+    /// Password hashing.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// A task.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}
+
+/// Runs the service until it is told to stop. Whatever keeps it from starting is logged.
+pub async fn run(config: Config) -> ExitCode {
+    match serve(config).await {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "cannot start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The pool of the API.
+pub fn pool(url: &SecretUrl, connections: u32) -> Result<PgPool, DbError> {
+    let options = PoolOptions { max_connections: connections, ..PoolOptions::new("authsome-control") };
+    pool::lazy(url, &options)
+}
+
+async fn serve(config: Config) -> Result<ExitCode, StartError> {
+    let api = listener::bind("API and dashboard", config.listen).await?;
+    let admin = listener::bind("admin", config.admin).await?;
+
+    let lifecycle = Lifecycle::new(config.timing);
+    let shutdown = lifecycle.shutdown().clone();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
+    let pool = pool(&config.database_url, config.database_connections)?;
+    let metrics = Metrics::new()?;
+    let readiness = Readiness::new(shutdown.clone());
+    let redis = connect::redis(&config.redis_url)?;
+    let nats = connect::nats(&config.nats_url, "authsome-control").await?;
+    tell(&readiness, &redis, &nats);
+
+    let app = App::new(Parts {
+        pool: pool.clone(),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        tokens: Tokens::new(&config.jwt_secret, &config.jwt_previous, config.jwt_lifetime),
+        passwords: Passwords::new(&*entropy)?,
+        settings: config.settings,
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+    });
+    tracing::info!(api = %config.listen, admin = %config.admin, version = env!("CARGO_PKG_VERSION"), "listening");
+    let pages = axum::Router::new();
+    lifecycle.spawn_critical("api", listener::serve(api, router::router(app.clone(), pages), shutdown.clone()));
+    lifecycle.spawn_critical("admin", listener::serve(admin, admin::router(app), shutdown.clone()));
+
+    let prepared = CancellationToken::new();
+    let preparation = Preparation {
+        pool: pool.clone(),
+        address: config.database_url,
+        migrate: config.migrate,
+        entropy: Arc::clone(&entropy),
+        readiness,
+        prepared: prepared.clone(),
+        shutdown: shutdown.clone(),
+    };
+    lifecycle.spawn_critical("schema", preparation.run());
+
+    let relay = Relay {
+        pool: pool.clone(),
+        redis,
+        nats: nats.clone(),
+        entropy: Arc::clone(&entropy),
+        metrics: tasks::relay::RelayMetrics::register(metrics.registry()).map_err(TaskError::from)?,
+    };
+    let aggregator = Aggregator {
+        pool,
+        nats,
+        clock,
+        entropy,
+        metrics: tasks::aggregator::AggregatorMetrics::register(metrics.registry()).map_err(TaskError::from)?,
+    };
+    lifecycle.spawn_critical("relay", once(prepared.clone(), shutdown.clone(), relay.run(lifecycle.soft())));
+    lifecycle.spawn_critical("aggregator", once(prepared, shutdown, aggregator.run(lifecycle.soft())));
+    Ok(lifecycle.run().await.into())
+}
+
+/// Starts the task when the schema is there.
+async fn once(
+    prepared: CancellationToken,
+    shutdown: Shutdown,
+    task: impl Future<Output = Result<(), TaskError>>,
+) -> Result<(), TaskError> {
+    tokio::select! {
+        () = shutdown.soft().cancelled() => Ok(()),
+        () = prepared.cancelled() => task.await,
+    }
+}
+
+fn tell(readiness: &Readiness, redis: &fred::clients::Client, nats: &async_nats::Client) {
+    let redis = redis.clone();
+    readiness.also_tell("redis", move || if redis.is_connected() { Ok(()) } else { Err("not connected") });
+    let nats = nats.clone();
+    readiness.also_tell("nats", move || match nats.connection_state() {
+        async_nats::connection::State::Connected => Ok(()),
+        _ => Err("not connected"),
+    });
+}
+
+/// Waits for Postgres and brings its schema up to date.
+struct Preparation {
+    pool: PgPool,
+    address: SecretUrl,
+    migrate: bool,
+    entropy: Arc<dyn Entropy>,
+    readiness: Readiness,
+    prepared: CancellationToken,
+    shutdown: Shutdown,
+}
+
+impl Preparation {
+    async fn run(self) -> Result<(), StartError> {
+        let soft = self.shutdown.soft().clone();
+        let postgres = Dependency::new("Postgres", &self.address);
+        // Not through the pool, whose time-out would hide why the connection fails.
+        let options = (*self.pool.connect_options()).clone();
+        let connect = || {
+            let options = options.clone();
+            async move { options.connect().await?.close().await }
+        };
+        if until_ready(&postgres, Backoff::CONNECT, &*self.entropy, &soft, connect).await.is_err() {
+            return Ok(());
+        }
+        if self.migrate {
+            tokio::select! {
+                migrated = migrate(&self.pool, MIGRATION_PATIENCE) => migrated?,
+                () = soft.cancelled() => return Ok(()),
+            }
+        }
+        self.readiness.migrated();
+        self.prepared.cancel();
+        tracing::info!(migrated = self.migrate, "the database is ready");
+        soft.cancelled().await;
+        Ok(())
+    }
+}
+
+/// `authsome-control migrate`: brings the schema up to date and ends.
+pub async fn migrate_only(url: &SecretUrl) -> Result<(), StartError> {
+    let pool = pool(url, 2)?;
+    migrate(&pool, MIGRATION_PATIENCE).await?;
+    pool.close().await;
+    Ok(())
+}
+
+/// Sets up logging for a service.
+pub fn log(config: &Config) -> Result<(), StartError> {
+    Ok(telemetry::init(config.log_format, &config.log_filter)?)
+}

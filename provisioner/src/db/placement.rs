@@ -1,0 +1,73 @@
+//! Where an application runs, as written back to its row: sealed URLs and endpoints. Written only under the lease and for
+//! the generation that was made real; unchanged values write nothing, so that the edge is told of changes only.
+
+use authsome_core::id::ApplicationId;
+use sqlx::PgPool;
+
+use super::{RecordError, lease};
+use crate::lease::{Fence, Fenced};
+
+/// Writes the sealed URLs of the application's own database and Redis user.
+pub async fn record_urls(
+    pool: &PgPool,
+    fence: &Fence,
+    database_url: &[u8],
+    redis_url: &[u8],
+) -> Result<(), RecordError> {
+    let mut tx = pool.begin().await?;
+    lease::hold(&mut tx, fence).await?;
+    sqlx::query!(
+        "UPDATE applications SET database_url = $2, redis_url = $3 WHERE id = $1",
+        fence.application_id() as ApplicationId,
+        database_url,
+        redis_url,
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(tx.commit().await?)
+}
+
+/// Removes the sealed URLs and the generated credentials: what they open is gone.
+pub async fn forget_credentials(pool: &PgPool, fence: &Fence) -> Result<(), RecordError> {
+    let mut tx = pool.begin().await?;
+    lease::hold(&mut tx, fence).await?;
+    let id = fence.application_id();
+    sqlx::query!("UPDATE applications SET database_url = NULL, redis_url = NULL WHERE id = $1", id as ApplicationId)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query!("DELETE FROM application_credentials WHERE application_id = $1", id as ApplicationId)
+        .execute(&mut *tx)
+        .await?;
+    Ok(tx.commit().await?)
+}
+
+/// Writes where the instances of a generation are. If the intent is of another generation by now, nothing is written and the
+/// caller is told to stop.
+pub async fn record_endpoints(
+    pool: &PgPool,
+    fence: &Fence,
+    generation: i64,
+    endpoints: &[String],
+    internal_url: Option<&str>,
+) -> Result<(), RecordError> {
+    let mut tx = pool.begin().await?;
+    lease::hold(&mut tx, fence).await?;
+    let written = sqlx::query!(
+        "UPDATE applications SET endpoints = $3, internal_url = $4 WHERE id = $1 AND generation = $2",
+        fence.application_id() as ApplicationId,
+        generation,
+        endpoints,
+        internal_url,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if written.rows_affected() == 0 {
+        return Err(RecordError::Fenced(Fenced));
+    }
+    Ok(tx.commit().await?)
+}
+
+/// The name of the control database itself.
+pub async fn control_database(pool: &PgPool) -> Result<String, RecordError> {
+    Ok(sqlx::query_scalar!(r#"SELECT current_database()::text AS "name!""#).fetch_one(pool).await?)
+}

@@ -1,0 +1,130 @@
+//! Every decision, for every status, kind, generation and ledger.
+
+use authsome_core::clock::{Clock, ManualClock};
+use authsome_core::entropy::SeededEntropy;
+use time::ext::NumericalDuration;
+
+use super::*;
+
+fn intent(status: AppStatus, activated: bool, generation: i64) -> Intent {
+    let (clock, entropy) = (ManualClock::default(), SeededEntropy::new(1));
+    Intent {
+        application_id: ApplicationId::generate(&clock, &entropy),
+        workspace_id: WorkspaceId::generate(&clock, &entropy),
+        name: "Shop'; DROP TABLE x --".to_owned(),
+        environment: Environment::Production,
+        plan: Plan::Free,
+        region: "local".to_owned(),
+        generation,
+        observed_generation: 0,
+        status,
+        activated,
+        workspace_status: WorkspaceStatus::Active,
+        desired: Intent::desired(status, activated),
+        config: serde_json::json!({}),
+        origins: Vec::new(),
+        base_path: String::new(),
+        namespace: "authsome-app-x".to_owned(),
+        cpu_limit: "500m".to_owned(),
+        memory_limit: "512Mi".to_owned(),
+        storage_limit: "5Gi".to_owned(),
+        database_url: Some(Sealed(vec![1, 2, 3])),
+        redis_url: None,
+        edge_credentials: None,
+        internal_url: None,
+        endpoints: Vec::new(),
+    }
+}
+
+fn now() -> OffsetDateTime {
+    ManualClock::default().now()
+}
+
+fn decided(intent: &Intent, kind: JobKind, generation: i64, ledger: &[(Step, StepStatus)]) -> Decision {
+    decide(intent, kind, generation, ledger, now() + 1.minutes(), now())
+}
+
+#[test]
+fn an_older_generation_is_superseded_whatever_the_kind_and_status() {
+    for &status in AppStatus::ALL {
+        for &kind in JobKind::ALL {
+            assert_eq!(decided(&intent(status, true, 3), kind, 2, &[]), Decision::Superseded, "{status} {kind}");
+        }
+    }
+}
+
+#[test]
+fn a_kind_that_is_not_carried_out_fails_with_a_reason_that_names_it() {
+    for &kind in JobKind::ALL {
+        let decision = decided(&intent(AppStatus::Provisioning, false, 1), kind, 1, &[]);
+        match steps_of(kind) {
+            Some(_) => assert!(matches!(decision, Decision::Run(_)), "{kind}"),
+            None => {
+                let Decision::Fail(verdict) = decision else { panic!("{kind}: {decision:?}") };
+                assert!(verdict.reason.contains(kind.as_str()) && !verdict.remediation.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_build_runs_only_where_its_success_can_be_recorded() {
+    for &status in AppStatus::ALL {
+        for activated in [false, true] {
+            let decision = decided(&intent(status, activated, 1), JobKind::Provision, 1, &[]);
+            let runs = matches!(status, AppStatus::Provisioning | AppStatus::Updating | AppStatus::Restarting);
+            assert_eq!(matches!(decision, Decision::Run(_)), runs, "{status}");
+            assert_eq!(decision == Decision::Superseded, !runs, "{status}");
+        }
+    }
+}
+
+#[test]
+fn past_its_deadline_an_operation_fails_and_a_superseded_one_is_still_superseded() {
+    let (kind, late) = (JobKind::Provision, now() + 1.minutes());
+    let present = intent(AppStatus::Provisioning, false, 1);
+    assert_eq!(decide(&present, kind, 1, &[], late, late), Decision::Fail(Verdict::too_late()));
+    assert!(matches!(decide(&present, kind, 1, &[], late, late - 1.milliseconds()), Decision::Run(_)));
+    assert_eq!(decide(&intent(AppStatus::Provisioning, false, 2), kind, 1, &[], late, late), Decision::Superseded);
+}
+
+#[test]
+fn all_steps_are_planned_in_their_order_and_only_done_ones_are_merely_confirmed() {
+    for &recorded in StepStatus::ALL {
+        for &step in Step::ALL {
+            let ledger = [(step, recorded)];
+            let Decision::Run(plan) =
+                decided(&intent(AppStatus::Provisioning, false, 1), JobKind::Provision, 1, &ledger)
+            else {
+                panic!("{step} {recorded:?} is not run");
+            };
+            assert_eq!(plan.iter().map(|planned| planned.step).collect::<Vec<_>>(), Step::ALL);
+            for planned in plan {
+                let confirmed = planned.step == step && recorded == StepStatus::Done;
+                assert_eq!(planned.mode == Mode::Confirm, confirmed, "{step} {recorded:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_should_run_is_what_the_edge_would_send_requests_to() {
+    for &status in AppStatus::ALL {
+        for activated in [false, true] {
+            let intent = intent(status, activated, 1);
+            let serves = status.serve(activated, WorkspaceStatus::Active) == Serve::Yes;
+            assert_eq!(intent.serves(), serves, "{status}");
+            if serves {
+                assert_eq!(intent.desired, Desired::Running, "{status}");
+            }
+            let stopped = Intent { workspace_status: WorkspaceStatus::Suspended, ..intent };
+            assert!(!stopped.serves());
+        }
+    }
+}
+
+#[test]
+fn sealed_columns_are_not_printed() {
+    let shown = format!("{:?}", intent(AppStatus::Active, true, 1));
+    assert!(shown.contains("Sealed(3 bytes)") && !shown.contains("[1, 2, 3]"));
+}

@@ -1,0 +1,32 @@
+//! Applications whose instances came up elsewhere than before, each once, until somebody asks.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use authsome_core::id::ApplicationId;
+use tokio::sync::Notify;
+
+/// A set, so it is bounded by the number of applications that run here.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    moved: Mutex<BTreeSet<ApplicationId>>,
+    added: Notify,
+}
+
+impl Moves {
+    pub(super) fn add(&self, application: ApplicationId) {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(application);
+        self.added.notify_one();
+    }
+
+    /// Waits for the next. Nothing is lost when the wait is given up.
+    pub(super) async fn next(&self) -> ApplicationId {
+        loop {
+            let added = self.added.notified();
+            if let Some(application) = self.moved.lock().unwrap_or_else(PoisonError::into_inner).pop_first() {
+                return application;
+            }
+            added.await;
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Rollout: wait until the instances answer their health check.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use authsome_contract::model::Step;
+use tokio::time::Instant;
+
+use super::{Observed, Outcome, StepAction, StepContext, StepError, failure};
+use crate::plan::Desired;
+
+pub(super) struct Rollout;
+
+/// How long instances may take to come up.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(100);
+
+#[async_trait]
+impl StepAction for Rollout {
+    fn step(&self) -> Step {
+        Step::Rollout
+    }
+
+    async fn observe(&self, cx: &StepContext<'_>) -> Result<Observed, StepError> {
+        if cx.intent.desired != Desired::Running {
+            return Ok(Observed::Done);
+        }
+        let placement = cx.facilities.runtime.observe(cx.intent.application_id).await?;
+        Ok(if placement.is_healthy(cx.intent.generation) {
+            Observed::Done
+        } else {
+            Observed::Needed("not every instance answers its health check".to_owned())
+        })
+    }
+
+    async fn apply(&self, cx: &StepContext<'_>) -> Result<Outcome, StepError> {
+        if cx.intent.desired != Desired::Running {
+            return Ok(Outcome::skipped("No instance is to run."));
+        }
+        let end = Instant::now() + PATIENCE;
+        let generation = cx.intent.generation;
+        loop {
+            cx.fence.check(Duration::ZERO)?;
+            let placement = cx.facilities.runtime.observe(cx.intent.application_id).await?;
+            if placement.is_healthy(generation) {
+                return Ok(Outcome::done("The instance answers its health check."));
+            }
+            if let Some(why) = placement.failure(generation) {
+                return Err(failure::retry("The instance does not come up.", why.to_owned()));
+            }
+            if Instant::now() >= end {
+                let seen = format!("not healthy within {PATIENCE:?}: {:?}", placement.instances);
+                return Err(failure::retry("The instance did not become healthy in time.", seen));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn undo(&self, _cx: &StepContext<'_>) -> Result<(), StepError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Probes and metrics.
+//!
+//! Owns the admin port (`/livez`, `/readyz`, `/metrics`, `/stats`) and the two probes on the traffic port (`/health`,
+//! `/ready`). Alive is who answers. Ready is who can decide: a source of the routing table has answered once, or the table
+//! holds something; and who is not about to stop. Ready stays on when every source goes away later: the edge serves what it
+//! knows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use authsome_core::lifecycle::Shutdown;
+use authsome_core::telemetry::{self, METRICS_CONTENT_TYPE};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use pingora::Result;
+use pingora::apps::http_app::ServeHttp;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
+use prometheus::Registry;
+
+use crate::drain::InFlight;
+use crate::metrics::Metrics;
+use crate::routing::Routing;
+
+const ALIVE: &[u8] = b"{\"status\":\"ok\"}";
+const READY: &[u8] = b"{\"status\":\"ready\"}";
+const STARTING: &[u8] = b"{\"status\":\"starting\"}";
+const DRAINING: &[u8] = b"{\"status\":\"draining\"}";
+
+/// What the probes answer.
+pub struct Probes {
+    shutdown: Shutdown,
+    routing: Routing,
+    has_answered: Arc<AtomicBool>,
+}
+
+impl Probes {
+    /// `has_answered`: set once any source of the routing table has answered.
+    pub fn new(shutdown: Shutdown, routing: Routing, has_answered: Arc<AtomicBool>) -> Self {
+        Self { shutdown, routing, has_answered }
+    }
+
+    fn readiness(&self) -> (StatusCode, &'static [u8]) {
+        if self.shutdown.is_draining() {
+            return (StatusCode::SERVICE_UNAVAILABLE, DRAINING);
+        }
+        if !self.has_answered.load(Ordering::Relaxed) {
+            let stats = self.routing.stats();
+            if !stats.feed.live && stats.apps == 0 {
+                return (StatusCode::SERVICE_UNAVAILABLE, STARTING);
+            }
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+        (StatusCode::OK, READY)
+    }
+
+    /// The answer to a probe on the traffic port, if this is one.
+    pub fn on_traffic_port(&self, request: &RequestHeader) -> Result<Option<(ResponseHeader, Bytes)>> {
+        let (status, body) = match request.raw_path() {
+            b"/health" => (StatusCode::OK, ALIVE),
+            b"/ready" => self.readiness(),
+            _ => return Ok(None),
+        };
+        if request.method != Method::GET && request.method != Method::HEAD {
+            return Ok(None);
+        }
+        Ok(Some((ResponseHeader::build_no_case(status, Some(6))?, Bytes::from_static(body))))
+    }
+}
+
+/// The application on the admin port.
+pub struct Admin {
+    probes: Arc<Probes>,
+    registry: Registry,
+    metrics: Arc<Metrics>,
+    in_flight: InFlight,
+}
+
+impl Admin {
+    /// Serves these.
+    pub fn new(probes: Arc<Probes>, registry: Registry, metrics: Arc<Metrics>, in_flight: InFlight) -> Self {
+        Self { probes, registry, metrics, in_flight }
+    }
+
+    fn answer(&self, method: &Method, path: &[u8]) -> (StatusCode, &'static str, Vec<u8>) {
+        const JSON: &str = "application/json";
+        let (status, content_type, body) = match path {
+            b"/livez" => (StatusCode::OK, JSON, ALIVE.to_vec()),
+            b"/readyz" => {
+                let (status, body) = self.probes.readiness();
+                (status, JSON, body.to_vec())
+            }
+            b"/metrics" => {
+                self.metrics.observe(self.in_flight.count());
+                (StatusCode::OK, METRICS_CONTENT_TYPE, telemetry::encode(&self.registry).into_bytes())
+            }
+            b"/stats" => match serde_json::to_vec(&self.probes.routing.stats()) {
+                Ok(body) => (StatusCode::OK, JSON, body),
+                Err(error) => {
+                    tracing::error!(%error, "cannot write the routing statistics");
+                    (StatusCode::INTERNAL_SERVER_ERROR, JSON, Vec::new())
+                }
+            },
+            _ => return (StatusCode::NOT_FOUND, JSON, Vec::new()),
+        };
+        match *method {
+            Method::GET => (status, content_type, body),
+            Method::HEAD => (status, content_type, Vec::new()),
+            _ => (StatusCode::METHOD_NOT_ALLOWED, JSON, Vec::new()),
+        }
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        let (status, content_type, body) = self.answer(&request.method, request.raw_path());
+        let length = HeaderValue::from(body.len());
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+        response
+    }
+}

@@ -1,0 +1,71 @@
+//! What is known of one request on its way through the edge.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use authsome_core::id::{ApplicationId, RequestId};
+use authsome_core::key::KeyType;
+
+use crate::admission::Admission;
+use crate::drain::Entered;
+use crate::error::Refusal;
+use crate::listener::HeadClock;
+use crate::upstream::Prepared;
+
+/// Grows as the request passes the phases.
+#[derive(Debug)]
+pub struct Ctx {
+    /// Made here, for every request.
+    pub request_id: RequestId,
+    /// When the head was complete.
+    pub began: Instant,
+    /// The connection's clock.
+    pub head_clock: Option<Arc<HeadClock>>,
+    /// Counts the request until it is over.
+    pub entered: Entered,
+    /// A question to the edge itself (`/health`), which is not a request of anybody's application.
+    pub is_probe: bool,
+    /// The application that the path names.
+    pub app_id: Option<ApplicationId>,
+    /// For the access log.
+    pub path: String,
+    /// Bytes of the head as received.
+    pub head_bytes: usize,
+    /// Why the edge answered by itself.
+    pub refusal: Option<Refusal>,
+    /// What failed, as the forwarding library names it.
+    pub failure: Option<&'static str>,
+    /// Set once the request is to be forwarded.
+    pub forward: Option<Forwarding>,
+}
+
+/// A request that was let through.
+#[derive(Debug)]
+pub struct Forwarding {
+    /// As whom.
+    pub admission: Admission,
+    /// The request target for the instance.
+    pub target: String,
+    /// Does `Authorization` hold a key of the platform?
+    pub key_in_authorization: bool,
+    /// May the answer be silent for long?
+    pub streaming: bool,
+    /// Where among the instances the tries begin.
+    pub first: usize,
+    /// Connections tried so far.
+    pub tries: usize,
+    /// Bytes of the body so far.
+    pub body_bytes: u64,
+}
+
+impl Forwarding {
+    /// What was prepared for the application. It always was: nothing is forwarded before.
+    pub fn prepared(&self) -> Option<&Prepared> {
+        self.admission.app.prepared.get()
+    }
+
+    /// The type of the key that counts.
+    pub fn key_type(&self) -> Option<KeyType> {
+        self.admission.key.as_ref().map(|key| key.record.key_type)
+    }
+}

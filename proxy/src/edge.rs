@@ -1,0 +1,415 @@
+//! The forwarding path: one method for each phase of the forwarding library, each a few calls of what knows better.
+//!
+//! Owns the order of things for one request. Nothing on a warm request waits for anything but the client and the instance. A
+//! panic in a phase ends that connection and nothing else.
+
+use std::any::Any;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use authsome_core::clock::Clock;
+use authsome_core::entropy::Entropy;
+use authsome_core::id::RequestId;
+use authsome_core::seal::EdgeRing;
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+
+use crate::access_log::{self, AccessLog};
+use crate::admin::Probes;
+use crate::admission::admit;
+use crate::answer::{self, Connection};
+use crate::config::Limits;
+use crate::ctx::{Ctx, Forwarding};
+use crate::drain::InFlight;
+use crate::error::Refusal;
+use crate::filter::headers::{self, Forward, Identity, Reply};
+use crate::filter::{credential, normalise};
+use crate::gate::Request;
+use crate::listener::HeadClock;
+use crate::meter::Tally;
+use crate::metrics::{self, Metrics};
+use crate::routing::Routing;
+use crate::upstream::{self, InstanceCredentials, Prepared, TRIES, Timeouts};
+
+/// What the forwarding path works with.
+pub struct Edge {
+    /// Who may pass, and where to.
+    pub routing: Routing,
+    /// Opens the instances' credentials.
+    pub seal: Option<EdgeRing>,
+    /// Bounds on requests.
+    pub limits: Limits,
+    /// Deadlines towards instances.
+    pub timeouts: Timeouts,
+    /// Where the edge runs.
+    pub region: HeaderValue,
+    /// The scheme that clients use, if it is not the one of their connection to the edge.
+    pub public_scheme: Option<&'static str>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// For ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// One line for each request.
+    pub access_log: AccessLog,
+    /// Requests that are being handled.
+    pub in_flight: InFlight,
+    /// Answers `/health` and `/ready`.
+    pub probes: Arc<Probes>,
+}
+
+/// How a request goes on after its head was looked at.
+enum Verdict {
+    Forward(Forwarding),
+    Refuse(Refusal, Connection),
+}
+
+impl Edge {
+    fn identity<'a>(&'a self, ctx: &'a Ctx) -> Identity<'a> {
+        let app = ctx.forward.as_ref().map(|forward| &forward.admission.app.headers);
+        Identity { app, request_id: ctx.request_id, region: &self.region }
+    }
+
+    async fn refuse(&self, session: &mut Session, ctx: &mut Ctx, refusal: Refusal, connection: Connection) -> Result<()> {
+        ctx.refusal = Some(refusal);
+        self.metrics.refused(refusal);
+        answer::refuse(session, refusal, &self.identity(ctx), connection).await
+    }
+
+    /// Limits on the connection while this request is on it.
+    fn hold(&self, session: &mut Session) {
+        session.set_read_timeout(Some(self.limits.client_read));
+        session.set_write_timeout(Some(self.limits.client_write));
+        // After the first request the library would wait for the next one without end.
+        if session.get_keepalive() == Some(0) {
+            session.set_keepalive(Some(self.limits.keepalive.as_secs().max(1)));
+        }
+    }
+
+    async fn look(&self, session: &Session, ctx: &mut Ctx) -> Verdict {
+        let request = session.req_header();
+        let raw = session.as_http1().map(|http1| http1.get_headers_raw_bytes()).unwrap_or_default();
+        ctx.head_bytes = raw.len();
+        let head = normalise::Head {
+            version: request.version,
+            target: request.raw_path(),
+            headers: &request.headers,
+            raw: &raw,
+        };
+        if let Err(bad) = normalise::check(&head, self.limits.header_bytes) {
+            return Verdict::Refuse(Refusal::Head(bad), Connection::Close);
+        }
+        let target = match normalise::target(head.target) {
+            Ok(target) => target,
+            Err(bad @ normalise::BadHead::NoApplication) => return Verdict::Refuse(Refusal::Head(bad), Connection::Keep),
+            Err(bad) => return Verdict::Refuse(Refusal::Head(bad), Connection::Close),
+        };
+        ctx.app_id = Some(target.app_id);
+        if self.access_log.is_enabled() {
+            ctx.path = access_log::shown_path(target.tail);
+        }
+        let presented = credential::present(&request.method, &request.headers, target.query);
+        self.metrics.presented(&presented);
+        let presented = match presented {
+            Ok(presented) => presented,
+            Err(bad) => return Verdict::Refuse(bad.into(), Connection::Keep),
+        };
+        let asked = Request {
+            method: request.method.as_str(),
+            app_id: target.app_id,
+            tail: target.tail,
+            secret: presented.secret,
+            public: presented.public,
+            peer: peer_of(session),
+            now_ms: self.clock.unix_millis(),
+        };
+        let admission = match admit(&self.routing, &asked).await {
+            Ok(admission) => admission,
+            Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
+        };
+        if declared_length(request).is_some_and(|length| length > self.limits.body_bytes) {
+            return Verdict::Refuse(Refusal::TooLarge, Connection::Keep);
+        }
+        let app = Arc::clone(&admission.app);
+        let prepared = app.prepared.get_or_init(|| Prepared::new(&app.record, self.seal.as_ref()));
+        if app.record.endpoints.is_empty() || prepared.instance.is_err() {
+            return Verdict::Refuse(Refusal::NoInstance, Connection::Keep);
+        }
+        let stripped = presented.in_query.then(|| target.query.and_then(credential::query_without_keys));
+        let query = stripped.as_ref().map_or(target.query, Option::as_deref);
+        Verdict::Forward(Forwarding {
+            target: upstream::target(&app.record.base_path, target.tail, query),
+            key_in_authorization: presented.in_authorization,
+            streaming: session.is_upgrade_req() || wants_events(request),
+            first: app.next_endpoint.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+            tries: 0,
+            body_bytes: 0,
+            admission,
+        })
+    }
+
+    fn reply(&self, session: &Session, response: &mut ResponseHeader, ctx: &Ctx) -> usize {
+        let identity = self.identity(ctx);
+        let Some((forward, prepared)) = ctx.forward.as_ref().and_then(|forward| Some((forward, forward.prepared()?)))
+        else {
+            headers::identify(response, &identity);
+            return 0;
+        };
+        let host = session.req_header().headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let record = &forward.admission.app.record;
+        let is_internal = |authority: &str| {
+            authority.parse().is_ok_and(|address: std::net::SocketAddr| record.endpoints.contains(&address))
+                || authority.parse().is_ok_and(|ip: IpAddr| record.endpoints.iter().any(|end| end.ip() == ip))
+        };
+        headers::to_client(
+            response,
+            &Reply {
+                identity,
+                prefix: &prepared.prefix,
+                base_path: &record.base_path,
+                host,
+                is_internal: &is_internal,
+            },
+        )
+    }
+
+    fn count(&self, session: &Session, ctx: &Ctx) {
+        let written = session.response_written();
+        let status = written.map(|head| head.status.as_u16());
+        let bytes_in = (ctx.head_bytes + session.body_bytes_read()) as u64;
+        let bytes_out = (written.map_or(0, head_length) + session.body_bytes_sent()) as u64;
+        let took = ctx.began.elapsed();
+        self.metrics.answered(status, took, bytes_in, bytes_out);
+        if let Some(forward) = &ctx.forward {
+            let errors = u64::from(status.is_some_and(metrics::is_error));
+            let tally = Tally { requests: 1, errors, bytes_in, bytes_out };
+            forward.admission.app.usage.count(self.clock.unix_millis(), tally);
+        }
+        if self.access_log.is_enabled() {
+            self.access_log.write(access_log::Line {
+                request_id: ctx.request_id,
+                app: ctx.app_id,
+                key: ctx.forward.as_ref().and_then(|forward| forward.admission.key.as_ref()).map(|key| key.record.id),
+                method: session.req_header().method.as_str().chars().take(16).collect(),
+                path: ctx.path.clone(),
+                status,
+                refusal: ctx.refusal.map(metrics::label),
+                took,
+                bytes_in,
+                bytes_out,
+                peer: peer_of(session),
+                tries: ctx.forward.as_ref().map_or(0, |forward| forward.tries),
+                failure: ctx.failure,
+            });
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Edge {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx {
+            request_id: RequestId::generate(&*self.clock, &*self.entropy),
+            began: Instant::now(),
+            head_clock: None,
+            entered: self.in_flight.enter(),
+            is_probe: false,
+            app_id: None,
+            path: String::new(),
+            head_bytes: 0,
+            refusal: None,
+            failure: None,
+            forward: None,
+        }
+    }
+
+    /// No compression module: instances compress by themselves.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Ctx, connection: Box<dyn Any + Send + Sync>) {
+        ctx.head_clock = connection.downcast::<Arc<HeadClock>>().ok().map(|clock| *clock);
+        if let Some(clock) = &ctx.head_clock {
+            clock.head_ends();
+        }
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        self.hold(session);
+        if let Some((head, body)) = self.probes.on_traffic_port(session.req_header())? {
+            ctx.is_probe = true;
+            answer::write(session, head, body, Connection::Keep).await?;
+            return Ok(true);
+        }
+        match self.look(session, ctx).await {
+            Verdict::Forward(forwarding) => {
+                ctx.forward = Some(forwarding);
+                Ok(false)
+            }
+            Verdict::Refuse(refusal, connection) => {
+                self.refuse(session, ctx, refusal, connection).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        let forward = ctx.forward.as_mut().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let endpoints = &forward.admission.app.record.endpoints;
+        let index = forward.first.wrapping_add(forward.tries).checked_rem(endpoints.len());
+        let address = index.and_then(|index| endpoints.get(index)).copied();
+        let address = address.ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        forward.tries += 1;
+        let group_key = forward.prepared().map_or(0, |prepared| prepared.group_key);
+        Ok(Box::new(upstream::peer(address, group_key, &self.timeouts, forward.streaming)))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        self.metrics.connect_failures.inc();
+        // Nothing was sent, so even a POST may be tried at the next instance.
+        let again = ctx.forward.as_ref().is_some_and(|forward| forward.tries < TRIES);
+        if again {
+            self.metrics.connect_retries.inc();
+        }
+        error.set_retry(again);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let Some(forward) = &ctx.forward else { return Err(Error::new(ErrorType::InternalError)) };
+        let Some(prepared) = forward.prepared() else { return Err(Error::new(ErrorType::InternalError)) };
+        let none = InstanceCredentials::default();
+        let key = forward.key_type().zip(forward.admission.key.as_ref().map(|key| &key.headers));
+        headers::to_instance(
+            request,
+            &Forward {
+                app: &forward.admission.app.headers,
+                key,
+                prefix: &prepared.prefix_value,
+                instance: prepared.instance.as_ref().unwrap_or(&none),
+                request_id: ctx.request_id,
+                span: self.entropy.next_u64(),
+                peer: peer_of(session),
+                scheme: self.public_scheme.unwrap_or("http"),
+                key_in_authorization: forward.key_in_authorization,
+            },
+        );
+        request.set_raw_path(forward.target.as_bytes())
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        // An upgraded connection is a conversation, not a body.
+        if let (Some(body), Some(forward), false) = (body, &mut ctx.forward, session.was_upgraded()) {
+            forward.body_bytes += body.len() as u64;
+            if forward.body_bytes > self.limits.body_bytes {
+                return Err(Error::new_down(ErrorType::HTTPStatus(413)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if response.status.is_informational() {
+            headers::identify(response, &self.identity(ctx));
+            return Ok(());
+        }
+        let dropped = self.reply(session, response, ctx);
+        self.metrics.cookies_dropped.inc_by(dropped as u64);
+        Ok(())
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        let (blame, refusal) = upstream::refusal_of(error);
+        self.metrics.failed(blame);
+        ctx.failure = Some(error.etype().as_str());
+        if blame == upstream::Blame::Edge {
+            tracing::error!(request_id = %ctx.request_id, error = %error.etype().as_str(), "a request failed inside the edge");
+        }
+        let answered = session.response_written().is_some_and(|head| !head.status.is_informational());
+        let refusal = refusal.filter(|_| !answered);
+        if let Some(refusal) = refusal
+            && self.refuse(session, ctx, refusal, Connection::Close).await.is_err()
+        {
+            // The client left meanwhile; there is nobody to tell.
+            ctx.failure.get_or_insert("WriteError");
+        }
+        FailToProxy { error_code: refusal.map_or(0, Refusal::status), can_reuse_downstream: false }
+    }
+
+    /// The edge logs and counts by itself; the library's lines would show the query.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Ctx) {
+        if !ctx.is_probe {
+            self.count(session, ctx);
+        }
+        if let Some(clock) = &ctx.head_clock {
+            clock.head_begins();
+        }
+    }
+
+    fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
+        format!("{} {}", session.req_header().method, ctx.request_id)
+    }
+}
+
+impl From<credential::BadCredential> for Refusal {
+    fn from(bad: credential::BadCredential) -> Self {
+        use credential::BadCredential;
+        match bad {
+            // As if it had been looked up: a stranger learns nothing from a checksum.
+            BadCredential::Malformed | BadCredential::Checksum => Self::InvalidKey,
+            BadCredential::Several | BadCredential::SecretInQuery | BadCredential::QueryNotAllowed => Self::Keys(bad),
+        }
+    }
+}
+
+fn peer_of(session: &Session) -> Option<IpAddr> {
+    session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
+}
+
+fn declared_length(request: &RequestHeader) -> Option<u64> {
+    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn wants_events(request: &RequestHeader) -> bool {
+    request.method == Method::GET
+        && request.headers.get_all(header::ACCEPT).iter().any(|value| {
+            value.to_str().is_ok_and(|text| text.to_ascii_lowercase().contains("text/event-stream"))
+        })
+}
+
+/// The length of a head on the wire in HTTP/1.1.
+fn head_length(head: &ResponseHeader) -> usize {
+    let reason = head.get_reason_phrase().map_or(0, str::len);
+    let lines: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    "HTTP/1.1 200 \r\n\r\n".len() + reason + lines
+}

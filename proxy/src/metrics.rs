@@ -1,0 +1,208 @@
+//! What the edge counts about its own requests, for `/metrics`.
+//!
+//! Every counter that a request touches is looked up once, at start; a request only adds. What routing and metering count is
+//! theirs.
+
+use std::time::Duration;
+
+use authsome_core::error::ErrorCode;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::error::Refusal;
+use crate::filter::credential::{BadCredential, Presented};
+use crate::filter::normalise::BadHead;
+use crate::upstream::Blame;
+
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+const CREDENTIALS: [&str; 8] =
+    ["absent", "public", "secret", "both", "malformed", "checksum", "several", "in_query"];
+const REFUSALS: [&str; 18] = [
+    "bad_head",
+    "unknown_path",
+    "bad_keys",
+    "missing_key",
+    "invalid_key",
+    "secret_key_needed",
+    "missing_scope",
+    "address",
+    "unknown_application",
+    "too_large",
+    "not_serving",
+    "no_instance",
+    "table_unavailable",
+    "bad_gateway",
+    "gateway_timeout",
+    "request_timeout",
+    "protocol",
+    "internal",
+];
+const BLAMES: [&str; 3] = ["client", "instance", "edge"];
+
+/// The counters.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: [IntCounter; 6],
+    seconds: Histogram,
+    credentials: [IntCounter; 8],
+    refusals: [IntCounter; 18],
+    failures: [IntCounter; 3],
+    bytes_in: IntCounter,
+    bytes_out: IntCounter,
+    /// Connects to an instance that failed.
+    pub connect_failures: IntCounter,
+    /// Of those, tried again.
+    pub connect_retries: IntCounter,
+    /// Cookies that could not be confined to their application.
+    pub cookies_dropped: IntCounter,
+    /// Lines of the access log that found its queue full.
+    pub log_dropped: IntCounter,
+    in_flight: IntGauge,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let family = |name: &str, help: &str, label: &str| {
+            let family = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(family.clone()))?;
+            Ok::<_, prometheus::Error>(family)
+        };
+        let requests = family("edge_requests_total", "Requests by class of the answer's status", "class")?;
+        let credentials = family("edge_credentials_total", "Requests by the keys they present", "outcome")?;
+        let refusals = family("edge_refusals_total", "Requests that the edge answered itself", "reason")?;
+        let failures = family("edge_failures_total", "Forwarded requests that failed", "blame")?;
+        let bytes = family("edge_bytes_total", "Heads and bodies, to and from clients", "direction")?;
+        let seconds = Histogram::with_opts(
+            HistogramOpts::new("edge_request_seconds", "From the end of the request's head to the end of the answer")
+                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+        )?;
+        registry.register(Box::new(seconds.clone()))?;
+        let in_flight = IntGauge::new("edge_in_flight_requests", "Requests that are being handled")?;
+        registry.register(Box::new(in_flight.clone()))?;
+        Ok(Self {
+            requests: CLASSES.map(|class| requests.with_label_values(&[class])),
+            seconds,
+            credentials: CREDENTIALS.map(|outcome| credentials.with_label_values(&[outcome])),
+            refusals: REFUSALS.map(|reason| refusals.with_label_values(&[reason])),
+            failures: BLAMES.map(|blame| failures.with_label_values(&[blame])),
+            bytes_in: bytes.with_label_values(&["in"]),
+            bytes_out: bytes.with_label_values(&["out"]),
+            connect_failures: counter("edge_connect_failures_total", "Connects to an instance that failed")?,
+            connect_retries: counter("edge_connect_retries_total", "Failed connects that were tried again")?,
+            cookies_dropped: counter(
+                "edge_cookies_dropped_total",
+                "Cookies of instances that could not be confined to their application",
+            )?,
+            log_dropped: counter("edge_access_log_dropped_total", "Access log lines that found the queue full")?,
+            in_flight,
+        })
+    }
+
+    /// A request is over. `status`: `None` if it was never answered.
+    pub fn answered(&self, status: Option<u16>, took: Duration, bytes_in: u64, bytes_out: u64) {
+        let class = status.map_or(0, |status| usize::from(status / 100).min(5));
+        self.requests[class].inc();
+        self.seconds.observe(took.as_secs_f64());
+        self.bytes_in.inc_by(bytes_in);
+        self.bytes_out.inc_by(bytes_out);
+    }
+
+    /// A request presented these keys.
+    pub fn presented(&self, presented: &Result<Presented, BadCredential>) {
+        let outcome = match presented {
+            Ok(keys) => match (keys.public, keys.secret) {
+                (None, None) => 0,
+                (Some(_), None) => 1,
+                (None, Some(_)) => 2,
+                (Some(_), Some(_)) => 3,
+            },
+            Err(BadCredential::Malformed) => 4,
+            Err(BadCredential::Checksum) => 5,
+            Err(BadCredential::Several) => 6,
+            Err(BadCredential::SecretInQuery | BadCredential::QueryNotAllowed) => 7,
+        };
+        self.credentials[outcome].inc();
+    }
+
+    /// The edge answered by itself.
+    pub fn refused(&self, refusal: Refusal) {
+        self.refusals[index(refusal)].inc();
+    }
+
+    /// A forwarded request failed.
+    pub fn failed(&self, blame: Blame) {
+        self.failures[blame as usize].inc();
+    }
+
+    /// Brings the gauges up to date, before they are read.
+    pub fn observe(&self, in_flight: usize) {
+        self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+    }
+}
+
+/// The name of a refusal in metrics and in the access log.
+pub fn label(refusal: Refusal) -> &'static str {
+    REFUSALS[index(refusal)]
+}
+
+const fn index(refusal: Refusal) -> usize {
+    match refusal {
+        Refusal::Head(BadHead::NoApplication) => 1,
+        Refusal::Head(_) => 0,
+        Refusal::Keys(_) => 2,
+        Refusal::MissingKey => 3,
+        Refusal::InvalidKey => 4,
+        Refusal::SecretKeyNeeded => 5,
+        Refusal::MissingScope => 6,
+        Refusal::Address => 7,
+        Refusal::UnknownApplication => 8,
+        Refusal::TooLarge => 9,
+        Refusal::NotServing(_) => 10,
+        Refusal::NoInstance => 11,
+        Refusal::TableUnavailable => 12,
+        Refusal::BadGateway => 13,
+        Refusal::GatewayTimeout => 14,
+        Refusal::RequestTimeout => 15,
+        Refusal::Protocol => 16,
+        Refusal::Internal => 17,
+    }
+}
+
+/// Is this an answer that counts as an error of the service (5xx)?
+pub const fn is_error(status: u16) -> bool {
+    status >= ErrorCode::InternalError.status()
+}
+
+#[cfg(test)]
+mod tests {
+    use authsome_core::telemetry;
+
+    use super::*;
+
+    #[test]
+    fn every_series_is_there_before_its_first_event() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        metrics.presented(&Err(BadCredential::Checksum));
+        metrics.refused(Refusal::InvalidKey);
+        metrics.answered(Some(503), Duration::from_millis(3), 5, 7);
+        metrics.answered(None, Duration::from_millis(3), 5, 7);
+        let text = telemetry::encode(&registry);
+        for line in [
+            "edge_credentials_total{outcome=\"checksum\"} 1",
+            "edge_credentials_total{outcome=\"malformed\"} 0",
+            "edge_refusals_total{reason=\"invalid_key\"} 1",
+            "edge_requests_total{class=\"5xx\"} 1",
+            "edge_requests_total{class=\"none\"} 1",
+            "edge_bytes_total{direction=\"in\"} 10",
+            "edge_failures_total{blame=\"instance\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

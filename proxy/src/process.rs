@@ -1,0 +1,304 @@
+//! The life of the process: from the command line to the last flush.
+//!
+//! Owns the order of starting and stopping. Pingora runs in a thread of its own, because it ends with a sleep of fixed length;
+//! the main thread waits for what really matters (requests in flight, counters, log lines) and then returns, which ends the
+//! process. Stopping: readiness off, `shutdown.linger`, nothing new is accepted, requests end, counters are sent, exit. A
+//! second signal ends it at once.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use authsome_core::clock::SystemClock;
+use authsome_core::config::ConfigArgs;
+use authsome_core::entropy::Entropy;
+use authsome_core::error::Chain;
+use authsome_core::lifecycle::{Lifecycle, Outcome, Shutdown};
+use authsome_core::telemetry::{self, TelemetryError};
+use clap::Parser;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora::services::background::background_service;
+use pingora::services::listening::Service;
+use tokio::sync::{oneshot, watch};
+
+use crate::access_log::AccessLog;
+use crate::admin::{Admin, Probes};
+use crate::config::Config;
+use crate::drain::InFlight;
+use crate::edge::Edge;
+use crate::entropy::PooledEntropy;
+use crate::listener::Front;
+use crate::meter::{Meter, MeterMetrics, MeterSettings};
+use crate::metrics::Metrics;
+use crate::routing::{self, RoutingMetrics, RoutingSettings};
+use crate::store::{Parts, Store, StoreError};
+use crate::upstream::TRIES;
+
+/// Kept from the stop's deadline for the counters, however long requests take.
+const FLUSH: Duration = Duration::from_secs(4);
+/// The last lines of the access log.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// Longer than any stop: the main thread decides when the process ends, not Pingora's sleep.
+const NEVER_SECONDS: u64 = 24 * 60 * 60;
+/// How often a port is tried that a predecessor may still hold.
+const BIND_TRIES: u32 = 20;
+const BIND_PAUSE: Duration = Duration::from_millis(250);
+
+/// The edge of AuthSome Cloud: proves the API key of a request, finds the instance of its application, forwards, and
+/// counts.
+///
+/// Settings come from a TOML file and from AUTHSOME_* variables over it (AUTHSOME_LISTEN_ADDRESS for listen.address).
+/// DATABASE_URL, REDIS_URL, NATS_URL and LOG_LEVEL are read too.
+#[derive(Parser)]
+#[command(name = "authsome-proxy", version)]
+struct Args {
+    /// Reads settings from this TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Says whether the configuration is right, and ends: exit code 0, or 2 with every problem
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// Why the edge could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// A port cannot be listened on.
+    #[error("cannot listen on {address} ({key})")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that it is from.
+        key: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Logs or metrics cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// The server ended by itself.
+    #[error("the server ended by itself")]
+    ServerEnded,
+    /// The store ended by itself.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Runs the edge until it is told to stop. Exit code 2: the configuration is wrong; 1: it could not start or go on.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let config = match (ConfigArgs { file: args.config, check: args.check_config }).load(Config::read) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    if let Err(error) = telemetry::init(config.log.format, &filter(&config.log.level)) {
+        return failed(&error.into());
+    }
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider is already installed");
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&EdgeError::Thread(error)),
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &EdgeError) -> ExitCode {
+    tracing::error!(error = %Chain(error), "the edge cannot run: {}", Chain(error));
+    ExitCode::FAILURE
+}
+
+/// The forwarding library logs requests with their queries, and below `info` their headers; the edge has its own log.
+fn filter(level: &str) -> String {
+    if level.contains("pingora") { level.to_owned() } else { format!("{level},pingora_proxy=off,pingora_core=warn") }
+}
+
+async fn serve(config: Config) -> Result<Outcome, EdgeError> {
+    for (address, key) in [(config.listen, "listen.address"), (config.admin, "listen.admin")] {
+        bindable(address, key).await?;
+    }
+    let lifecycle = Lifecycle::new(config.timing);
+    let in_flight = InFlight::default();
+    let (stop_store, stop) = watch::channel(false);
+    let (store_ended, store) = oneshot::channel();
+    let (terminate, terminated) = watch::channel(false);
+    let timing = config.timing;
+    let log_settings = (config.listen, config.admin, config.edge.clone());
+
+    let built = build(config, lifecycle.shutdown().clone(), in_flight.clone(), stop, store_ended)?;
+    let access_log = built.access_log.clone();
+    let (server_gone, server_ended) = oneshot::channel::<()>();
+    let server = built.server;
+    std::thread::Builder::new()
+        .name("pingora".to_owned())
+        .spawn(move || {
+            // Dropped when the server ends, in whatever way.
+            let _gone = server_gone;
+            server.run(RunArgs { shutdown_signal: Box::new(Terminate(terminated)) });
+        })
+        .map_err(EdgeError::Thread)?;
+    let (listen, admin, edge) = log_settings;
+    tracing::info!(%listen, %admin, edge = edge.name, region = edge.region, "the edge is starting");
+
+    let soft = lifecycle.soft();
+    let running = Running { in_flight, terminate, stop_store, requests: timing.deadline.saturating_sub(FLUSH) };
+    lifecycle.spawn_critical("edge", running.until(soft, server_ended, store));
+    let outcome = lifecycle.run().await;
+    access_log.flush(LOG_FLUSH);
+    tracing::info!(?outcome, "the edge has stopped");
+    Ok(outcome)
+}
+
+/// The parts that stopping needs.
+struct Running {
+    in_flight: InFlight,
+    terminate: watch::Sender<bool>,
+    stop_store: watch::Sender<bool>,
+    requests: Duration,
+}
+
+impl Running {
+    /// Runs until the soft stop, then ends everything in order.
+    async fn until(
+        self,
+        soft: tokio_util::sync::CancellationToken,
+        server_ended: oneshot::Receiver<()>,
+        mut store: oneshot::Receiver<Result<(), StoreError>>,
+    ) -> Result<(), EdgeError> {
+        tokio::select! {
+            () = soft.cancelled() => {}
+            _ = server_ended => return Err(EdgeError::ServerEnded),
+            ended = &mut store => return Err(match ended {
+                Ok(Err(error)) => error.into(),
+                Ok(Ok(())) | Err(_) => StoreError::Part { part: "the store", source: None }.into(),
+            }),
+        }
+        self.terminate.send_replace(true);
+        if let Err(left) = self.in_flight.ended(self.requests).await {
+            tracing::warn!(requests = left, "requests are cut off: they did not end in time");
+        }
+        self.stop_store.send_replace(true);
+        match tokio::time::timeout(FLUSH, store).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => return Err(error.into()),
+            Ok(Err(_)) | Err(_) => tracing::warn!("the store did not end in time; what it has not sent is sent at the next start"),
+        }
+        Ok(())
+    }
+}
+
+/// Tells Pingora to stop accepting.
+struct Terminate(watch::Receiver<bool>);
+
+#[async_trait]
+impl ShutdownSignalWatch for Terminate {
+    async fn recv(&self) -> ShutdownSignal {
+        let mut terminated = self.0.clone();
+        // An error means that the main thread is gone, and the process with it.
+        let _ = terminated.wait_for(|stop| *stop).await;
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+struct Built {
+    server: Server,
+    access_log: AccessLog,
+}
+
+fn build(
+    config: Config,
+    shutdown: Shutdown,
+    in_flight: InFlight,
+    stop: watch::Receiver<bool>,
+    ended: oneshot::Sender<Result<(), StoreError>>,
+) -> Result<Built, EdgeError> {
+    let registry = telemetry::registry("authsome-proxy", env!("CARGO_PKG_VERSION"))?;
+    let metrics = Arc::new(Metrics::new(&registry).map_err(TelemetryError::from)?);
+    let routing_metrics = RoutingMetrics::register(&registry).map_err(TelemetryError::from)?;
+    let meter_metrics = MeterMetrics::register(&registry).map_err(TelemetryError::from)?;
+    let clock = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(PooledEntropy::default());
+
+    let settings = MeterSettings::in_directory(config.store.data.clone());
+    let (meter, publisher) = Meter::open(settings, clock.clone(), Arc::clone(&entropy), meter_metrics);
+    let (routing, backend) =
+        routing::new(RoutingSettings::default(), meter, clock.clone(), &*entropy, routing_metrics);
+    let has_answered = Arc::new(AtomicBool::new(false));
+    let probes = Arc::new(Probes::new(shutdown, routing.clone(), Arc::clone(&has_answered)));
+    let access_log = if config.log.access {
+        AccessLog::start(metrics.log_dropped.clone()).map_err(EdgeError::Thread)?
+    } else {
+        AccessLog::disabled(metrics.log_dropped.clone())
+    };
+
+    let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
+    server.bootstrap();
+    let edge = Edge {
+        routing,
+        seal: config.seal,
+        limits: config.limits,
+        timeouts: config.timeouts,
+        region: config.edge.region_value.clone(),
+        public_scheme: config.public_scheme,
+        clock,
+        entropy,
+        metrics: Arc::clone(&metrics),
+        access_log: access_log.clone(),
+        in_flight: in_flight.clone(),
+        probes: Arc::clone(&probes),
+    };
+    let front = Front::new(http_proxy(&server.configuration, edge), config.limits);
+    let mut traffic = Service::new("traffic".to_owned(), front);
+    traffic.add_tcp(&config.listen.to_string());
+    let mut admin = Service::new("admin".to_owned(), Admin::new(probes, registry, metrics, in_flight));
+    admin.add_tcp(&config.admin.to_string());
+    admin.threads = Some(1);
+    let store = Store::new(Parts { config: config.store, backend, publisher, has_answered, stop, ended });
+    server.add_service(background_service("store", store));
+    server.add_service(admin);
+    server.add_service(traffic);
+    Ok(Built { server, access_log })
+}
+
+fn server_conf(config: &Config) -> ServerConf {
+    ServerConf {
+        threads: config.server.threads,
+        work_stealing: config.server.work_stealing,
+        upstream_keepalive_pool_size: config.server.pool_size,
+        max_retries: TRIES,
+        grace_period_seconds: Some(NEVER_SECONDS),
+        ..ServerConf::default()
+    }
+}
+
+/// Whether a port can be listened on: Pingora itself would only panic, in a task of its own. A predecessor that is
+/// stopping gives its port back soon.
+async fn bindable(address: SocketAddr, key: &'static str) -> Result<(), EdgeError> {
+    let mut tried = 0;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tried < BIND_TRIES => {
+                if tried == 0 {
+                    tracing::warn!(%address, key, "the port is in use; waiting for it");
+                }
+                tried += 1;
+                tokio::time::sleep(BIND_PAUSE).await;
+            }
+            Err(source) => return Err(EdgeError::Listen { address, key, source }),
+        }
+    }
+}
