@@ -631,6 +631,7 @@ async fn entries_that_everybody_received_are_deleted_after_an_hour() {
     })
     .await
     .unwrap();
+    world.settled().await;
     assert_eq!(world.stream_app(app).await.unwrap().version.row, 2);
 }
 

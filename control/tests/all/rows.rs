@@ -70,7 +70,7 @@ impl Rows {
 
     /// Raises the version by a change that the edge sees.
     pub async fn touch(&self, application: ApplicationId) {
-        sqlx::query("UPDATE applications SET origins = origins || 'https://example.com' WHERE id = $1")
+        sqlx::query("UPDATE applications SET origins = origins || ARRAY['https://example.com'] WHERE id = $1")
             .bind(application)
             .execute(&self.pool)
             .await

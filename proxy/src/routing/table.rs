@@ -381,3 +381,6 @@ pub(super) struct TableSizes {
     pub(super) absent: u64,
     pub(super) floors: u64,
 }
+
+#[cfg(test)]
+mod tests;

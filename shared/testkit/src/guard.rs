@@ -66,6 +66,9 @@ exit "$status"
 /// How long a predecessor that still holds the log file is waited for, beyond its own grace.
 const PREDECESSOR_SLACK: Duration = Duration::from_secs(5);
 
+/// A log longer than this (16 MiB) is begun anew at the next start.
+const LONGEST_LOG: u64 = 16 * 1024 * 1024;
+
 /// How a guarded process ended, as a shell sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit(i32);
@@ -217,7 +220,10 @@ impl GuardedCommand {
         let give_up = Instant::now() + self.grace + PREDECESSOR_SLACK;
         loop {
             match log.try_lock() {
-                Ok(()) => return Ok(log),
+                Ok(()) => {
+                    self.begin_anew_if_long(&log)?;
+                    return Ok(log);
+                }
                 Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -232,6 +238,13 @@ impl GuardedCommand {
                 }
             }
         }
+    }
+
+    fn begin_anew_if_long(&self, log: &File) -> Result<(), Error> {
+        let cutting = Error::io(format!("cut the log file {}", self.log.display()));
+        log.metadata()
+            .and_then(|meta| if meta.len() > LONGEST_LOG { log.set_len(0) } else { Ok(()) })
+            .map_err(cutting)
     }
 
     fn spawn_blocking(&self, log: File) -> Result<GuardedChild, Error> {

@@ -12,7 +12,8 @@ use async_nats::{
     jetstream::{
         self,
         context::{ContextBuilder, GetStreamErrorKind, PublishErrorKind},
-        stream::{Config, Info, LastRawMessageErrorKind, StorageType},
+        message::StreamMessage,
+        stream::{Config, Info, LastRawMessageError, LastRawMessageErrorKind, StorageType},
     },
 };
 use authsome_contract::wire::{Change, Heartbeat, names};
@@ -74,15 +75,13 @@ impl<'a> Stream<'a> {
 
     /// Does the stream hold the whole table of this epoch, up to the cursor?
     async fn is_whole(&self, stream: &jetstream::stream::Stream, pulse: Pulse, cursor: i64) -> Result<bool, DeliveryError> {
-        let marker = match stream.get_last_raw_message_by_subject(names::EDGE_COMPLETE).await {
-            Ok(marker) => marker,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(false),
-            Err(error) => return Err(DeliveryError::nats(error)),
+        let Some(marker) = found(stream.get_last_raw_message_by_subject(names::EDGE_COMPLETE).await)? else {
+            return Ok(false);
         };
         if number(&marker.headers, EPOCH) != Some(pulse.epoch) {
             return Ok(false);
         }
-        let newest = stream.get_raw_message(self.sequence).await.map_err(DeliveryError::nats)?;
+        let Some(newest) = found(stream.get_raw_message(self.sequence).await)? else { return Ok(false) };
         let published = outbox::last_record_position(&mut *self.connection().await?, cursor).await?;
         Ok(number(&newest.headers, POSITION).is_some_and(|position| published.is_none_or(|at| position >= at)))
     }
@@ -211,6 +210,14 @@ impl From<&Record> for Message {
             position: record.position,
             epoch: None,
         }
+    }
+}
+
+fn found(answer: Result<StreamMessage, LastRawMessageError>) -> Result<Option<StreamMessage>, DeliveryError> {
+    match answer {
+        Ok(message) => Ok(Some(message)),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(DeliveryError::nats(error)),
     }
 }
 

@@ -8,7 +8,6 @@ use super::super::names::Slot;
 #[derive(Debug)]
 pub(in super::super) struct Server {
     pub(in super::super) version: i32,
-    pub(in super::super) is_superuser: bool,
     pub(in super::super) may_create_roles: bool,
     pub(in super::super) may_create_databases: bool,
 }
@@ -95,7 +94,6 @@ pub(in super::super) async fn server(connection: &mut PgConnection) -> Result<Se
     .await?;
     Ok(Server {
         version: row.version,
-        is_superuser: row.superuser,
         may_create_roles: row.superuser || row.create_roles,
         may_create_databases: row.superuser || row.create_databases,
     })
@@ -138,7 +136,10 @@ pub(in super::super) async fn outside(connection: &mut PgConnection, names: &Nam
     )
     .fetch_all(&mut *connection)
     .await?;
-    let admin_has_roles = rows.len() == roles.len() && rows.iter().all(|row| row.admin_has);
+    let is_superuser = sqlx::query_scalar!(r#"SELECT rolsuper AS "superuser!" FROM pg_roles WHERE rolname = current_user"#)
+        .fetch_one(&mut *connection)
+        .await?;
+    let admin_has_roles = is_superuser || (rows.len() == roles.len() && rows.iter().all(|row| row.admin_has));
     let mut found = rows.into_iter().map(|row| {
         let role = Role {
             can_login: row.can_login,

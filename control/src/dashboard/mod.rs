@@ -1,0 +1,41 @@
+//! The dashboard: pages for people, made on the server, with the commands and queries of the API.
+//!
+//! Everything can be read without JavaScript; the one script copies keys and refreshes progress. Pages that cannot be made
+//! (no database, no access, no such thing) are pages too: [`page::wrap`] turns a [`Problem`](crate::error::Problem) into one, and
+//! a missing session into the sign-in page.
+
+mod applications;
+mod assets;
+mod form;
+mod keys;
+mod login;
+mod page;
+mod visitor;
+mod workspaces;
+
+use axum::{
+    Router, middleware,
+    response::Redirect,
+    routing::{get, post},
+};
+
+use crate::state::App;
+
+/// The pages, at the root of the main port.
+pub fn router(app: App) -> Router<App> {
+    Router::new()
+        .route("/", get(async || Redirect::to("/workspaces")))
+        .route("/login", get(login::form).post(login::sign_in))
+        .route("/logout", post(login::sign_out))
+        .route("/workspaces", get(workspaces::list).post(workspaces::create))
+        .route("/workspaces/{id}", get(workspaces::show))
+        .route("/workspaces/{id}/applications", post(applications::create))
+        .route("/applications/{id}", get(applications::show))
+        .route("/applications/{id}/progress", get(applications::progress))
+        .route("/applications/{id}/keys", post(keys::create))
+        .route("/applications/{id}/keys/{key}/revoke", post(keys::revoke))
+        .route("/static/dashboard.css", get(assets::style))
+        .route("/static/dashboard.js", get(assets::script))
+        .route("/static/icon.svg", get(assets::icon))
+        .layer(middleware::from_fn_with_state(app, page::wrap))
+}
