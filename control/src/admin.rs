@@ -1,10 +1,10 @@
 //! The operators' port: liveness, readiness, metrics. Not for the internet, and without authentication.
 
+use authsome_core::telemetry::METRICS_CONTENT_TYPE;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use authsome_core::telemetry::METRICS_CONTENT_TYPE;
 use http::{StatusCode, header};
 use serde_json::json;
 
@@ -27,10 +27,18 @@ pub async fn live() -> Response {
 /// 200 when requests may be sent here, 503 otherwise; the body names each dependency.
 pub async fn ready(State(app): State<App>) -> Response {
     let (ready, report) = app.readiness().look(app.pool()).await;
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, axum::Json(report)).into_response()
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], app.metrics().encode(app.pool())).into_response()
+    (
+        [(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)],
+        app.metrics().encode(app.pool()),
+    )
+        .into_response()
 }

@@ -64,7 +64,9 @@ pub struct DatabaseConfig {
 impl DatabaseConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
-        for section in ["listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http"] {
+        for section in [
+            "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http",
+        ] {
             reader.ignore(section);
         }
         ignore_other_programs(reader);
@@ -80,22 +82,46 @@ impl Config {
         ignore_other_programs(reader);
         let listen = reader.or("listen.api", SocketAddr::from(([0, 0, 0, 0], 8080)));
         let admin = reader.or("listen.admin", SocketAddr::from(([0, 0, 0, 0], 9080)));
-        reader.check("listen.admin", admin != listen || admin.port() == 0, "must differ from listen.api");
+        reader.check(
+            "listen.admin",
+            admin != listen || admin.port() == 0,
+            "must differ from listen.api",
+        );
         let database_url = postgres(reader);
         let database_connections = reader.or("database.max_connections", 20);
-        reader.check("database.max_connections", database_connections >= 2, "must be at least 2");
+        reader.check(
+            "database.max_connections",
+            database_connections >= 2,
+            "must be at least 2",
+        );
         let migrate = reader.or("database.migrate", true);
-        let redis_url = address(reader, "redis.url", &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel"]);
+        let redis_url = address(
+            reader,
+            "redis.url",
+            &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel"],
+        );
         let nats_url = address(reader, "nats.url", &["nats", "tls", "ws", "wss"]);
 
         let jwt_secret: Option<SecretString> = reader.required("jwt.secret");
         let jwt_previous: Vec<SecretString> = reader.or("jwt.previous", Vec::new());
         let long = |secret: &SecretString| secret.expose_secret().len() >= identity::SECRET_MIN;
-        reader.check("jwt.secret", jwt_secret.as_ref().is_none_or(long), "must be at least 32 bytes long");
-        reader.check("jwt.previous", jwt_previous.iter().all(long), "each must be at least 32 bytes long");
-        let jwt_lifetime = reader.or("jwt.lifetime", Duration::from_secs(12 * 3600));
-        let sensible = Duration::from_secs(60)..=Duration::from_secs(30 * 86400);
-        reader.check("jwt.lifetime", sensible.contains(&jwt_lifetime), "must be from 1m to 30d");
+        reader.check(
+            "jwt.secret",
+            jwt_secret.as_ref().is_none_or(long),
+            "must be at least 32 bytes long",
+        );
+        reader.check(
+            "jwt.previous",
+            jwt_previous.iter().all(long),
+            "each must be at least 32 bytes long",
+        );
+        let jwt_lifetime = reader.or("jwt.lifetime", Duration::from_hours(12));
+        let sensible = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
+        reader.check(
+            "jwt.lifetime",
+            sensible.contains(&jwt_lifetime),
+            "must be from 1m to 30d",
+        );
         let encryption = reader.optional("encryption.key");
 
         let settings = settings(reader, listen);
@@ -139,17 +165,35 @@ fn settings(reader: &mut Reader, listen: SocketAddr) -> Settings {
 
     let regions: Vec<String> = reader.or("regions", vec!["local".to_owned()]);
     reader.check("regions", !regions.is_empty(), "must name at least one region");
-    reader.check("regions", regions.iter().all(|region| is_region(region)), "must be names such as eu-west-1");
+    reader.check(
+        "regions",
+        regions.iter().all(|region| is_region(region)),
+        "must be names such as eu-west-1",
+    );
 
     let names: Vec<String> = reader.or("plans.self_service", vec!["free".to_owned(), "pro".to_owned()]);
     let plans: Result<Vec<Plan>, _> = names.iter().map(|name| name.parse::<Plan>()).collect();
-    reader.check("plans.self_service", plans.is_ok(), "must be of free, pro and enterprise");
+    reader.check(
+        "plans.self_service",
+        plans.is_ok(),
+        "must be of free, pro and enterprise",
+    );
     let plans = plans.unwrap_or_default();
-    reader.check("plans.self_service", plans.contains(&Plan::Free), "must contain free, the default of a new workspace");
+    reader.check(
+        "plans.self_service",
+        plans.contains(&Plan::Free),
+        "must contain free, the default of a new workspace",
+    );
 
     let proxies: Vec<String> = reader.or("http.trusted_proxies", Vec::new());
     let trusted: Result<Vec<IpNet>, _> = proxies.iter().map(|network| network.parse()).collect();
-    reader.check("http.trusted_proxies", trusted.is_ok(), "must be networks such as 10.0.0.0/8");
+    reader.check(
+        "http.trusted_proxies",
+        trusted.is_ok(),
+        "must be networks such as 10.0.0.0/8",
+    );
+    let request_deadline = reader.or("http.deadline", Duration::from_secs(30));
+    reader.check("http.deadline", !request_deadline.is_zero(), "must not be 0");
     Settings {
         api_url,
         edge_url,
@@ -157,6 +201,7 @@ fn settings(reader: &mut Reader, listen: SocketAddr) -> Settings {
         regions,
         self_service_plans: plans,
         trusted_proxies: trusted.unwrap_or_default(),
+        request_deadline,
     }
 }
 
@@ -182,7 +227,11 @@ fn public(reader: &mut Reader, key: &'static str, default: &str) -> String {
             && url.query().is_none()
             && url.fragment().is_none()
     });
-    reader.check(key, valid, "must be an http or https address without user, query or fragment");
+    reader.check(
+        key,
+        valid,
+        "must be an http or https address without user, query or fragment",
+    );
     text.trim_end_matches('/').to_owned()
 }
 
@@ -194,6 +243,10 @@ fn is_region(name: &str) -> bool {
 
 fn log(reader: &mut Reader) -> (String, Format) {
     let filter: String = reader.or("log.level", "info".to_owned());
-    reader.check("log.level", telemetry::check_filter(&filter).is_ok(), "must be a level such as info, or info,target=debug");
+    reader.check(
+        "log.level",
+        telemetry::check_filter(&filter).is_ok(),
+        "must be a level such as info, or info,target=debug",
+    );
     (filter, reader.or("log.format", Format::Json))
 }

@@ -36,7 +36,8 @@ impl Problem {
 
     /// 405: the path exists, the method does not.
     pub fn method_not_allowed() -> Self {
-        let failure = Failure::invalid_request("This path does not answer that method").with_reason("method_not_allowed");
+        let failure =
+            Failure::invalid_request("This path does not answer that method").with_reason("method_not_allowed");
         Self::with_status(failure, StatusCode::METHOD_NOT_ALLOWED)
     }
 
@@ -49,7 +50,10 @@ impl Problem {
 
     /// 503: not now, for a reason that the client may know.
     pub fn busy(message: &'static str, reason: &'static str) -> Self {
-        Failure::unavailable(message).with_reason(reason).retry_after(RETRY_AFTER).into()
+        Failure::unavailable(message)
+            .with_reason(reason)
+            .retry_after(RETRY_AFTER)
+            .into()
     }
 
     /// What the client may read, and what only the log may.

@@ -8,6 +8,7 @@ pub mod api;
 pub mod audit;
 pub mod command;
 pub mod config;
+pub mod dashboard;
 pub mod db;
 pub mod error;
 pub mod identity;

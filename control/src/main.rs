@@ -78,7 +78,10 @@ async fn main() -> ExitCode {
     // Refused only if some library came first with the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let line = CommandLine::parse();
-    let args = ConfigArgs { file: line.config, check: line.check_config };
+    let args = ConfigArgs {
+        file: line.config,
+        check: line.check_config,
+    };
     let done = match line.command.unwrap_or(Verb::Serve) {
         Verb::Serve => serve(&args).await,
         Verb::Migrate => migrate(&args).await,
@@ -99,7 +102,9 @@ async fn serve(args: &ConfigArgs) -> Exit {
 
 async fn migrate(args: &ConfigArgs) -> Exit {
     let config = database(args)?;
-    start::migrate_only(&config.url).await.map_err(|error| complain(&error))?;
+    start::migrate_only(&config.url)
+        .await
+        .map_err(|error| complain(&error))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,15 +113,33 @@ async fn create_user(args: &ConfigArgs, new: CreateUser) -> Exit {
     let (clock, entropy) = (SystemClock, SystemEntropy::new());
     let pool = start::pool(&config.url, 2).map_err(|error| complain(&error))?;
     let passwords = Passwords::new(&entropy).map_err(|error| complain(&error))?;
-    let given = if new.password_stdin { Some(password_from_stdin().map_err(|error| complain(&error))?) } else { None };
+    let given = if new.password_stdin {
+        Some(password_from_stdin().map_err(|error| complain(&error))?)
+    } else {
+        None
+    };
     if new.if_absent
-        && let Some(id) = user::find(&pool, &new.email).await.map_err(|problem| complain(problem.failure()))?
+        && let Some(id) = user::find(&pool, &new.email)
+            .await
+            .map_err(|problem| complain(problem.failure()))?
     {
-        return print(&format!("{}\n", serde_json::json!({ "id": id, "email": new.email, "created": false })));
+        return print(&format!(
+            "{}\n",
+            serde_json::json!({ "id": id, "email": new.email, "created": false })
+        ));
     }
-    let made_up = given.is_none().then(|| URL_SAFE_NO_PAD.encode(entropy::bytes::<18>(&entropy)));
-    let password = given.or_else(|| made_up.clone().map(SecretString::from)).unwrap_or_default();
-    let office = Office { pool: &pool, clock: &clock, entropy: &entropy, passwords: &passwords };
+    let made_up = given
+        .is_none()
+        .then(|| URL_SAFE_NO_PAD.encode(entropy::bytes::<18>(&entropy)));
+    let password = given
+        .or_else(|| made_up.clone().map(SecretString::from))
+        .unwrap_or_default();
+    let office = Office {
+        pool: &pool,
+        clock: &clock,
+        entropy: &entropy,
+        passwords: &passwords,
+    };
     let id = user::create(&office, &new.email, &new.name, password)
         .await
         .map_err(|problem| complain(problem.failure()))?;

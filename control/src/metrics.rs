@@ -23,22 +23,36 @@ impl Metrics {
     pub fn new() -> Result<Self, TelemetryError> {
         let registry = telemetry::registry("authsome-control", env!("CARGO_PKG_VERSION"))?;
         let requests = IntCounterVec::new(
-            Opts::new("authsome_control_http_requests_total", "Requests answered, by route template and class of status"),
+            Opts::new(
+                "authsome_control_http_requests_total",
+                "Requests answered, by route template and class of status",
+            ),
             &["route", "method", "status"],
         )?;
         let durations = HistogramVec::new(
-            HistogramOpts::new("authsome_control_http_request_duration_seconds", "Time until the head of the answer")
-                .buckets(BUCKETS.to_vec()),
+            HistogramOpts::new(
+                "authsome_control_http_request_duration_seconds",
+                "Time until the head of the answer",
+            )
+            .buckets(BUCKETS.to_vec()),
             &["route", "method"],
         )?;
         let connections = IntGaugeVec::new(
-            Opts::new("authsome_control_database_connections", "Connections of the pool to the control database"),
+            Opts::new(
+                "authsome_control_database_connections",
+                "Connections of the pool to the control database",
+            ),
             &["state"],
         )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(durations.clone()))?;
         registry.register(Box::new(connections.clone()))?;
-        Ok(Self { registry, requests, durations, connections })
+        Ok(Self {
+            registry,
+            requests,
+            durations,
+            connections,
+        })
     }
 
     /// Where other parts register what they count.
@@ -56,14 +70,21 @@ impl Metrics {
             _ => "5xx",
         };
         self.requests.with_label_values(&[route, method, class]).inc();
-        self.durations.with_label_values(&[route, method]).observe(took.as_secs_f64());
+        self.durations
+            .with_label_values(&[route, method])
+            .observe(took.as_secs_f64());
     }
 
     /// Everything in Prometheus' text format.
     pub fn encode(&self, pool: &PgPool) -> String {
-        let (size, idle) = (i64::from(pool.size()), i64::try_from(pool.num_idle()).unwrap_or(i64::MAX));
+        let (size, idle) = (
+            i64::from(pool.size()),
+            i64::try_from(pool.num_idle()).unwrap_or(i64::MAX),
+        );
         self.connections.with_label_values(&["idle"]).set(idle);
-        self.connections.with_label_values(&["used"]).set(size.saturating_sub(idle).max(0));
+        self.connections
+            .with_label_values(&["used"])
+            .set(size.saturating_sub(idle).max(0));
         telemetry::encode(&self.registry)
     }
 }

@@ -32,7 +32,10 @@ type Probe = Box<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
 
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("migrated", &self.migrated).field("others", &self.others.keys()).finish()
+        f.debug_struct("Parts")
+            .field("migrated", &self.migrated)
+            .field("others", &self.others.keys())
+            .finish()
     }
 }
 
@@ -48,7 +51,10 @@ pub struct Report {
 impl Readiness {
     /// Nothing is known yet.
     pub fn new(shutdown: Shutdown) -> Self {
-        Self { shutdown, parts: Arc::default() }
+        Self {
+            shutdown,
+            parts: Arc::default(),
+        }
     }
 
     /// The schema is up to date.
@@ -62,7 +68,11 @@ impl Readiness {
         dependency: &'static str,
         probe: impl Fn() -> Result<(), &'static str> + Send + Sync + 'static,
     ) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).others.insert(dependency, Box::new(probe));
+        self.parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .others
+            .insert(dependency, Box::new(probe));
     }
 
     /// Looks, and says whether requests may be sent here.

@@ -21,11 +21,16 @@ pub fn router(app: App, pages: Router<App>) -> Router {
     let (api, _) = api::routes().split_for_parts();
     let document: Arc<str> = api::document().into();
     let openapi = move || {
-        let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")];
+        let headers = [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::CACHE_CONTROL, "public, max-age=300"),
+        ];
         std::future::ready((headers, document.to_string()))
     };
     let api = api.route("/openapi.json", get(openapi));
-    let mut router = pages.route("/health", get(admin::live)).route("/ready", get(admin::ready));
+    let mut router = pages
+        .route("/health", get(admin::live))
+        .route("/ready", get(admin::ready));
     for base in BASES {
         router = router.nest(base, api.clone());
     }

@@ -1,5 +1,7 @@
 //! What the operator decides and clients may see: public addresses, regions, plans. No secret is ever among them.
 
+use std::time::Duration;
+
 use authsome_contract::model::Plan;
 use authsome_core::id::ApplicationId;
 use ipnet::IpNet;
@@ -19,6 +21,8 @@ pub struct Settings {
     pub self_service_plans: Vec<Plan>,
     /// Load balancers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How long a request may take until the head of its answer is there.
+    pub request_deadline: Duration,
 }
 
 impl Settings {

@@ -12,9 +12,9 @@ use authsome_core::lifecycle::{Lifecycle, Shutdown};
 use authsome_core::retry::{Backoff, Dependency, until_ready};
 use authsome_core::secret::SecretUrl;
 use authsome_core::telemetry::{self, TelemetryError};
+use authsome_db::DbError;
 use authsome_db::migrate::{MigrateError, migrate};
 use authsome_db::pool::{self, PoolOptions};
-use authsome_db::DbError;
 use fred::interfaces::ClientLike;
 use sqlx::{ConnectOptions, Connection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -28,10 +28,10 @@ use crate::state::{App, Parts};
 use crate::tasks::aggregator::Aggregator;
 use crate::tasks::relay::Relay;
 use crate::tasks::{TaskError, connect};
-use crate::{admin, router, tasks};
+use crate::{admin, dashboard, router, tasks};
 
 /// How long one process waits for another that is migrating.
-const MIGRATION_PATIENCE: Duration = Duration::from_secs(600);
+const MIGRATION_PATIENCE: Duration = Duration::from_mins(10);
 
 /// Why the service cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,10 @@ pub async fn run(config: Config) -> ExitCode {
 
 /// The pool of the API.
 pub fn pool(url: &SecretUrl, connections: u32) -> Result<PgPool, DbError> {
-    let options = PoolOptions { max_connections: connections, ..PoolOptions::new("authsome-control") };
+    let options = PoolOptions {
+        max_connections: connections,
+        ..PoolOptions::new("authsome-control")
+    };
     pool::lazy(url, &options)
 }
 
@@ -99,8 +102,11 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         readiness: readiness.clone(),
     });
     tracing::info!(api = %config.listen, admin = %config.admin, version = env!("CARGO_PKG_VERSION"), "listening");
-    let pages = axum::Router::new();
-    lifecycle.spawn_critical("api", listener::serve(api, router::router(app.clone(), pages), shutdown.clone()));
+    let pages = dashboard::router();
+    lifecycle.spawn_critical(
+        "api",
+        listener::serve(api, router::router(app.clone(), pages), shutdown.clone()),
+    );
     lifecycle.spawn_critical("admin", listener::serve(admin, admin::router(app), shutdown.clone()));
 
     let prepared = CancellationToken::new();
@@ -129,7 +135,10 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         entropy,
         metrics: tasks::aggregator::AggregatorMetrics::register(metrics.registry()).map_err(TaskError::from)?,
     };
-    lifecycle.spawn_critical("relay", once(prepared.clone(), shutdown.clone(), relay.run(lifecycle.soft())));
+    lifecycle.spawn_critical(
+        "relay",
+        once(prepared.clone(), shutdown.clone(), relay.run(lifecycle.soft())),
+    );
     lifecycle.spawn_critical("aggregator", once(prepared, shutdown, aggregator.run(lifecycle.soft())));
     Ok(lifecycle.run().await.into())
 }
@@ -148,7 +157,13 @@ async fn once(
 
 fn tell(readiness: &Readiness, redis: &fred::clients::Client, nats: &async_nats::Client) {
     let redis = redis.clone();
-    readiness.also_tell("redis", move || if redis.is_connected() { Ok(()) } else { Err("not connected") });
+    readiness.also_tell("redis", move || {
+        if redis.is_connected() {
+            Ok(())
+        } else {
+            Err("not connected")
+        }
+    });
     let nats = nats.clone();
     readiness.also_tell("nats", move || match nats.connection_state() {
         async_nats::connection::State::Connected => Ok(()),
@@ -177,7 +192,10 @@ impl Preparation {
             let options = options.clone();
             async move { options.connect().await?.close().await }
         };
-        if until_ready(&postgres, Backoff::CONNECT, &*self.entropy, &soft, connect).await.is_err() {
+        if until_ready(&postgres, Backoff::CONNECT, &*self.entropy, &soft, connect)
+            .await
+            .is_err()
+        {
             return Ok(());
         }
         if self.migrate {

@@ -38,7 +38,9 @@ pub struct ListenError {
 
 /// Binds the admin port, so that a taken one is known before anything else starts.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ListenError { address, source })
 }
 
 /// Serves until the soft stop. `started` says whether everything needed at start was there.
@@ -53,8 +55,14 @@ pub async fn serve(
         .route("/livez", get(async || "live\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_text))
-        .with_state(Shown { metrics, started, shutdown });
-    axum::serve(listener, routes).with_graceful_shutdown(soft.cancelled_owned()).await
+        .with_state(Shown {
+            metrics,
+            started,
+            shutdown,
+        });
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(soft.cancelled_owned())
+        .await
 }
 
 async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {

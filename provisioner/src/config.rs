@@ -17,6 +17,9 @@ use authsome_core::telemetry::{self, Format};
 /// Operations in progress beside which there must be connections for leases and looks.
 const MOST_CONCURRENT: usize = 64;
 
+/// Processes on one machine for one application.
+const MOST_REPLICAS: usize = 8;
+
 /// How tenants' databases are kept apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseChoice {
@@ -79,10 +82,12 @@ pub struct Tenants {
 pub struct Local {
     /// The program that stands in for an instance.
     pub sample_binary: PathBuf,
-    /// Where instances keep what must survive them.
-    pub data_dir: PathBuf,
-    /// Where their output goes.
+    /// Where their output goes; created if absent.
     pub log_dir: PathBuf,
+    /// Instances of each application.
+    pub replicas: usize,
+    /// What instances log: a level or a filter.
+    pub instance_log_level: String,
 }
 
 /// Everything that can be configured.
@@ -132,19 +137,45 @@ impl Config {
         let tenant_database = scheme(reader, "tenants.database_url", &["postgres", "postgresql"]);
         let tenant_redis = scheme(reader, "tenants.redis_url", &["redis", "rediss"]);
         let database_instance_url = reader.optional("tenants.database_instance_url");
-        checked_scheme(reader, "tenants.database_instance_url", database_instance_url.as_ref(), &["postgres", "postgresql"]);
+        checked_scheme(
+            reader,
+            "tenants.database_instance_url",
+            database_instance_url.as_ref(),
+            &["postgres", "postgresql"],
+        );
         let redis_instance_url = reader.optional("tenants.redis_instance_url");
-        checked_scheme(reader, "tenants.redis_instance_url", redis_instance_url.as_ref(), &["redis", "rediss"]);
+        checked_scheme(
+            reader,
+            "tenants.redis_instance_url",
+            redis_instance_url.as_ref(),
+            &["redis", "rediss"],
+        );
         let database_strategy = reader.or("tenants.database_strategy", DatabaseChoice::Database);
         let redis_strategy = reader.or("tenants.redis_strategy", RedisChoice::Acl);
 
         let runtime = reader.or("runtime", RuntimeChoice::Local);
         let sample_binary = reader.required("local.sample_binary");
-        let data_dir = reader.required("local.data_dir");
         let log_dir = reader.required("local.log_dir");
+        let replicas = reader.or("local.replicas", 1_usize);
+        reader.check(
+            "local.replicas",
+            (1..=MOST_REPLICAS).contains(&replicas),
+            &format!("must be from 1 to {MOST_REPLICAS}"),
+        );
+        let instance_log_level = reader.or("local.instance_log_level", "info".to_owned());
+        let filter = telemetry::check_filter(&instance_log_level);
+        reader.check(
+            "local.instance_log_level",
+            filter.is_ok(),
+            "must be a level such as info, or a filter",
+        );
 
         let region = reader.or("region", "local".to_owned());
-        reader.check("region", is_label(&region), "must be a label of lower-case letters, digits and inner hyphens");
+        reader.check(
+            "region",
+            is_label(&region),
+            "must be a label of lower-case letters, digits and inner hyphens",
+        );
         let platform_ring = reader.required("encryption.key");
         let edge_ring = reader.required("encryption.edge_key");
         let concurrency = reader.or("concurrency", 4_usize);
@@ -152,16 +183,27 @@ impl Config {
         reader.check("concurrency", bounded, &format!("must be from 1 to {MOST_CONCURRENT}"));
         let public_url: Option<String> = reader.required("edge.public_url");
         let addressed = public_url.as_deref().is_none_or(is_public_url);
-        reader.check("edge.public_url", addressed, "must be http:// or https:// and a host, without a query");
+        reader.check(
+            "edge.public_url",
+            addressed,
+            "must be http:// or https:// and a host, without a query",
+        );
         let admin_listen = reader.or("admin.listen", SocketAddr::from(([127, 0, 0, 1], 9082)));
 
         let reconcile_interval = interval(reader, "reconcile.interval", Duration::from_secs(3));
         let drift_interval = interval(reader, "drift.interval", Duration::from_secs(3));
-        let timing = Timing { linger: Duration::ZERO, deadline: reader.or("shutdown.deadline", Timing::default().deadline) };
+        let timing = Timing {
+            linger: Duration::ZERO,
+            deadline: reader.or("shutdown.deadline", Timing::default().deadline),
+        };
         let log_format = reader.or("log.format", Format::default());
         let log_level = reader.or("log.level", "info".to_owned());
         let filter = telemetry::check_filter(&log_level);
-        reader.check("log.level", filter.is_ok(), "must be a level such as info, or a list such as info,authsome_provisioner=debug");
+        reader.check(
+            "log.level",
+            filter.is_ok(),
+            "must be a level such as info, or a list such as info,authsome_provisioner=debug",
+        );
 
         Some(Self {
             database_url: database_url?,
@@ -175,7 +217,12 @@ impl Config {
                 redis_strategy,
             },
             runtime,
-            local: Local { sample_binary: sample_binary?, data_dir: data_dir?, log_dir: log_dir? },
+            local: Local {
+                sample_binary: sample_binary?,
+                log_dir: log_dir?,
+                replicas,
+                instance_log_level,
+            },
             region,
             platform_ring: Arc::new(platform_ring?),
             edge_ring: Arc::new(edge_ring?),
@@ -213,14 +260,19 @@ fn interval(reader: &mut Reader, key: &'static str, default: Duration) -> Durati
 /// As the column `applications.region` has it; it is part of subjects and consumer names.
 fn is_label(text: &str) -> bool {
     (1..=32).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
 
 fn is_public_url(text: &str) -> bool {
     url::Url::parse(text).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.query().is_none() && url.fragment().is_none()
+        matches!(url.scheme(), "http" | "https")
+            && url.host().is_some()
+            && url.query().is_none()
+            && url.fragment().is_none()
     })
 }
 
@@ -239,7 +291,6 @@ mod tests {
             ("AUTHSOME_TENANTS_DATABASE_URL", "postgres://u:secret@db/postgres"),
             ("AUTHSOME_REDIS_ADMIN_URL", "redis://u:secret@cache:6379"),
             ("AUTHSOME_LOCAL_SAMPLE_BINARY", "/bin/authsome-sample"),
-            ("AUTHSOME_LOCAL_DATA_DIR", "/data"),
             ("AUTHSOME_LOCAL_LOG_DIR", "/logs"),
             ("ENCRYPTION_KEY", KEY),
             ("AUTHSOME_ENCRYPTION_EDGE_KEY", KEY),
@@ -248,9 +299,13 @@ mod tests {
     }
 
     fn read(variables: Vec<(&str, &str)>) -> Result<Config, String> {
-        let environment: Environment =
-            variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Reader::new(None, environment).finish(Config::read).map_err(|errors| errors.to_string())
+        let environment: Environment = variables
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Reader::new(None, environment)
+            .finish(Config::read)
+            .map_err(|errors| errors.to_string())
     }
 
     #[test]

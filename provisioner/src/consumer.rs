@@ -1,6 +1,6 @@
 //! Jobs from JetStream: a wake-up, nothing more.
 //!
-//! Owns the connection to NATS, the durable pull consumer of the region, and what is said to the server of each message:
+//! Owns the durable pull consumer of the region, and what is said to the server of each message:
 //! progress while it is worked on, acknowledgement once nothing is left to do, a delayed return otherwise. The operation
 //! itself, its attempts and who may work on it are in Postgres, so a message that is late, doubled or lost changes nothing
 //! but the time it takes: without NATS the reconciler does the work, a few seconds later.
@@ -12,14 +12,12 @@
 //! pull times out.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, AckKind, Message};
-use async_nats::{ConnectOptions, Event, ServerAddr};
 use authsome_contract::wire::{Job, names};
 use authsome_core::error::Chain;
 use authsome_core::retry::{Backoff, Dependency, until_ready};
@@ -31,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::execution::{Engine, Execution};
 use crate::metrics::JobOutcome;
+use crate::nats::{self, ANSWER};
 
 /// A message that was neither acknowledged nor reported in progress for this long goes to another worker.
 const ACK_WAIT: Duration = Duration::from_secs(30);
@@ -40,8 +39,6 @@ const PROGRESS: Duration = Duration::from_secs(10);
 const PULL: Duration = Duration::from_secs(10);
 /// How late the server's end of a pull may be.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long the server may take to answer anything else.
-const ANSWER: Duration = Duration::from_secs(5);
 /// A message whose application another worker has comes back after at most this.
 const BUSY: Duration = Duration::from_secs(5);
 /// A message that could not be worked on, for want of Postgres, comes back after this.
@@ -81,17 +78,19 @@ impl Consumer {
     pub async fn run(self, soft: CancellationToken) {
         let mut jobs = JoinSet::new();
         // Never `Ok`: it runs until it is stopped.
-        let _ = soft.run_until_cancelled(self.take(&mut jobs, &soft)).await;
+        let _ = soft.run_until_cancelled(Box::pin(self.take(&mut jobs, &soft))).await;
         self.engine.metrics.connected(false);
         while jobs.join_next().await.is_some() {}
     }
 
     async fn take(&self, jobs: &mut JoinSet<()>, soft: &CancellationToken) -> Option<Infallible> {
         let reconnected = Arc::new(Notify::new());
-        let nats = Dependency::new("NATS", &self.nats);
+        let server = Dependency::new("NATS", &self.nats);
         let entropy = &*self.engine.entropy;
-        let connecting = || connect(&self.nats, Arc::clone(&reconnected));
-        let client = until_ready(&nats, Backoff::CONNECT, entropy, soft, connecting).await.ok()?;
+        let connecting = || nats::connect(&self.nats, Arc::clone(&reconnected));
+        let client = until_ready(&server, Backoff::CONNECT, entropy, soft, connecting)
+            .await
+            .ok()?;
         let mut context = jetstream::new(client);
         context.set_timeout(ANSWER);
 
@@ -108,7 +107,7 @@ impl Consumer {
             };
             self.engine.metrics.connected(false);
             if matches!(trouble, Trouble::Reconnected) {
-                tracing::info!("connected to NATS again; making the consumer anew");
+                tracing::info!("connected to NATS; making the consumer anew");
                 continue;
             }
             self.engine.metrics.error("consumer");
@@ -140,7 +139,9 @@ impl Consumer {
             let stream = context.get_or_create_stream(stream).await.map_err(Trouble::Stream)?;
             stream.create_consumer(consumer).await.map_err(Trouble::Consumer)
         };
-        tokio::time::timeout(ANSWER * 2, preparing).await.unwrap_or(Err(Trouble::Silent(ANSWER * 2)))
+        tokio::time::timeout(ANSWER * 2, preparing)
+            .await
+            .unwrap_or(Err(Trouble::Silent(ANSWER * 2)))
     }
 
     /// Pulls one message after the other, and only while an operation more may be worked on.
@@ -166,40 +167,20 @@ impl Consumer {
     }
 }
 
-async fn connect(nats: &SecretUrl, reconnected: Arc<Notify>) -> Result<async_nats::Client, ConnectError> {
-    let servers = nats.expose().split(',').map(str::parse).collect::<io::Result<Vec<ServerAddr>>>()?;
-    let options = ConnectOptions::new()
-        .name("authsome-provisioner")
-        .connection_timeout(ANSWER)
-        .request_timeout(Some(ANSWER))
-        .ping_interval(Duration::from_secs(10))
-        .event_callback(move |event| {
-            let reconnected = Arc::clone(&reconnected);
-            async move {
-                match event {
-                    Event::Connected => reconnected.notify_one(),
-                    event => tracing::warn!(%event, "NATS connection"),
-                }
-            }
-        });
-    Ok(options.connect(servers).await?)
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    #[error("the address is not one of NATS: {0}")]
-    Address(#[from] io::Error),
-    #[error(transparent)]
-    Connect(#[from] async_nats::ConnectError),
-}
-
 /// One message, or none within [`PULL`].
 async fn pull_one(consumer: &PullConsumer) -> Result<Option<Message>, Trouble> {
     let pulling = async {
         let batch = consumer.batch().max_messages(1).expires(PULL).messages().await;
-        batch.map_err(|error| Trouble::Pull(Box::new(error)))?.next().await.transpose().map_err(Trouble::Pull)
+        batch
+            .map_err(|error| Trouble::Pull(Box::new(error)))?
+            .next()
+            .await
+            .transpose()
+            .map_err(Trouble::Pull)
     };
-    tokio::time::timeout(PULL + GRACE, pulling).await.unwrap_or(Err(Trouble::Silent(PULL + GRACE)))
+    tokio::time::timeout(PULL + GRACE, pulling)
+        .await
+        .unwrap_or(Err(Trouble::Silent(PULL + GRACE)))
 }
 
 /// Works on one message and tells the server what became of it.
@@ -239,11 +220,7 @@ async fn handle(engine: &Engine, permits: &Semaphore, message: &Message) {
         }
     };
     engine.metrics.job(JobOutcome::Returned);
-    // A return that is lost is made up for by ACK_WAIT and by the reconciler.
-    let told = tokio::time::timeout(ANSWER, message.ack_with(AckKind::Nak(Some(delay)))).await;
-    if !matches!(told, Ok(Ok(()))) {
-        tracing::debug!(operation = %job.operation_id, "job not returned; the server sends it again by itself");
-    }
+    tell_surely(message, AckKind::Nak(Some(delay))).await;
 }
 
 /// Tells the server again and again that the message is worked on. One that does not arrive costs nothing but a second
@@ -257,11 +234,14 @@ async fn report_progress(message: &Message) -> Infallible {
     }
 }
 
-/// Tells the server the last word on a message and waits until it has it.
+/// Tells the server the last word on a message and waits until it has it: what a stopping process has only queued may never
+/// leave it. A word that is lost costs a second delivery after [`ACK_WAIT`], which finds the operation as it is.
 async fn tell_surely(message: &Message, last: AckKind) {
     match tokio::time::timeout(ANSWER, message.double_ack_with(last)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "acknowledgement not confirmed; a second delivery will find nothing to do"),
-        Err(_) => tracing::warn!("acknowledgement not confirmed in time; a second delivery will find nothing to do"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "NATS did not confirm what became of a job; it is delivered again");
+        }
+        Err(_) => tracing::warn!("NATS did not confirm in time what became of a job; it is delivered again"),
     }
 }

@@ -33,8 +33,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::Database(Slot::A), Self::Database(Slot::B), Self::Redis(Slot::A), Self::Redis(Slot::B)];
+    pub const ALL: [Self; 4] = [
+        Self::Database(Slot::A),
+        Self::Database(Slot::B),
+        Self::Redis(Slot::A),
+        Self::Redis(Slot::B),
+    ];
 
     /// Name in SQL.
     pub const fn as_str(self) -> &'static str {
@@ -110,12 +114,20 @@ impl Credentials {
 
     /// The login role that instances use.
     pub fn active_database(&self) -> Slot {
-        if self.active[position(Kind::Database(Slot::B))] { Slot::B } else { Slot::A }
+        if self.active[position(Kind::Database(Slot::B))] {
+            Slot::B
+        } else {
+            Slot::A
+        }
     }
 
     /// The Redis password that instances use.
     pub fn active_redis(&self) -> Slot {
-        if self.active[position(Kind::Redis(Slot::B))] { Slot::B } else { Slot::A }
+        if self.active[position(Kind::Redis(Slot::B))] {
+            Slot::B
+        } else {
+            Slot::A
+        }
     }
 }
 
@@ -151,7 +163,9 @@ pub async fn ensure(
 ) -> Result<Credentials, CredentialError> {
     let id = fence.application_id();
     let rows = db::credentials::load(pool, id).await?;
-    let missing = Kind::ALL.into_iter().filter(|kind| !rows.iter().any(|row| row.kind == kind.as_str()));
+    let missing = Kind::ALL
+        .into_iter()
+        .filter(|kind| !rows.iter().any(|row| row.kind == kind.as_str()));
     let new: Vec<Stored> = missing.map(|kind| generate(kind, ring, id, entropy)).collect();
     if new.is_empty() {
         return open(ring, id, &rows);
@@ -164,10 +178,22 @@ pub async fn ensure(
 fn generate(kind: Kind, ring: &PlatformRing, id: ApplicationId, entropy: &dyn Entropy) -> Stored {
     let password = generated_password(entropy);
     let row = row_name(id, kind);
-    let sealed = ring.seal(Aad { table_column: COLUMN, row: &row }, password.expose_secret().as_bytes(), entropy);
+    let sealed = ring.seal(
+        Aad {
+            table_column: COLUMN,
+            row: &row,
+        },
+        password.expose_secret().as_bytes(),
+        entropy,
+    );
     // The first of each pair is in use until a rotation.
     let active = matches!(kind, Kind::Database(Slot::A) | Kind::Redis(Slot::A));
-    Stored { kind: kind.as_str().to_owned(), username: kind.username(id), sealed, active }
+    Stored {
+        kind: kind.as_str().to_owned(),
+        username: kind.username(id),
+        sealed,
+        active,
+    }
 }
 
 /// 32 random bytes in URL-safe base64: 43 characters that need no escape in any URL, shell or file.
@@ -186,11 +212,18 @@ fn open(ring: &PlatformRing, id: ApplicationId, rows: &[Stored]) -> Result<Crede
     let mut opened = Vec::with_capacity(Kind::ALL.len());
     for kind in Kind::ALL {
         let name = kind.as_str();
-        let row = rows.iter().find(|row| row.kind == name).ok_or(CredentialError::Missing(name))?;
+        let row = rows
+            .iter()
+            .find(|row| row.kind == name)
+            .ok_or(CredentialError::Missing(name))?;
         active[position(kind)] = row.active;
-        let aad = Aad { table_column: COLUMN, row: &row_name(id, kind) };
-        let password =
-            ring.open_text(aad, &row.sealed).map_err(|source| CredentialError::Sealed { kind: name, source })?;
+        let aad = Aad {
+            table_column: COLUMN,
+            row: &row_name(id, kind),
+        };
+        let password = ring
+            .open_text(aad, &row.sealed)
+            .map_err(|source| CredentialError::Sealed { kind: name, source })?;
         opened.push(password);
     }
     match <[SecretString; 4]>::try_from(opened) {
@@ -212,20 +245,29 @@ mod tests {
 
     fn rows(ring: &PlatformRing) -> Vec<Stored> {
         let entropy = SeededEntropy::new(1);
-        Kind::ALL.into_iter().map(|kind| generate(kind, ring, id(), &entropy)).collect()
+        Kind::ALL
+            .into_iter()
+            .map(|kind| generate(kind, ring, id(), &entropy))
+            .collect()
     }
 
     #[test]
     fn every_credential_is_another_and_holds_256_bits() {
         let ring = PlatformRing::single(SealKey::new(1, &[7; 32]));
         let credentials = open(&ring, id(), &rows(&ring)).unwrap();
-        let texts: Vec<&str> = Kind::ALL.iter().map(|kind| credentials.password(*kind).expose_secret()).collect();
+        let texts: Vec<&str> = Kind::ALL
+            .iter()
+            .map(|kind| credentials.password(*kind).expose_secret())
+            .collect();
         for (position, text) in texts.iter().enumerate() {
             assert_eq!(text.len(), 43);
             assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
             assert!(!texts[..position].contains(text));
         }
-        assert_eq!((credentials.active_database(), credentials.active_redis()), (Slot::A, Slot::A));
+        assert_eq!(
+            (credentials.active_database(), credentials.active_redis()),
+            (Slot::A, Slot::A)
+        );
     }
 
     #[test]
@@ -234,7 +276,10 @@ mod tests {
         let mut rows = rows(&ring);
         let (a, b) = (rows[0].sealed.clone(), rows[1].sealed.clone());
         (rows[0].sealed, rows[1].sealed) = (b, a);
-        assert!(matches!(open(&ring, id(), &rows), Err(CredentialError::Sealed { kind: "database_a", .. })));
+        assert!(matches!(
+            open(&ring, id(), &rows),
+            Err(CredentialError::Sealed { kind: "database_a", .. })
+        ));
     }
 
     #[test]
@@ -242,6 +287,15 @@ mod tests {
         let ring = PlatformRing::single(SealKey::new(1, &[7; 32]));
         let other = PlatformRing::single(SealKey::new(2, &[7; 32]));
         let error = open(&other, id(), &rows(&ring)).err().unwrap();
-        assert!(matches!(error, CredentialError::Sealed { source: SealError::UnknownKey(1), .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                CredentialError::Sealed {
+                    source: SealError::UnknownKey(1),
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 }

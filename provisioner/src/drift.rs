@@ -34,7 +34,11 @@ const LOOK: Duration = Duration::from_secs(10);
 /// How long starting an instance again may take.
 const RECOVER: Duration = Duration::from_mins(3);
 /// The wait after a recovery that failed.
-const AGAIN: Backoff = Backoff { base: Duration::from_secs(2), factor: 2.0, max: Duration::from_mins(1) };
+const AGAIN: Backoff = Backoff {
+    base: Duration::from_secs(2),
+    factor: 2.0,
+    max: Duration::from_mins(1),
+};
 /// Applications read at a time.
 const PAGE: i64 = 500;
 
@@ -89,7 +93,7 @@ impl Drift {
                     None => self.look(&permits, &mut known).await,
                 }
             };
-            if let Some(Err(error)) = soft.run_until_cancelled(looking).await {
+            if let Some(Err(error)) = soft.run_until_cancelled(Box::pin(looking)).await {
                 self.engine.metrics.error("drift");
                 tracing::warn!(error = %Chain(&error), "cannot look at instances; looking again");
             }
@@ -118,12 +122,7 @@ impl Drift {
 
     /// The runtime says that the instances of an application moved: no waiting for the next look, nor for the wait after a
     /// failure.
-    async fn look_at_one(
-        &self,
-        id: ApplicationId,
-        permits: &Arc<Semaphore>,
-        known: &mut Known,
-    ) -> Result<(), DbError> {
+    async fn look_at_one(&self, id: ApplicationId, permits: &Arc<Semaphore>, known: &mut Known) -> Result<(), DbError> {
         self.gather(known);
         match bounded(self.engine.intent(id)).await? {
             Some(intent) if intent.region == self.region && !known.under_way.contains(&id) => {
@@ -189,14 +188,21 @@ impl Known {
 
 /// Bounds a look at Postgres that no lease bounds.
 async fn bounded<T>(looking: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
-    tokio::time::timeout(LOOK, looking).await.unwrap_or(Err(DbError::Unavailable(sqlx::Error::PoolTimedOut)))
+    tokio::time::timeout(LOOK, looking)
+        .await
+        .unwrap_or(Err(DbError::Unavailable(sqlx::Error::PoolTimedOut)))
 }
 
 async fn look_at(engine: &Engine, intent: &Intent) -> Found {
     if is_fine(engine, intent).await {
         return Found::Fine;
     }
-    let taking = Lease::take(&engine.pool, intent.application_id, &engine.holder, engine.lease_lifetime);
+    let taking = Lease::take(
+        &engine.pool,
+        intent.application_id,
+        &engine.holder,
+        engine.lease_lifetime,
+    );
     let lease = match tokio::time::timeout(LOOK, taking).await {
         Ok(Ok(Taken::Lease(lease))) => lease,
         Ok(Ok(Taken::Busy(_))) => return Found::Fine,

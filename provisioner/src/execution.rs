@@ -32,7 +32,11 @@ use crate::step::{self, Facilities, Observed, Outcome, StepAction, StepContext, 
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The wait after the first failed attempt is at most 5 s, after the second at most 15 s.
-pub const RETRY: Backoff = Backoff { base: Duration::from_secs(5), factor: 3.0, max: Duration::from_mins(1) };
+pub const RETRY: Backoff = Backoff {
+    base: Duration::from_secs(5),
+    factor: 3.0,
+    max: Duration::from_mins(1),
+};
 
 /// Where the actions of steps come from.
 pub trait Actions: Send + Sync {
@@ -108,9 +112,17 @@ enum Attempt {
     /// Every step is settled; the last one's end is still to be recorded, unless it was settled before.
     Complete(Option<(Step, Outcome)>),
     /// A step failed; the operation may be tried again.
-    Retry { step: Step, reason: String, log: String },
+    Retry {
+        step: Step,
+        reason: String,
+        log: String,
+    },
     /// The operation is to be given up.
-    Fail { step: Option<Step>, verdict: Verdict, log: String },
+    Fail {
+        step: Option<Step>,
+        verdict: Verdict,
+        log: String,
+    },
     /// The intent is another by now.
     MovedOn,
     Stopped,
@@ -128,7 +140,7 @@ impl Engine {
             return Ok(execution);
         }
         let application = operation.application_id;
-        let taking = async { Ok(Lease::take(&self.pool, application, &self.holder, self.lease_lifetime).await?) };
+        let taking = Lease::take(&self.pool, application, &self.holder, self.lease_lifetime);
         let lease = match look(taking).await? {
             Taken::Lease(lease) => lease,
             Taken::Busy(remaining) => return Ok(Execution::Busy(remaining)),
@@ -179,12 +191,20 @@ impl Engine {
         let steps = db::ledger::statuses(id, &operation::steps(&mut connection, id).await?)?;
         drop(connection);
 
-        let ledger =
-            Ledger { pool: &self.pool, fence, operation: &operation, clock: &self.clock, entropy: &self.entropy };
+        let ledger = Ledger {
+            pool: &self.pool,
+            fence,
+            operation: &operation,
+            clock: &self.clock,
+            entropy: &self.entropy,
+        };
         let (kind, generation, deadline) = (operation.kind, operation.generation, operation.deadline_at);
         let recorded = match plan::decide(&intent, kind, generation, &steps, deadline, self.clock.now()) {
             Decision::Superseded => self.end_superseded(&ledger).await,
-            Decision::Fail(verdict) => self.end_failed(&ledger, None, &verdict, "given up before a step began").await,
+            Decision::Fail(verdict) => {
+                self.end_failed(&ledger, None, &verdict, "given up before a step began")
+                    .await
+            }
             Decision::Run(plan) => self.attempt(&ledger, &plan).await,
         };
         match recorded {
@@ -223,16 +243,25 @@ impl Engine {
                     operation = %operation.id, application = %operation.application_id, %step, attempt = number,
                     retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), error = %log, "step failed"
                 );
-                ledger.retry(step, &reason, &format!("attempt {number}, {step}: {log}"), delay).await?;
+                ledger
+                    .retry(step, &reason, &format!("attempt {number}, {step}: {log}"), delay)
+                    .await?;
                 self.metrics.operation(operation.kind, OperationOutcome::Retried);
                 Ok(Execution::Later(delay))
             }
             Attempt::Retry { step, reason, log } => {
                 let verdict = Verdict::used_up(reason);
-                self.end_failed(ledger, Some(step), &verdict, &format!("attempt {number}, {step}: {log}")).await
+                self.end_failed(
+                    ledger,
+                    Some(step),
+                    &verdict,
+                    &format!("attempt {number}, {step}: {log}"),
+                )
+                .await
             }
             Attempt::Fail { step, verdict, log } => {
-                self.end_failed(ledger, step, &verdict, &format!("attempt {number}: {log}")).await
+                self.end_failed(ledger, step, &verdict, &format!("attempt {number}: {log}"))
+                    .await
             }
             Attempt::MovedOn => self.end_superseded(ledger).await,
             Attempt::Stopped => Ok(Execution::Stopped),
@@ -270,10 +299,18 @@ impl Engine {
                 Err(_) => {
                     self.metrics.step(step, StepOutcome::Failed, begun.elapsed());
                     let log = format!("{step}: not done by the operation's deadline");
-                    return Ok(Attempt::Fail { step: Some(step), verdict: Verdict::too_late(), log });
+                    return Ok(Attempt::Fail {
+                        step: Some(step),
+                        verdict: Verdict::too_late(),
+                        log,
+                    });
                 }
             };
-            let counted = if outcome.skipped { StepOutcome::Skipped } else { StepOutcome::Done };
+            let counted = if outcome.skipped {
+                StepOutcome::Skipped
+            } else {
+                StepOutcome::Done
+            };
             self.metrics.step(step, counted, begun.elapsed());
             if position + 1 == plan.len() {
                 last = Some((step, outcome));
@@ -291,7 +328,12 @@ impl Engine {
 
     /// What a step is given.
     pub fn context<'a>(&'a self, intent: &'a Intent, fence: &'a Fence) -> StepContext<'a> {
-        StepContext { intent, fence, pool: &self.pool, facilities: &self.facilities }
+        StepContext {
+            intent,
+            fence,
+            pool: &self.pool,
+            facilities: &self.facilities,
+        }
     }
 
     /// Observes and, where something is missing, applies. `None`: recorded before and still so.
@@ -357,9 +399,13 @@ fn failed(step: Step, error: StepError) -> Attempt {
     let log = format!("{step}: {}", Chain(&error));
     match error {
         StepError::Retry { reason, .. } => Attempt::Retry { step, reason, log },
-        StepError::Fatal { reason, remediation, .. } => {
-            Attempt::Fail { step: Some(step), verdict: Verdict { reason, remediation }, log }
-        }
+        StepError::Fatal {
+            reason, remediation, ..
+        } => Attempt::Fail {
+            step: Some(step),
+            verdict: Verdict { reason, remediation },
+            log,
+        },
         StepError::Fenced => Attempt::Fenced,
     }
 }
@@ -370,7 +416,9 @@ async fn caught<T>(step: impl Future<Output = Result<T, StepError>>) -> Result<T
         Ok(result) => result.map_err(Interrupted::Step),
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            let text = text
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
             Err(Interrupted::Step(StepError::Retry {
                 reason: "An internal error interrupted this step.".to_owned(),
                 source: format!("panic: {text}").into(),

@@ -95,7 +95,11 @@ impl Fence {
 
     /// How much of the lease is left; zero once it is lost.
     pub fn remaining(&self) -> Duration {
-        if self.0.lost.is_cancelled() { Duration::ZERO } else { self.deadline().saturating_duration_since(Instant::now()) }
+        if self.0.lost.is_cancelled() {
+            Duration::ZERO
+        } else {
+            self.deadline().saturating_duration_since(Instant::now())
+        }
     }
 
     /// Is there enough of the lease left for a call that may take `needed`?
@@ -126,7 +130,13 @@ impl Fence {
 
 impl fmt::Debug for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fence({} epoch {}, {:?} left)", self.0.application_id, self.0.epoch, self.remaining())
+        write!(
+            f,
+            "Fence({} epoch {}, {:?} left)",
+            self.0.application_id,
+            self.0.epoch,
+            self.remaining()
+        )
     }
 }
 
@@ -163,7 +173,11 @@ impl Lease {
         };
         let fence = Fence::new(application_id, Arc::clone(holder), epoch, asked + lifetime);
         let renewal = tokio::spawn(renew(pool.clone(), fence.clone(), lifetime));
-        Ok(Taken::Lease(Self { fence, pool: pool.clone(), renewal }))
+        Ok(Taken::Lease(Self {
+            fence,
+            pool: pool.clone(),
+            renewal,
+        }))
     }
 
     /// The proof that steps carry.
@@ -231,7 +245,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_call_starts_with_less_lease_left_than_its_limit() {
         let fence = fence(Duration::from_secs(10));
-        let called = fence.call(Duration::from_secs(10), async { panic!("must not be polled") }).await;
+        let called = fence
+            .call(Duration::from_secs(10), async { panic!("must not be polled") })
+            .await;
         assert_eq!(called, Err::<(), _>(CallError::Fenced(Fenced)));
         assert_eq!(fence.call(Duration::from_secs(9), async { 3 }).await, Ok(3));
         tokio::time::advance(Duration::from_secs(5)).await;
@@ -242,7 +258,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_ends_at_its_limit() {
         let limit = Duration::from_secs(2);
-        let ended = fence(Duration::from_secs(10)).call(limit, std::future::pending::<()>()).await;
+        let ended = fence(Duration::from_secs(10))
+            .call(limit, std::future::pending::<()>())
+            .await;
         assert_eq!(ended, Err(CallError::TimedOut(limit)));
     }
 
@@ -256,6 +274,9 @@ mod tests {
         });
         let ended = fence.call(Duration::from_secs(5), std::future::pending::<()>()).await;
         assert_eq!(ended, Err(CallError::Fenced(Fenced)));
-        assert_eq!((fence.remaining(), fence.check(Duration::ZERO)), (Duration::ZERO, Err(Fenced)));
+        assert_eq!(
+            (fence.remaining(), fence.check(Duration::ZERO)),
+            (Duration::ZERO, Err(Fenced))
+        );
     }
 }

@@ -59,7 +59,13 @@ pub enum Recorded {
 impl Ledger<'_> {
     /// Begins an execution or goes on with an interrupted one, and returns its number from 1.
     pub async fn begin(&self, plan: &[Planned]) -> Result<i32, RecordError> {
-        db::ledger::add_steps(self.pool, self.fence, self.operation.id, plan.iter().map(|planned| planned.step)).await?;
+        db::ledger::add_steps(
+            self.pool,
+            self.fence,
+            self.operation.id,
+            plan.iter().map(|planned| planned.step),
+        )
+        .await?;
         db::ledger::begin(self.pool, self.fence, self.operation.id).await
     }
 
@@ -86,8 +92,13 @@ impl Ledger<'_> {
     pub async fn fail(&self, step: Option<Step>, verdict: &Verdict, log: &str) -> Result<Recorded, RecordError> {
         let mut tx = self.fenced().await?;
         // The application's row first, as everywhere, so that two transactions never wait for each other.
-        let moved =
-            transition(&mut tx, self.operation.application_id, Event::Failed, self.operation.deadline_at).await;
+        let moved = transition(
+            &mut tx,
+            self.operation.application_id,
+            Event::Failed,
+            self.operation.deadline_at,
+        )
+        .await;
         let failed = match moved {
             Ok(_) => true,
             Err(TransitionError::Illegal(_)) => false,
@@ -103,7 +114,12 @@ impl Ledger<'_> {
         if failed {
             db::ledger::failed_within(&mut tx, self.operation.application_id, id, verdict).await?;
         }
-        self.audit(&mut tx, false, serde_json::json!({ "operationId": id, "reason": verdict.reason })).await?;
+        self.audit(
+            &mut tx,
+            false,
+            serde_json::json!({ "operationId": id, "reason": verdict.reason }),
+        )
+        .await?;
         tx.commit().await?;
         Ok(Recorded::Yes)
     }
@@ -129,7 +145,12 @@ impl Ledger<'_> {
         if !db::ledger::finish_within(&mut tx, id, status, None, None).await? {
             return Ok(Recorded::MovedOn);
         }
-        self.audit(&mut tx, true, serde_json::json!({ "operationId": id, "generation": self.operation.generation })).await?;
+        self.audit(
+            &mut tx,
+            true,
+            serde_json::json!({ "operationId": id, "generation": self.operation.generation }),
+        )
+        .await?;
         tx.commit().await?;
         Ok(Recorded::Yes)
     }
@@ -192,7 +213,11 @@ const fn action(kind: JobKind) -> &'static str {
 }
 
 fn settled(outcome: &Outcome) -> StepStatus {
-    if outcome.skipped { StepStatus::Skipped } else { StepStatus::Done }
+    if outcome.skipped {
+        StepStatus::Skipped
+    } else {
+        StepStatus::Done
+    }
 }
 
 /// The beginning of a text, at most [`LOG_LINE`] bytes.

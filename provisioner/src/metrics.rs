@@ -73,13 +73,26 @@ impl Metrics {
                 &["kind", "outcome"],
             )?,
             steps: HistogramVec::new(
-                HistogramOpts::new("authsome_provisioner_step_seconds", "Time a step took, observing included")
-                    .buckets(STEP_BUCKETS.to_vec()),
+                HistogramOpts::new(
+                    "authsome_provisioner_step_seconds",
+                    "Time a step took, observing included",
+                )
+                .buckets(STEP_BUCKETS.to_vec()),
                 &["step", "outcome"],
             )?,
-            jobs: counters("authsome_provisioner_jobs_total", "Job messages by what became of them", &["outcome"])?,
-            due: IntGauge::new("authsome_provisioner_operations_due", "Unfinished operations of the region that are due")?,
-            executing: IntGauge::new("authsome_provisioner_operations_executing", "Operations in this process's hands")?,
+            jobs: counters(
+                "authsome_provisioner_jobs_total",
+                "Job messages by what became of them",
+                &["outcome"],
+            )?,
+            due: IntGauge::new(
+                "authsome_provisioner_operations_due",
+                "Unfinished operations of the region that are due",
+            )?,
+            executing: IntGauge::new(
+                "authsome_provisioner_operations_executing",
+                "Operations in this process's hands",
+            )?,
             leases_lost: IntCounter::new(
                 "authsome_provisioner_leases_lost_total",
                 "Executions stopped because their lease was lost or too short",
@@ -98,7 +111,10 @@ impl Metrics {
                 "authsome_provisioner_consumers_made_total",
                 "Times the JetStream consumer was made or made again",
             )?,
-            connected: IntGauge::new("authsome_provisioner_nats_connected", "1 while jobs arrive through NATS")?,
+            connected: IntGauge::new(
+                "authsome_provisioner_nats_connected",
+                "1 while jobs arrive through NATS",
+            )?,
             registry,
         };
         let registry = &metrics.registry;
@@ -138,7 +154,9 @@ impl Metrics {
             StepOutcome::Skipped => "skipped",
             StepOutcome::Failed => "failed",
         };
-        self.steps.with_label_values(&[step.as_str(), outcome]).observe(took.as_secs_f64());
+        self.steps
+            .with_label_values(&[step.as_str(), outcome])
+            .observe(took.as_secs_f64());
     }
 
     /// A job message was dealt with.
@@ -179,7 +197,9 @@ impl Metrics {
 
     /// An unhealthy instance was, or was not, started again.
     pub fn instance_recovered(&self, recovered: bool) {
-        self.instances_started.with_label_values(&[if recovered { "started" } else { "failed" }]).inc();
+        self.instances_started
+            .with_label_values(&[if recovered { "started" } else { "failed" }])
+            .inc();
     }
 
     /// The JetStream consumer was made, or made again.

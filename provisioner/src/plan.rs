@@ -89,7 +89,9 @@ impl Intent {
     /// retry or removed by a purge.
     pub const fn desired(status: AppStatus, activated: bool) -> Desired {
         match status {
-            AppStatus::Provisioning | AppStatus::Active | AppStatus::Updating | AppStatus::Restarting => Desired::Running,
+            AppStatus::Provisioning | AppStatus::Active | AppStatus::Updating | AppStatus::Restarting => {
+                Desired::Running
+            }
             AppStatus::Failed if activated => Desired::Running,
             AppStatus::Failed | AppStatus::Suspended | AppStatus::Deleting => Desired::Stopped,
             AppStatus::Purging | AppStatus::Deleted => Desired::Absent,
@@ -121,8 +123,14 @@ pub enum StepStatus {
 
 impl StepStatus {
     /// Every status.
-    pub const ALL: &'static [Self] =
-        &[Self::Pending, Self::Running, Self::Done, Self::Skipped, Self::Failed, Self::Undone];
+    pub const ALL: &'static [Self] = &[
+        Self::Pending,
+        Self::Running,
+        Self::Done,
+        Self::Skipped,
+        Self::Failed,
+        Self::Undone,
+    ];
 
     /// Name in SQL and JSON.
     pub const fn as_str(self) -> &'static str {
@@ -180,13 +188,15 @@ impl Verdict {
     pub fn too_late() -> Self {
         Self {
             reason: "The operation did not finish in the time it may take.".to_owned(),
-            remediation: "Try the operation again. If it is late again, contact support with the operation's id.".to_owned(),
+            remediation: "Try the operation again. If it is late again, contact support with the operation's id."
+                .to_owned(),
         }
     }
 
     /// Every attempt failed; the last one for this public reason.
     pub fn used_up(reason: String) -> Self {
-        let remediation = "Try the operation again. If it keeps failing, contact support with the operation's id.".to_owned();
+        let remediation =
+            "Try the operation again. If it keeps failing, contact support with the operation's id.".to_owned();
         Self { reason, remediation }
     }
 
@@ -220,7 +230,15 @@ pub fn decide(
     if now >= deadline {
         return Decision::Fail(Verdict::too_late());
     }
-    Decision::Run(steps.iter().map(|&step| Planned { step, mode: mode_of(step, ledger) }).collect())
+    Decision::Run(
+        steps
+            .iter()
+            .map(|&step| Planned {
+                step,
+                mode: mode_of(step, ledger),
+            })
+            .collect(),
+    )
 }
 
 /// Is an operation of this generation, which is to leave the application running, still what is wanted? Not once there is a

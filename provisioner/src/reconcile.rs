@@ -54,13 +54,17 @@ impl Reconciler {
     pub async fn look(&self, executions: &mut JoinSet<()>) {
         let free = i64::try_from(self.permits.available_permits()).unwrap_or(i64::MAX);
         let looking = async {
-            self.engine.metrics.due(db::ledger::count_due(&self.engine.pool, &self.region).await?);
+            self.engine
+                .metrics
+                .due(db::ledger::count_due(&self.engine.pool, &self.region).await?);
             db::ledger::due(&self.engine.pool, &self.region, free).await
         };
         let error = match tokio::time::timeout(LOOK, looking).await {
             Ok(Ok(due)) => {
                 for id in due {
-                    let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
+                    let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+                        return;
+                    };
                     let engine = Arc::clone(&self.engine);
                     executions.spawn(async move {
                         carry_out(&engine, id).await;
@@ -92,5 +96,10 @@ async fn carry_out(engine: &Engine, id: OperationId) {
 
 /// A random time up to `bound`, so that provisioners do not look in step.
 fn jitter(bound: Duration, engine: &Engine) -> Duration {
-    Backoff { base: bound, factor: 1.0, max: bound }.delay(0, &*engine.entropy)
+    Backoff {
+        base: bound,
+        factor: 1.0,
+        max: bound,
+    }
+    .delay(0, &*engine.entropy)
 }

@@ -63,8 +63,13 @@ impl AccessLog {
     /// Starts the writer; it ends with the last clone. `dropped` counts lines that found the queue full.
     pub fn start(dropped: IntCounter) -> Result<Self, std::io::Error> {
         let (queue, entries) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write(&entries))?;
-        Ok(Self { queue: Some(queue), dropped })
+        std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write(&entries))?;
+        Ok(Self {
+            queue: Some(queue),
+            dropped,
+        })
     }
 
     /// Writes nothing.
@@ -80,7 +85,8 @@ impl AccessLog {
     /// Hands a line over; never waits.
     pub fn write(&self, line: Line) {
         let Some(queue) = &self.queue else { return };
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(Entry::Line(Box::new(line))) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(Entry::Line(Box::new(line)))
+        {
             self.dropped.inc();
         }
     }
@@ -154,7 +160,10 @@ mod tests {
     fn a_full_queue_drops_lines_and_counts_them() {
         let dropped = IntCounter::new("dropped", "x").unwrap();
         let (queue, _entries) = sync_channel(1);
-        let log = AccessLog { queue: Some(queue), dropped: dropped.clone() };
+        let log = AccessLog {
+            queue: Some(queue),
+            dropped: dropped.clone(),
+        };
         let entropy = authsome_core::entropy::SeededEntropy::new(1);
         for _ in 0..3 {
             log.write(Line {

@@ -38,7 +38,11 @@ pub struct Probes {
 impl Probes {
     /// `has_answered`: set once any source of the routing table has answered.
     pub fn new(shutdown: Shutdown, routing: Routing, has_answered: Arc<AtomicBool>) -> Self {
-        Self { shutdown, routing, has_answered }
+        Self {
+            shutdown,
+            routing,
+            has_answered,
+        }
     }
 
     fn readiness(&self) -> (StatusCode, &'static [u8]) {
@@ -65,7 +69,10 @@ impl Probes {
         if request.method != Method::GET && request.method != Method::HEAD {
             return Ok(None);
         }
-        Ok(Some((ResponseHeader::build_no_case(status, Some(6))?, Bytes::from_static(body))))
+        Ok(Some((
+            ResponseHeader::build_no_case(status, Some(6))?,
+            Bytes::from_static(body),
+        )))
     }
 }
 
@@ -80,7 +87,12 @@ pub struct Admin {
 impl Admin {
     /// Serves these.
     pub fn new(probes: Arc<Probes>, registry: Registry, metrics: Arc<Metrics>, in_flight: InFlight) -> Self {
-        Self { probes, registry, metrics, in_flight }
+        Self {
+            probes,
+            registry,
+            metrics,
+            in_flight,
+        }
     }
 
     fn answer(&self, method: &Method, path: &[u8]) -> (StatusCode, &'static str, Vec<u8>) {
@@ -93,7 +105,11 @@ impl Admin {
             }
             b"/metrics" => {
                 self.metrics.observe(self.in_flight.count());
-                (StatusCode::OK, METRICS_CONTENT_TYPE, telemetry::encode(&self.registry).into_bytes())
+                (
+                    StatusCode::OK,
+                    METRICS_CONTENT_TYPE,
+                    telemetry::encode(&self.registry).into_bytes(),
+                )
             }
             b"/stats" => match serde_json::to_vec(&self.probes.routing.stats()) {
                 Ok(body) => (StatusCode::OK, JSON, body),
@@ -120,7 +136,9 @@ impl ServeHttp for Admin {
         let length = HeaderValue::from(body.len());
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
         response
     }

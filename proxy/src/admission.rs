@@ -113,7 +113,10 @@ pub async fn admit(routing: &Routing, request: &Request<'_>) -> Result<Admission
     loop {
         match ask {
             Ask::Secret(digest) | Ask::Public(digest) => {
-                let entry = routing.resolve_key(digest).await.map_err(|_| Refusal::TableUnavailable)?;
+                let entry = routing
+                    .resolve_key(digest)
+                    .await
+                    .map_err(|_| Refusal::TableUnavailable)?;
                 gathered.put_key(ask, entry);
             }
             Ask::App(id) => {

@@ -117,7 +117,11 @@ impl Config {
         let public_scheme = public_scheme(reader);
         let edge = EdgeIdentity::read(reader);
         let database = url(reader, "database.url", &["postgres", "postgresql"]);
-        let redis = url(reader, "redis.url", &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel"]);
+        let redis = url(
+            reader,
+            "redis.url",
+            &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel"],
+        );
         let nats = url(reader, "nats.url", &["nats", "tls"]);
         let data = reader.or("data.directory", PathBuf::from("/var/lib/authsome-proxy"));
         let seal = reader.optional("seal.edge");
@@ -126,16 +130,25 @@ impl Config {
         let server = ServerConfig::read(reader);
         let timing = Timing {
             linger: reader.or("shutdown.linger", Duration::from_secs(5)),
-            deadline: reader.or("shutdown.deadline", Duration::from_secs(35)),
+            deadline: reader.or("shutdown.deadline", Duration::from_secs(36)),
         };
-        reader.check("shutdown.deadline", timing.deadline >= Duration::from_secs(1), "must be at least 1s");
+        reader.check(
+            "shutdown.deadline",
+            timing.deadline >= Duration::from_secs(1),
+            "must be at least 1s",
+        );
         let log = LogConfig::read(reader);
         Some(Self {
             listen,
             admin,
             public_scheme,
             edge: edge?,
-            store: StoreConfig { database: database?, redis: redis?, nats: nats?, data },
+            store: StoreConfig {
+                database: database?,
+                redis: redis?,
+                nats: nats?,
+                data,
+            },
             seal,
             limits,
             timeouts,
@@ -160,7 +173,11 @@ fn public_scheme(reader: &mut Reader) -> Option<&'static str> {
         Some(("http", host)) if !host.is_empty() => Some("http"),
         _ => None,
     });
-    reader.check("public.url", url.is_none() || scheme.is_some(), "must be of the form https://api.example.com");
+    reader.check(
+        "public.url",
+        url.is_none() || scheme.is_some(),
+        "must be of the form https://api.example.com",
+    );
     scheme
 }
 
@@ -168,12 +185,31 @@ impl EdgeIdentity {
     fn read(reader: &mut Reader) -> Option<Self> {
         let region = reader.or("edge.region", "local".to_owned());
         let label = |text: &str| {
-            !text.is_empty() && text.len() <= 63 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            !text.is_empty()
+                && text.len() <= 63
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
-        reader.check("edge.region", label(&region), "must be 1 to 63 letters, digits, '-' or '_'");
-        let name = reader.optional("edge.name").or_else(host_name).unwrap_or_else(|| "edge".to_owned());
-        reader.check("edge.name", !name.is_empty() && name.len() <= 253, "must be 1 to 253 characters");
-        Some(Self { region_value: HeaderValue::from_str(&region).ok()?, region, name })
+        reader.check(
+            "edge.region",
+            label(&region),
+            "must be 1 to 63 letters, digits, '-' or '_'",
+        );
+        let name = reader
+            .optional("edge.name")
+            .or_else(host_name)
+            .unwrap_or_else(|| "edge".to_owned());
+        reader.check(
+            "edge.name",
+            !name.is_empty() && name.len() <= 253,
+            "must be 1 to 253 characters",
+        );
+        Some(Self {
+            region_value: HeaderValue::from_str(&region).ok()?,
+            region,
+            name,
+        })
     }
 }
 
@@ -188,7 +224,11 @@ impl Limits {
         let header: ByteSize = reader.or("limits.header_bytes", ByteSize::kib(32));
         let body: ByteSize = reader.or("limits.body_bytes", ByteSize::mib(10));
         // Above this the forwarding library itself gives up, with an answer that is not ours.
-        reader.check("limits.header_bytes", (1024..=MIB / 2).contains(&header.as_u64()), "must be 1KiB to 512KiB");
+        reader.check(
+            "limits.header_bytes",
+            (1024..=MIB / 2).contains(&header.as_u64()),
+            "must be 1KiB to 512KiB",
+        );
         reader.check("limits.body_bytes", body.as_u64() > 0, "must be greater than 0");
         Self {
             header_bytes: header.as_usize(),
@@ -224,16 +264,32 @@ impl ServerConfig {
         let threads = reader.or("server.threads", cores);
         reader.check("server.threads", (1..=1024).contains(&threads), "must be 1 to 1024");
         let pool_size = reader.or("upstream.pool_size", 256);
-        reader.check("upstream.pool_size", (1..=65_536).contains(&pool_size), "must be 1 to 65536");
-        Self { threads, work_stealing: reader.or("server.work_stealing", true), pool_size }
+        reader.check(
+            "upstream.pool_size",
+            (1..=65_536).contains(&pool_size),
+            "must be 1 to 65536",
+        );
+        Self {
+            threads,
+            work_stealing: reader.or("server.work_stealing", true),
+            pool_size,
+        }
     }
 }
 
 impl LogConfig {
     fn read(reader: &mut Reader) -> Self {
         let level = reader.or("log.level", "info".to_owned());
-        reader.check("log.level", telemetry::check_filter(&level).is_ok(), "must be a level or a filter such as info");
-        Self { level, format: reader.or("log.format", Format::Json), access: reader.or("log.access", true) }
+        reader.check(
+            "log.level",
+            telemetry::check_filter(&level).is_ok(),
+            "must be a level or a filter such as info",
+        );
+        Self {
+            level,
+            format: reader.or("log.format", Format::Json),
+            access: reader.or("log.access", true),
+        }
     }
 }
 
@@ -250,9 +306,14 @@ mod tests {
     ];
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, String> {
-        let environment: Environment =
-            STORE.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Reader::new(None, environment).finish(Config::read).map_err(|errors| errors.to_string())
+        let environment: Environment = STORE
+            .iter()
+            .chain(variables)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Reader::new(None, environment)
+            .finish(Config::read)
+            .map_err(|errors| errors.to_string())
     }
 
     #[test]
@@ -297,7 +358,12 @@ mod tests {
 
     #[test]
     fn the_scheme_that_clients_see_comes_from_the_public_url() {
-        assert_eq!(read(&[("AUTHSOME_PUBLIC_URL", "https://api.example.com")]).unwrap().public_scheme, Some("https"));
+        assert_eq!(
+            read(&[("AUTHSOME_PUBLIC_URL", "https://api.example.com")])
+                .unwrap()
+                .public_scheme,
+            Some("https")
+        );
         assert_eq!(read(&[]).unwrap().public_scheme, None);
     }
 }

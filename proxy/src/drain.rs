@@ -37,7 +37,11 @@ impl InFlight {
             let mut quiet = Duration::ZERO;
             while quiet < QUIET {
                 tokio::time::sleep(QUIET / 5).await;
-                quiet = if self.count() == 0 { quiet + QUIET / 5 } else { Duration::ZERO };
+                quiet = if self.count() == 0 {
+                    quiet + QUIET / 5
+                } else {
+                    Duration::ZERO
+                };
             }
         };
         tokio::time::timeout(limit, wait).await.map_err(|_| self.count())
@@ -61,7 +65,7 @@ mod tests {
         assert_eq!(in_flight.ended(Duration::from_secs(1)).await, Err(1));
         let waiting = tokio::spawn({
             let in_flight = in_flight.clone();
-            async move { in_flight.ended(Duration::from_secs(60)).await }
+            async move { in_flight.ended(Duration::from_mins(1)).await }
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(!waiting.is_finished());

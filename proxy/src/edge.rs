@@ -14,7 +14,7 @@ use authsome_core::entropy::Entropy;
 use authsome_core::id::RequestId;
 use authsome_core::seal::EdgeRing;
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -23,20 +23,18 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::access_log::{self, AccessLog};
 use crate::admin::Probes;
-use crate::admission::admit;
 use crate::answer::{self, Connection};
 use crate::config::Limits;
-use crate::ctx::{Ctx, Forwarding};
+use crate::ctx::Ctx;
 use crate::drain::InFlight;
 use crate::error::Refusal;
 use crate::filter::headers::{self, Forward, Identity, Reply};
-use crate::filter::{credential, normalise};
-use crate::gate::Request;
+use crate::intake::Verdict;
 use crate::listener::HeadClock;
 use crate::meter::Tally;
 use crate::metrics::{self, Metrics};
 use crate::routing::Routing;
-use crate::upstream::{self, InstanceCredentials, Prepared, TRIES, Timeouts};
+use crate::upstream::{self, InstanceCredentials, TRIES, Timeouts};
 
 /// What the forwarding path works with.
 pub struct Edge {
@@ -66,19 +64,23 @@ pub struct Edge {
     pub probes: Arc<Probes>,
 }
 
-/// How a request goes on after its head was looked at.
-enum Verdict {
-    Forward(Forwarding),
-    Refuse(Refusal, Connection),
-}
-
 impl Edge {
     fn identity<'a>(&'a self, ctx: &'a Ctx) -> Identity<'a> {
         let app = ctx.forward.as_ref().map(|forward| &forward.admission.app.headers);
-        Identity { app, request_id: ctx.request_id, region: &self.region }
+        Identity {
+            app,
+            request_id: ctx.request_id,
+            region: &self.region,
+        }
     }
 
-    async fn refuse(&self, session: &mut Session, ctx: &mut Ctx, refusal: Refusal, connection: Connection) -> Result<()> {
+    async fn refuse(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        refusal: Refusal,
+        connection: Connection,
+    ) -> Result<()> {
         ctx.refusal = Some(refusal);
         self.metrics.refused(refusal);
         answer::refuse(session, refusal, &self.identity(ctx), connection).await
@@ -94,80 +96,30 @@ impl Edge {
         }
     }
 
-    async fn look(&self, session: &Session, ctx: &mut Ctx) -> Verdict {
-        let request = session.req_header();
-        let raw = session.as_http1().map(|http1| http1.get_headers_raw_bytes()).unwrap_or_default();
-        ctx.head_bytes = raw.len();
-        let head = normalise::Head {
-            version: request.version,
-            target: request.raw_path(),
-            headers: &request.headers,
-            raw: &raw,
-        };
-        if let Err(bad) = normalise::check(&head, self.limits.header_bytes) {
-            return Verdict::Refuse(Refusal::Head(bad), Connection::Close);
-        }
-        let target = match normalise::target(head.target) {
-            Ok(target) => target,
-            Err(bad @ normalise::BadHead::NoApplication) => return Verdict::Refuse(Refusal::Head(bad), Connection::Keep),
-            Err(bad) => return Verdict::Refuse(Refusal::Head(bad), Connection::Close),
-        };
-        ctx.app_id = Some(target.app_id);
-        if self.access_log.is_enabled() {
-            ctx.path = access_log::shown_path(target.tail);
-        }
-        let presented = credential::present(&request.method, &request.headers, target.query);
-        self.metrics.presented(&presented);
-        let presented = match presented {
-            Ok(presented) => presented,
-            Err(bad) => return Verdict::Refuse(bad.into(), Connection::Keep),
-        };
-        let asked = Request {
-            method: request.method.as_str(),
-            app_id: target.app_id,
-            tail: target.tail,
-            secret: presented.secret,
-            public: presented.public,
-            peer: peer_of(session),
-            now_ms: self.clock.unix_millis(),
-        };
-        let admission = match admit(&self.routing, &asked).await {
-            Ok(admission) => admission,
-            Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
-        };
-        if declared_length(request).is_some_and(|length| length > self.limits.body_bytes) {
-            return Verdict::Refuse(Refusal::TooLarge, Connection::Keep);
-        }
-        let app = Arc::clone(&admission.app);
-        let prepared = app.prepared.get_or_init(|| Prepared::new(&app.record, self.seal.as_ref()));
-        if app.record.endpoints.is_empty() || prepared.instance.is_err() {
-            return Verdict::Refuse(Refusal::NoInstance, Connection::Keep);
-        }
-        let stripped = presented.in_query.then(|| target.query.and_then(credential::query_without_keys));
-        let query = stripped.as_ref().map_or(target.query, Option::as_deref);
-        Verdict::Forward(Forwarding {
-            target: upstream::target(&app.record.base_path, target.tail, query),
-            key_in_authorization: presented.in_authorization,
-            streaming: session.is_upgrade_req() || wants_events(request),
-            first: app.next_endpoint.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
-            tries: 0,
-            body_bytes: 0,
-            admission,
-        })
-    }
-
     fn reply(&self, session: &Session, response: &mut ResponseHeader, ctx: &Ctx) -> usize {
         let identity = self.identity(ctx);
-        let Some((forward, prepared)) = ctx.forward.as_ref().and_then(|forward| Some((forward, forward.prepared()?)))
+        let Some((forward, prepared)) = ctx
+            .forward
+            .as_ref()
+            .and_then(|forward| Some((forward, forward.prepared()?)))
         else {
             headers::identify(response, &identity);
             return 0;
         };
-        let host = session.req_header().headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = session
+            .req_header()
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
         let record = &forward.admission.app.record;
         let is_internal = |authority: &str| {
-            authority.parse().is_ok_and(|address: std::net::SocketAddr| record.endpoints.contains(&address))
-                || authority.parse().is_ok_and(|ip: IpAddr| record.endpoints.iter().any(|end| end.ip() == ip))
+            authority
+                .parse()
+                .is_ok_and(|address: std::net::SocketAddr| record.endpoints.contains(&address))
+                || authority
+                    .parse()
+                    .is_ok_and(|ip: IpAddr| record.endpoints.iter().any(|end| end.ip() == ip))
         };
         headers::to_client(
             response,
@@ -190,14 +142,23 @@ impl Edge {
         self.metrics.answered(status, took, bytes_in, bytes_out);
         if let Some(forward) = &ctx.forward {
             let errors = u64::from(status.is_some_and(metrics::is_error));
-            let tally = Tally { requests: 1, errors, bytes_in, bytes_out };
+            let tally = Tally {
+                requests: 1,
+                errors,
+                bytes_in,
+                bytes_out,
+            };
             forward.admission.app.usage.count(self.clock.unix_millis(), tally);
         }
         if self.access_log.is_enabled() {
             self.access_log.write(access_log::Line {
                 request_id: ctx.request_id,
                 app: ctx.app_id,
-                key: ctx.forward.as_ref().and_then(|forward| forward.admission.key.as_ref()).map(|key| key.record.id),
+                key: ctx
+                    .forward
+                    .as_ref()
+                    .and_then(|forward| forward.admission.key.as_ref())
+                    .map(|key| key.record.id),
                 method: session.req_header().method.as_str().chars().take(16).collect(),
                 path: ctx.path.clone(),
                 status,
@@ -263,14 +224,22 @@ impl ProxyHttp for Edge {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        let forward = ctx.forward.as_mut().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let forward = ctx
+            .forward
+            .as_mut()
+            .ok_or_else(|| Error::new(ErrorType::InternalError))?;
         let endpoints = &forward.admission.app.record.endpoints;
         let index = forward.first.wrapping_add(forward.tries).checked_rem(endpoints.len());
         let address = index.and_then(|index| endpoints.get(index)).copied();
         let address = address.ok_or_else(|| Error::new(ErrorType::InternalError))?;
         forward.tries += 1;
         let group_key = forward.prepared().map_or(0, |prepared| prepared.group_key);
-        Ok(Box::new(upstream::peer(address, group_key, &self.timeouts, forward.streaming)))
+        Ok(Box::new(upstream::peer(
+            address,
+            group_key,
+            &self.timeouts,
+            forward.streaming,
+        )))
     }
 
     fn fail_to_connect(
@@ -296,10 +265,16 @@ impl ProxyHttp for Edge {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(forward) = &ctx.forward else { return Err(Error::new(ErrorType::InternalError)) };
-        let Some(prepared) = forward.prepared() else { return Err(Error::new(ErrorType::InternalError)) };
+        let Some(forward) = &ctx.forward else {
+            return Err(Error::new(ErrorType::InternalError));
+        };
+        let Some(prepared) = forward.prepared() else {
+            return Err(Error::new(ErrorType::InternalError));
+        };
         let none = InstanceCredentials::default();
-        let key = forward.key_type().zip(forward.admission.key.as_ref().map(|key| &key.headers));
+        let key = forward
+            .key_type()
+            .zip(forward.admission.key.as_ref().map(|key| &key.headers));
         headers::to_instance(
             request,
             &Forward {
@@ -351,7 +326,9 @@ impl ProxyHttp for Edge {
         if blame == upstream::Blame::Edge {
             tracing::error!(request_id = %ctx.request_id, error = %error.etype().as_str(), "a request failed inside the edge");
         }
-        let answered = session.response_written().is_some_and(|head| !head.status.is_informational());
+        let answered = session
+            .response_written()
+            .is_some_and(|head| !head.status.is_informational());
         let refusal = refusal.filter(|_| !answered);
         if let Some(refusal) = refusal
             && self.refuse(session, ctx, refusal, Connection::Close).await.is_err()
@@ -359,7 +336,10 @@ impl ProxyHttp for Edge {
             // The client left meanwhile; there is nobody to tell.
             ctx.failure.get_or_insert("WriteError");
         }
-        FailToProxy { error_code: refusal.map_or(0, Refusal::status), can_reuse_downstream: false }
+        FailToProxy {
+            error_code: refusal.map_or(0, Refusal::status),
+            can_reuse_downstream: false,
+        }
     }
 
     /// The edge logs and counts by itself; the library's lines would show the query.
@@ -381,35 +361,18 @@ impl ProxyHttp for Edge {
     }
 }
 
-impl From<credential::BadCredential> for Refusal {
-    fn from(bad: credential::BadCredential) -> Self {
-        use credential::BadCredential;
-        match bad {
-            // As if it had been looked up: a stranger learns nothing from a checksum.
-            BadCredential::Malformed | BadCredential::Checksum => Self::InvalidKey,
-            BadCredential::Several | BadCredential::SecretInQuery | BadCredential::QueryNotAllowed => Self::Keys(bad),
-        }
-    }
-}
-
-fn peer_of(session: &Session) -> Option<IpAddr> {
+/// The address at the other end of the connection.
+pub(crate) fn peer_of(session: &Session) -> Option<IpAddr> {
     session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
-}
-
-fn declared_length(request: &RequestHeader) -> Option<u64> {
-    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn wants_events(request: &RequestHeader) -> bool {
-    request.method == Method::GET
-        && request.headers.get_all(header::ACCEPT).iter().any(|value| {
-            value.to_str().is_ok_and(|text| text.to_ascii_lowercase().contains("text/event-stream"))
-        })
 }
 
 /// The length of a head on the wire in HTTP/1.1.
 fn head_length(head: &ResponseHeader) -> usize {
     let reason = head.get_reason_phrase().map_or(0, str::len);
-    let lines: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let lines: usize = head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
     "HTTP/1.1 200 \r\n\r\n".len() + reason + lines
 }

@@ -37,6 +37,8 @@ pub enum Refusal {
     NotServing(model::Refusal),
     /// 503: it serves, and has no instance to serve with.
     NoInstance,
+    /// 503: the instance's credentials cannot be used by this edge.
+    CredentialsUnusable,
     /// 503: the routing table could not be asked. Never cached.
     TableUnavailable,
     /// 502: the instance cannot be reached or gave no valid answer.
@@ -60,7 +62,9 @@ impl Refusal {
             Self::MissingKey | Self::InvalidKey => ErrorCode::Unauthorized,
             Self::SecretKeyNeeded | Self::MissingScope | Self::Address => ErrorCode::Forbidden,
             Self::TooLarge => ErrorCode::PayloadTooLarge,
-            Self::NotServing(_) | Self::NoInstance | Self::TableUnavailable => ErrorCode::ServiceUnavailable,
+            Self::NotServing(_) | Self::NoInstance | Self::CredentialsUnusable | Self::TableUnavailable => {
+                ErrorCode::ServiceUnavailable
+            }
             Self::BadGateway => ErrorCode::BadGateway,
             Self::GatewayTimeout => ErrorCode::GatewayTimeout,
             Self::Internal => ErrorCode::InternalError,
@@ -75,6 +79,7 @@ impl Refusal {
             Self::Head(BadHead::Framing) => "The length of the request body is ambiguous",
             Self::Head(BadHead::Authorization) => "The request has more than one Authorization header",
             Self::Head(BadHead::Path) => "The request path is not valid",
+            Self::Head(BadHead::Method) => "The request method is not accepted",
             Self::Head(BadHead::NoApplication) | Self::UnknownApplication => "Application not found",
             Self::Keys(BadCredential::SecretInQuery) => {
                 "A secret key must not be sent in a URL; treat this key as leaked and roll it"
@@ -92,7 +97,7 @@ impl Refusal {
             Self::NotServing(model::Refusal::Failed) => "The application could not be set up",
             Self::NotServing(model::Refusal::Deleted) => "The application is deleted",
             Self::NoInstance => "The application has no running instance",
-            Self::TableUnavailable => "The service is temporarily unavailable",
+            Self::CredentialsUnusable | Self::TableUnavailable => "The service is temporarily unavailable",
             Self::BadGateway => "The application could not be reached",
             Self::GatewayTimeout => "The application did not answer in time",
             Self::RequestTimeout => "The request was not completed in time",
@@ -114,7 +119,7 @@ impl Refusal {
         match self {
             Self::NotServing(model::Refusal::Provisioning) => Some(5),
             Self::NotServing(_) => Some(60),
-            Self::NoInstance | Self::TableUnavailable => Some(1),
+            Self::NoInstance | Self::CredentialsUnusable | Self::TableUnavailable => Some(1),
             _ => None,
         }
     }
@@ -134,7 +139,10 @@ impl Refusal {
         let mut body = String::with_capacity(192);
         let (code, message) = (self.code().as_str(), self.message());
         // Writing to a `String` cannot fail.
-        let _ = write!(body, r#"{{"error":{{"code":"{code}","message":"{message}","requestId":"{request_id}""#);
+        let _ = write!(
+            body,
+            r#"{{"error":{{"code":"{code}","message":"{message}","requestId":"{request_id}""#
+        );
         if let Some(seconds) = self.retry_after() {
             let _ = write!(body, r#","retryAfter":{seconds}"#);
         }
@@ -143,6 +151,16 @@ impl Refusal {
         }
         body.push_str("}}");
         body
+    }
+}
+
+impl From<BadCredential> for Refusal {
+    fn from(bad: BadCredential) -> Self {
+        match bad {
+            // As if it had been looked up: a stranger learns nothing from a checksum.
+            BadCredential::Malformed | BadCredential::Checksum => Self::InvalidKey,
+            BadCredential::Several | BadCredential::SecretInQuery | BadCredential::QueryNotAllowed => Self::Keys(bad),
+        }
     }
 }
 
@@ -159,6 +177,7 @@ mod tests {
             Refusal::Head(BadHead::Framing),
             Refusal::Head(BadHead::Authorization),
             Refusal::Head(BadHead::Path),
+            Refusal::Head(BadHead::Method),
             Refusal::Head(BadHead::NoApplication),
             Refusal::Keys(BadCredential::Several),
             Refusal::Keys(BadCredential::SecretInQuery),
@@ -171,6 +190,7 @@ mod tests {
             Refusal::UnknownApplication,
             Refusal::TooLarge,
             Refusal::NoInstance,
+            Refusal::CredentialsUnusable,
             Refusal::TableUnavailable,
             Refusal::BadGateway,
             Refusal::GatewayTimeout,

@@ -171,7 +171,11 @@ fn proved<'a>(
 fn may_come_from(key: &KeyRecord, peer: Option<IpAddr>) -> bool {
     // `::ffff:192.0.2.1` is how a dual-stack listener shows 192.0.2.1.
     key.networks.is_empty()
-        || peer.is_some_and(|peer| key.networks.iter().any(|network| network.contains(&peer.to_canonical())))
+        || peer.is_some_and(|peer| {
+            key.networks
+                .iter()
+                .any(|network| network.contains(&peer.to_canonical()))
+        })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod entropy;
 pub mod error;
 pub mod filter;
 pub mod gate;
+mod intake;
 pub mod listener;
 pub mod meter;
 pub mod metrics;

@@ -14,9 +14,17 @@ use crate::filter::normalise::BadHead;
 use crate::upstream::Blame;
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
-const CREDENTIALS: [&str; 8] =
-    ["absent", "public", "secret", "both", "malformed", "checksum", "several", "in_query"];
-const REFUSALS: [&str; 18] = [
+const CREDENTIALS: [&str; 8] = [
+    "absent",
+    "public",
+    "secret",
+    "both",
+    "malformed",
+    "checksum",
+    "several",
+    "in_query",
+];
+const REFUSALS: [&str; 19] = [
     "bad_head",
     "unknown_path",
     "bad_keys",
@@ -35,6 +43,7 @@ const REFUSALS: [&str; 18] = [
     "request_timeout",
     "protocol",
     "internal",
+    "credentials_unusable",
 ];
 const BLAMES: [&str; 3] = ["client", "instance", "edge"];
 
@@ -44,7 +53,7 @@ pub struct Metrics {
     requests: [IntCounter; 6],
     seconds: Histogram,
     credentials: [IntCounter; 8],
-    refusals: [IntCounter; 18],
+    refusals: [IntCounter; 19],
     failures: [IntCounter; 3],
     bytes_in: IntCounter,
     bytes_out: IntCounter,
@@ -72,17 +81,42 @@ impl Metrics {
             registry.register(Box::new(family.clone()))?;
             Ok::<_, prometheus::Error>(family)
         };
-        let requests = family("edge_requests_total", "Requests by class of the answer's status", "class")?;
-        let credentials = family("edge_credentials_total", "Requests by the keys they present", "outcome")?;
-        let refusals = family("edge_refusals_total", "Requests that the edge answered itself", "reason")?;
-        let failures = family("edge_failures_total", "Forwarded requests that failed", "blame")?;
-        let bytes = family("edge_bytes_total", "Heads and bodies, to and from clients", "direction")?;
+        let requests = family(
+            "authsome_edge_requests_total",
+            "Requests by class of the answer's status",
+            "class",
+        )?;
+        let credentials = family(
+            "authsome_edge_credentials_total",
+            "Requests by the keys they present",
+            "outcome",
+        )?;
+        let refusals = family(
+            "authsome_edge_refusals_total",
+            "Requests that the edge answered itself",
+            "reason",
+        )?;
+        let failures = family(
+            "authsome_edge_failures_total",
+            "Forwarded requests that failed",
+            "blame",
+        )?;
+        let bytes = family(
+            "authsome_edge_bytes_total",
+            "Heads and bodies, to and from clients",
+            "direction",
+        )?;
         let seconds = Histogram::with_opts(
-            HistogramOpts::new("edge_request_seconds", "From the end of the request's head to the end of the answer")
-                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+            HistogramOpts::new(
+                "authsome_edge_request_seconds",
+                "From the end of the request's head to the end of the answer",
+            )
+            .buckets(vec![
+                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+            ]),
         )?;
         registry.register(Box::new(seconds.clone()))?;
-        let in_flight = IntGauge::new("edge_in_flight_requests", "Requests that are being handled")?;
+        let in_flight = IntGauge::new("authsome_edge_in_flight_requests", "Requests that are being handled")?;
         registry.register(Box::new(in_flight.clone()))?;
         Ok(Self {
             requests: CLASSES.map(|class| requests.with_label_values(&[class])),
@@ -92,13 +126,22 @@ impl Metrics {
             failures: BLAMES.map(|blame| failures.with_label_values(&[blame])),
             bytes_in: bytes.with_label_values(&["in"]),
             bytes_out: bytes.with_label_values(&["out"]),
-            connect_failures: counter("edge_connect_failures_total", "Connects to an instance that failed")?,
-            connect_retries: counter("edge_connect_retries_total", "Failed connects that were tried again")?,
+            connect_failures: counter(
+                "authsome_edge_connect_failures_total",
+                "Connects to an instance that failed",
+            )?,
+            connect_retries: counter(
+                "authsome_edge_connect_retries_total",
+                "Failed connects that were tried again",
+            )?,
             cookies_dropped: counter(
-                "edge_cookies_dropped_total",
+                "authsome_edge_cookies_dropped_total",
                 "Cookies of instances that could not be confined to their application",
             )?,
-            log_dropped: counter("edge_access_log_dropped_total", "Access log lines that found the queue full")?,
+            log_dropped: counter(
+                "authsome_edge_access_log_dropped_total",
+                "Access log lines that found the queue full",
+            )?,
             in_flight,
         })
     }
@@ -170,6 +213,7 @@ const fn index(refusal: Refusal) -> usize {
         Refusal::RequestTimeout => 15,
         Refusal::Protocol => 16,
         Refusal::Internal => 17,
+        Refusal::CredentialsUnusable => 18,
     }
 }
 
@@ -194,13 +238,13 @@ mod tests {
         metrics.answered(None, Duration::from_millis(3), 5, 7);
         let text = telemetry::encode(&registry);
         for line in [
-            "edge_credentials_total{outcome=\"checksum\"} 1",
-            "edge_credentials_total{outcome=\"malformed\"} 0",
-            "edge_refusals_total{reason=\"invalid_key\"} 1",
-            "edge_requests_total{class=\"5xx\"} 1",
-            "edge_requests_total{class=\"none\"} 1",
-            "edge_bytes_total{direction=\"in\"} 10",
-            "edge_failures_total{blame=\"instance\"} 0",
+            "authsome_edge_credentials_total{outcome=\"checksum\"} 1",
+            "authsome_edge_credentials_total{outcome=\"malformed\"} 0",
+            "authsome_edge_refusals_total{reason=\"invalid_key\"} 1",
+            "authsome_edge_requests_total{class=\"5xx\"} 1",
+            "authsome_edge_requests_total{class=\"none\"} 1",
+            "authsome_edge_bytes_total{direction=\"in\"} 10",
+            "authsome_edge_failures_total{blame=\"instance\"} 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

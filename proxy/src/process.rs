@@ -41,7 +41,7 @@ use crate::store::{Parts, Store, StoreError};
 use crate::upstream::TRIES;
 
 /// Kept from the stop's deadline for the counters, however long requests take.
-const FLUSH: Duration = Duration::from_secs(4);
+const FLUSH: Duration = Duration::from_secs(6);
 /// The last lines of the access log.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// Longer than any stop: the main thread decides when the process ends, not Pingora's sleep.
@@ -96,7 +96,12 @@ pub enum EdgeError {
 /// Runs the edge until it is told to stop. Exit code 2: the configuration is wrong; 1: it could not start or go on.
 pub fn run() -> ExitCode {
     let args = Args::parse();
-    let config = match (ConfigArgs { file: args.config, check: args.check_config }).load(Config::read) {
+    let config = match (ConfigArgs {
+        file: args.config,
+        check: args.check_config,
+    })
+    .load(Config::read)
+    {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -123,7 +128,11 @@ fn failed(error: &EdgeError) -> ExitCode {
 
 /// The forwarding library logs requests with their queries, and below `info` their headers; the edge has its own log.
 fn filter(level: &str) -> String {
-    if level.contains("pingora") { level.to_owned() } else { format!("{level},pingora_proxy=off,pingora_core=warn") }
+    if level.contains("pingora") {
+        level.to_owned()
+    } else {
+        format!("{level},pingora_proxy=off,pingora_core=warn")
+    }
 }
 
 async fn serve(config: Config) -> Result<Outcome, EdgeError> {
@@ -138,7 +147,13 @@ async fn serve(config: Config) -> Result<Outcome, EdgeError> {
     let timing = config.timing;
     let log_settings = (config.listen, config.admin, config.edge.clone());
 
-    let built = build(config, lifecycle.shutdown().clone(), in_flight.clone(), stop, store_ended)?;
+    let built = build(
+        config,
+        lifecycle.shutdown().clone(),
+        in_flight.clone(),
+        stop,
+        store_ended,
+    )?;
     let access_log = built.access_log.clone();
     let (server_gone, server_ended) = oneshot::channel::<()>();
     let server = built.server;
@@ -147,14 +162,21 @@ async fn serve(config: Config) -> Result<Outcome, EdgeError> {
         .spawn(move || {
             // Dropped when the server ends, in whatever way.
             let _gone = server_gone;
-            server.run(RunArgs { shutdown_signal: Box::new(Terminate(terminated)) });
+            server.run(RunArgs {
+                shutdown_signal: Box::new(Terminate(terminated)),
+            });
         })
         .map_err(EdgeError::Thread)?;
     let (listen, admin, edge) = log_settings;
     tracing::info!(%listen, %admin, edge = edge.name, region = edge.region, "the edge is starting");
 
     let soft = lifecycle.soft();
-    let running = Running { in_flight, terminate, stop_store, requests: timing.deadline.saturating_sub(FLUSH) };
+    let running = Running {
+        in_flight,
+        terminate,
+        stop_store,
+        requests: timing.deadline.saturating_sub(FLUSH).max(timing.deadline / 2),
+    };
     lifecycle.spawn_critical("edge", running.until(soft, server_ended, store));
     let outcome = lifecycle.run().await;
     access_log.flush(LOG_FLUSH);
@@ -194,7 +216,9 @@ impl Running {
         match tokio::time::timeout(FLUSH, store).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => return Err(error.into()),
-            Ok(Err(_)) | Err(_) => tracing::warn!("the store did not end in time; what it has not sent is sent at the next start"),
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!("the store did not end in time; what it has not sent is sent at the next start");
+            }
         }
         Ok(())
     }
@@ -234,8 +258,13 @@ fn build(
 
     let settings = MeterSettings::in_directory(config.store.data.clone());
     let (meter, publisher) = Meter::open(settings, clock.clone(), Arc::clone(&entropy), meter_metrics);
-    let (routing, backend) =
-        routing::new(RoutingSettings::default(), meter, clock.clone(), &*entropy, routing_metrics);
+    let (routing, backend) = routing::new(
+        RoutingSettings::default(),
+        meter,
+        clock.clone(),
+        &*entropy,
+        routing_metrics,
+    );
     let has_answered = Arc::new(AtomicBool::new(false));
     let probes = Arc::new(Probes::new(shutdown, routing.clone(), Arc::clone(&has_answered)));
     let access_log = if config.log.access {
@@ -266,7 +295,14 @@ fn build(
     let mut admin = Service::new("admin".to_owned(), Admin::new(probes, registry, metrics, in_flight));
     admin.add_tcp(&config.admin.to_string());
     admin.threads = Some(1);
-    let store = Store::new(Parts { config: config.store, backend, publisher, has_answered, stop, ended });
+    let store = Store::new(Parts {
+        config: config.store,
+        backend,
+        publisher,
+        has_answered,
+        stop,
+        ended,
+    });
     server.add_service(background_service("store", store));
     server.add_service(admin);
     server.add_service(traffic);

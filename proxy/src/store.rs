@@ -4,6 +4,8 @@
 //! store runs here. Whatever is away at start is named with its address and tried again without end, while the edge listens
 //! and serves what it can.
 
+mod nats;
+
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +35,7 @@ pub enum StoreError {
         /// Without its password.
         address: String,
         /// What the client says.
-        source: async_nats::ConnectError,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// A part ended early, failed or panicked.
     #[error("{part} ended early")]
@@ -83,14 +85,24 @@ impl BackgroundService for Store {
 }
 
 async fn run(parts: Parts) {
-    let Parts { config, backend, publisher, has_answered, mut stop, ended } = parts;
+    let Parts {
+        config,
+        backend,
+        publisher,
+        has_answered,
+        mut stop,
+        ended,
+    } = parts;
     let stopped = CancellationToken::new();
     let _watches = await_dependencies(&config, &has_answered, &stopped);
     let result = run_parts(&config, backend, publisher, &stop, &stopped).await;
     stopped.cancel();
     if result.is_ok() && !*stop.borrow_and_update() {
         let source = None;
-        let _ = ended.send(Err(StoreError::Part { part: "the store", source }));
+        let _ = ended.send(Err(StoreError::Part {
+            part: "the store",
+            source,
+        }));
         return;
     }
     // Nobody listens any more only if the process is already past this.
@@ -104,26 +116,36 @@ async fn run_parts(
     stop: &watch::Receiver<bool>,
     stopped: &CancellationToken,
 ) -> Result<(), StoreError> {
-    let nats = async_nats::ConnectOptions::new()
-        .name("authsome-proxy")
-        .retry_on_initial_connect()
-        .connect(config.nats.expose())
-        .await
-        .map_err(|source| StoreError::Nats { address: config.nats.to_string(), source })?;
+    let nats = nats::connect(&config.nats).await.map_err(|source| StoreError::Nats {
+        address: config.nats.to_string(),
+        source,
+    })?;
     tokio::spawn(await_nats(nats.clone(), config.nats.clone(), stopped.clone()));
-    let sources = Sources { postgres: config.database.clone(), redis: config.redis.clone() };
+    let sources = Sources {
+        postgres: config.database.clone(),
+        redis: config.redis.clone(),
+    };
     // Tasks of their own, so that a panic comes back as an error.
     let backend = tokio::spawn(backend.run(sources, nats.clone(), stop.clone()));
     let publisher = tokio::spawn(publisher.run(nats, stop.clone()));
     let routing = async {
         match backend.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(StoreError::Part { part: "routing", source: Some(error.into()) }),
-            Err(error) => Err(StoreError::Part { part: "routing", source: Some(error.into()) }),
+            Ok(Err(error)) => Err(StoreError::Part {
+                part: "routing",
+                source: Some(error.into()),
+            }),
+            Err(error) => Err(StoreError::Part {
+                part: "routing",
+                source: Some(error.into()),
+            }),
         }
     };
     let metering = async {
-        publisher.await.map_err(|error| StoreError::Part { part: "metering", source: Some(error.into()) })
+        publisher.await.map_err(|error| StoreError::Part {
+            part: "metering",
+            source: Some(error.into()),
+        })
     };
     tokio::try_join!(routing, metering).map(|_| ())
 }

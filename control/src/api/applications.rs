@@ -140,7 +140,10 @@ impl Application {
         let failure = row.failure_reason.filter(|_| failed);
         Self {
             api_url: settings.application_url(row.id),
-            failure: failure.map(|reason| FailureReport { reason, remediation: row.failure_remediation }),
+            failure: failure.map(|reason| FailureReport {
+                reason,
+                remediation: row.failure_remediation,
+            }),
             id: row.id,
             workspace_id: row.workspace_id,
             name: row.name,
@@ -179,7 +182,11 @@ pub(super) async fn create(
         config: body.config.as_ref(),
     };
     let created = application::create(&app, &caller, workspace, new).await?;
-    let location = format!("{}/api/v1/applications/{}", app.settings().api_url, created.application.id);
+    let location = format!(
+        "{}/api/v1/applications/{}",
+        app.settings().api_url,
+        created.application.id
+    );
     let mut application = Application::of(created.application, app.settings());
     application.public_key = Some(created.public_key.expose().to_owned());
     let answer = CreatedApplication {
@@ -213,7 +220,10 @@ pub(super) async fn list(
     };
     let period = crate::period::of(app.clock().now());
     let (rows, total) = applications::of_workspace(&mut connection, workspace, &period, filter).await?;
-    let shown: Vec<_> = rows.into_iter().map(|row| Application::of(row, app.settings())).collect();
+    let shown: Vec<_> = rows
+        .into_iter()
+        .map(|row| Application::of(row, app.settings()))
+        .collect();
     Ok(Answer(window.of((shown, total))))
 }
 
@@ -240,7 +250,9 @@ pub(super) async fn get(
             storage_limit: row.storage_limit.clone(),
             replicas: row.endpoints,
         },
-        metrics: Metrics { api_requests: row.api_requests },
+        metrics: Metrics {
+            api_requests: row.api_requests,
+        },
         application: Application::of(row, app.settings()),
     }))
 }

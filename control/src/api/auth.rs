@@ -52,7 +52,11 @@ pub(super) async fn login(State(app): State<App>, actor: Actor, Json(body): Json
     Ok(Answer(LoggedIn {
         token: session.token.expose_secret().to_owned(),
         expires_at: session.expires_at,
-        user: User { id: session.user, email: session.email, name: session.name },
+        user: User {
+            id: session.user,
+            email: session.email,
+            name: session.name,
+        },
     }))
 }
 
@@ -60,5 +64,9 @@ pub(super) async fn login(State(app): State<App>, actor: Actor, Json(body): Json
 #[utoipa::path(get, path = "/auth/me", tag = "auth", operation_id = "me", security(("bearer" = [])),
     responses((status = 200, body = User), Refusals))]
 pub(super) async fn me(caller: Caller) -> Answer<User> {
-    Answer(User { id: caller.user, email: caller.email, name: caller.name })
+    Answer(User {
+        id: caller.user,
+        email: caller.email,
+        name: caller.name,
+    })
 }

@@ -46,6 +46,7 @@ pub(super) struct CreateKey {
 /// An API key. A secret one is masked.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 pub(super) struct Key {
     #[schema(value_type = String, example = "key_01h455vb4pex5vsknk084sn02q")]
     id: KeyId,

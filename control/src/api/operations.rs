@@ -137,11 +137,27 @@ pub(super) async fn get(
 ) -> Outcome<Answer<OperationDetails>> {
     let mut connection = app.pool().acquire().await?;
     identity::operation(&mut connection, caller.user, id, Action::ReadOperations).await?;
-    let row = operation::get(&mut connection, id).await?.ok_or_else(|| Failure::not_found("Operation not found"))?;
-    let steps: Vec<Step> = operation::steps(&mut connection, id).await?.into_iter().map(Step::from).collect();
-    let done = steps.iter().filter(|step| matches!(step.status.as_str(), "done" | "skipped")).count();
-    let progress = Progress { done, total: steps.len() };
-    Ok(Answer(OperationDetails { operation: row.into(), progress, steps }))
+    let row = operation::get(&mut connection, id)
+        .await?
+        .ok_or_else(|| Failure::not_found("Operation not found"))?;
+    let steps: Vec<Step> = operation::steps(&mut connection, id)
+        .await?
+        .into_iter()
+        .map(Step::from)
+        .collect();
+    let done = steps
+        .iter()
+        .filter(|step| matches!(step.status.as_str(), "done" | "skipped"))
+        .count();
+    let progress = Progress {
+        done,
+        total: steps.len(),
+    };
+    Ok(Answer(OperationDetails {
+        operation: row.into(),
+        progress,
+        steps,
+    }))
 }
 
 /// The newest operations of an application
@@ -157,5 +173,7 @@ pub(super) async fn of_application(
     let mut connection = app.pool().acquire().await?;
     identity::application(&mut connection, caller.user, id, Action::ReadOperations).await?;
     let rows = operation::of_application(&mut connection, id, NEWEST).await?;
-    Ok(Answer(Operations { data: rows.into_iter().map(Operation::from).collect() }))
+    Ok(Answer(Operations {
+        data: rows.into_iter().map(Operation::from).collect(),
+    }))
 }

@@ -52,13 +52,19 @@ impl Window {
 
     /// The answer: the rows of this page, and how many there are on all pages.
     pub(super) fn of<R, T: ToSchema + From<R>>(self, (rows, total): (Vec<R>, i64)) -> Page<T> {
-        Page { data: rows.into_iter().map(T::from).collect(), total, page: self.page, page_size: self.size }
+        Page {
+            data: rows.into_iter().map(T::from).collect(),
+            total,
+            page: self.page,
+            page_size: self.size,
+        }
     }
 }
 
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 pub(super) struct Page<T: ToSchema> {
     data: Vec<T>,
     /// On all pages.

@@ -81,7 +81,11 @@ pub(super) async fn create(
     caller: Caller,
     Json(body): Json<CreateWorkspace>,
 ) -> Outcome<(StatusCode, [(HeaderName, String); 1], Answer<Workspace>)> {
-    let new = NewWorkspace { name: &body.name, slug: body.slug.as_deref(), plan: body.plan };
+    let new = NewWorkspace {
+        name: &body.name,
+        slug: body.slug.as_deref(),
+        plan: body.plan,
+    };
     let row = workspace::create(&app, &caller, new).await?;
     let location = format!("{}/api/v1/workspaces/{}", app.settings().api_url, row.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Answer(row.into())))
@@ -114,5 +118,7 @@ pub(super) async fn get(
     let mut connection = app.pool().acquire().await?;
     // Every role may see its workspace, so membership is the whole check.
     let row = workspaces::of_member(&mut connection, caller.user, id).await?;
-    Ok(Answer(row.ok_or_else(|| Failure::not_found("Workspace not found"))?.into()))
+    Ok(Answer(
+        row.ok_or_else(|| Failure::not_found("Workspace not found"))?.into(),
+    ))
 }

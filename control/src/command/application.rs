@@ -71,7 +71,10 @@ pub async fn create(app: &App, caller: &Caller, workspace: WorkspaceId, new: New
     {
         let message = format!("The {plan} plan allows {limit} applications; delete one or change the plan");
         let details = json!({ "plan": plan, "limit": limit });
-        return Err(Failure::forbidden(message).with_reason("application_limit").with_details(details).into());
+        return Err(Failure::forbidden(message)
+            .with_reason("application_limit")
+            .with_details(details)
+            .into());
     }
 
     let id = ApplicationId::generate(app.clock(), app.entropy());
@@ -88,7 +91,9 @@ pub async fn create(app: &App, caller: &Caller, workspace: WorkspaceId, new: New
         deadline: now + PROVISIONING_DEADLINE,
         created_at: now,
     };
-    applications::insert(&mut transaction, &row).await.map_err(|error| slug_taken(error, &input.slug))?;
+    applications::insert(&mut transaction, &row)
+        .await
+        .map_err(|error| slug_taken(error, &input.slug))?;
     let public_key = first_key(&mut transaction, app, caller, id, new.environment, KeyType::Public).await?;
     let secret_key = first_key(&mut transaction, app, caller, id, new.environment, KeyType::Secret).await?;
     let operation = start(&mut transaction, app, caller, workspace, id, input.region).await?;
@@ -100,13 +105,21 @@ pub async fn create(app: &App, caller: &Caller, workspace: WorkspaceId, new: New
     let application = applications::get(&mut transaction, id, &crate::period::of(now)).await?;
     transaction.commit().await?;
     let application = application.ok_or_else(|| Failure::not_found("Application not found"))?;
-    Ok(Created { application, public_key, secret_key, operation })
+    Ok(Created {
+        application,
+        public_key,
+        secret_key,
+        operation,
+    })
 }
 
 /// 409 that names the field, as for wrong fields.
 pub(super) fn taken(field: &str, message: &str) -> Problem {
     let details = json!({ "fields": { field: "is taken" } });
-    Failure::conflict(message.to_owned()).with_reason("taken").with_details(details).into()
+    Failure::conflict(message.to_owned())
+        .with_reason("taken")
+        .with_details(details)
+        .into()
 }
 
 struct Input<'a> {
@@ -119,12 +132,18 @@ struct Input<'a> {
 fn validate<'a>(app: &'a App, new: &NewApplication<'_>) -> Outcome<Input<'a>> {
     let mut fields = Fields::new();
     let name = fields.take("name", name::name(new.name));
-    let slug = name.as_deref().and_then(|name| fields.take("slug", name::slug(new.slug, name)));
+    let slug = name
+        .as_deref()
+        .and_then(|name| fields.take("slug", name::slug(new.slug, name)));
     let settings = app.settings();
     let region = match new.region {
         None => Some(settings.default_region()),
         Some(asked) => {
-            let known = settings.regions.iter().map(String::as_str).find(|region| *region == asked);
+            let known = settings
+                .regions
+                .iter()
+                .map(String::as_str)
+                .find(|region| *region == asked);
             let expected = || format!("must be one of {}", settings.regions.join(", "));
             fields.take("region", known.ok_or_else(expected))
         }
@@ -132,7 +151,11 @@ fn validate<'a>(app: &'a App, new: &NewApplication<'_>) -> Outcome<Input<'a>> {
     let config = new.config.cloned().unwrap_or_else(|| json!({}));
     fields.require(config.is_object(), "config", "must be a JSON object");
     fields.require(!holds_nul(&config), "config", "must not contain the character U+0000");
-    fields.require(config.to_string().len() <= CONFIG_MAX, "config", "must be at most 64 KiB of JSON");
+    fields.require(
+        config.to_string().len() <= CONFIG_MAX,
+        "config",
+        "must be at most 64 KiB of JSON",
+    );
     fields.finish()?;
     Ok(Input {
         name: name.unwrap_or_default(),
@@ -214,9 +237,10 @@ async fn start(
 
 fn slug_taken(error: DbError, slug: &str) -> Problem {
     match error {
-        DbError::Duplicate { constraint } if constraint == "idx_applications_workspace_slug" => {
-            taken("slug", &format!("The slug {slug:?} is taken in this workspace; choose another"))
-        }
+        DbError::Duplicate { constraint } if constraint == "idx_applications_workspace_slug" => taken(
+            "slug",
+            &format!("The slug {slug:?} is taken in this workspace; choose another"),
+        ),
         other => other.into(),
     }
 }

@@ -69,10 +69,12 @@ pub async fn create(app: &App, caller: &Caller, application: ApplicationId, new:
     let found = applications::lock_for_keys(&mut transaction, application).await?;
     let (environment, status) = found.ok_or_else(|| Failure::not_found("Application not found"))?;
     if matches!(status, AppStatus::Deleting | AppStatus::Purging | AppStatus::Deleted) {
-        return Err(Failure::conflict("The application is being deleted").with_reason("deleting").into());
+        return Err(Failure::conflict("The application is being deleted")
+            .with_reason("deleting")
+            .into());
     }
 
-    let created = Created {
+    let mut created = Created {
         id: KeyId::generate(app.clock(), app.entropy()),
         name: input.name,
         key: ApiKey::generate(new.key_type, environment.key_mode(), &application, app.entropy()),
@@ -94,7 +96,8 @@ pub async fn create(app: &App, caller: &Caller, application: ApplicationId, new:
         created_by: caller.user,
         created_at: now,
     };
-    keys::insert(&mut transaction, &row).await?;
+    let stored = keys::insert(&mut transaction, &row).await?;
+    (created.created_at, created.expires_at) = (stored.created_at, stored.expires_at);
     let changes = json!({
         "name": created.name, "type": new.key_type, "scopes": created.scopes, "networks": created.networks,
         "origins": created.origins, "expiresAt": created.expires_at.map(OffsetDateTime::unix_timestamp),
@@ -133,7 +136,10 @@ fn validate(new: &NewKey<'_>, now: OffsetDateTime) -> Outcome<Input> {
     let scopes = match (new.key_type, new.scopes) {
         (_, None) => vec!["*".to_owned()],
         (KeyType::Public, Some(_)) => {
-            fields.refuse("scopes", "belong to secret keys; a public key may do what the path class allows");
+            fields.refuse(
+                "scopes",
+                "belong to secret keys; a public key may do what the path class allows",
+            );
             Vec::new()
         }
         (KeyType::Secret, Some([])) => {
@@ -160,7 +166,12 @@ fn validate(new: &NewKey<'_>, now: OffsetDateTime) -> Outcome<Input> {
     let networks = each(&mut fields, "networks", new.networks, network);
     let origins = each(&mut fields, "origins", new.origins, origin);
     fields.finish()?;
-    Ok(Input { name: name.unwrap_or_default(), scopes, networks, origins })
+    Ok(Input {
+        name: name.unwrap_or_default(),
+        scopes,
+        networks,
+        origins,
+    })
 }
 
 fn each(
@@ -182,7 +193,9 @@ fn each(
 
 /// A CIDR block without host bits; a single address is a block of one.
 fn network(text: &str) -> Result<String, &'static str> {
-    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let network = network.map_err(|_| "must be an address or a CIDR block such as 203.0.113.0/24")?;
     Ok(network.trunc().to_string())
 }
@@ -197,7 +210,11 @@ fn origin(text: &str) -> Result<String, &'static str> {
         && url.fragment().is_none()
         && url.username().is_empty()
         && url.password().is_none();
-    if bare && text.len() <= 253 + 16 { Ok(url.origin().ascii_serialization()) } else { Err(EXPECTED) }
+    if bare && text.len() <= 253 + 16 {
+        Ok(url.origin().ascii_serialization())
+    } else {
+        Err(EXPECTED)
+    }
 }
 
 #[cfg(test)]
@@ -206,9 +223,23 @@ mod tests {
 
     #[test]
     fn origins_are_kept_as_browsers_send_them() {
-        assert_eq!(origin("https://App.Example.com:443/").as_deref(), Ok("https://app.example.com"));
+        assert_eq!(
+            origin("https://App.Example.com:443/").as_deref(),
+            Ok("https://app.example.com")
+        );
         assert_eq!(origin("http://localhost:3000").as_deref(), Ok("http://localhost:3000"));
-        for bad in ["", "*", "null", "example.com", "https://", "ftp://a", "https://a/b", "https://a?b", "https://u@a", "https://*.a/x"] {
+        for bad in [
+            "",
+            "*",
+            "null",
+            "example.com",
+            "https://",
+            "ftp://a",
+            "https://a/b",
+            "https://a?b",
+            "https://u@a",
+            "https://*.a/x",
+        ] {
             assert!(origin(bad).is_err(), "{bad:?}");
         }
     }

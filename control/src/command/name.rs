@@ -20,16 +20,15 @@ pub fn slug(given: Option<&str>, name: &str) -> Result<String, &'static str> {
     match given {
         Some(slug) if is_slug(slug) => Ok(slug.to_owned()),
         Some(_) => Err("must be 1 to 63 lower-case letters, digits and inner hyphens"),
-        None => derive(name).ok_or("cannot be made of the name; give one of lower-case letters, digits and inner hyphens"),
+        None => {
+            derive(name).ok_or("cannot be made of the name; give one of lower-case letters, digits and inner hyphens")
+        }
     }
 }
 
 fn is_slug(text: &str) -> bool {
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    (1..=SLUG_MAX).contains(&text.len())
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    (1..=SLUG_MAX).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Runs of anything but ASCII letters and digits become one hyphen.
@@ -56,7 +55,20 @@ mod tests {
         for good in ["a", "acme", "a-b", "0", "a1-2b", &"x".repeat(63)] {
             assert_eq!(slug(Some(good), "").as_deref(), Ok(good));
         }
-        for bad in ["", "-", "-a", "a-", "A", "a_b", "a.b", "ä", "a b", "a\0", &"x".repeat(64), "'; DROP TABLE users; --"] {
+        for bad in [
+            "",
+            "-",
+            "-a",
+            "a-",
+            "A",
+            "a_b",
+            "a.b",
+            "ä",
+            "a b",
+            "a\0",
+            &"x".repeat(64),
+            "'; DROP TABLE users; --",
+        ] {
             assert!(slug(Some(bad), "acme").is_err(), "{bad:?}");
         }
     }
@@ -64,7 +76,14 @@ mod tests {
     #[test]
     fn a_slug_made_of_a_name_is_always_valid() {
         let long = "word ".repeat(50);
-        for name in ["Acme", "Acme, Inc.", "  --Robert'); DROP TABLE--  ", "Zoë & Søn 2", &long, "a\u{301}b"] {
+        for name in [
+            "Acme",
+            "Acme, Inc.",
+            "  --Robert'); DROP TABLE--  ",
+            "Zoë & Søn 2",
+            &long,
+            "a\u{301}b",
+        ] {
             let made = slug(None, name).unwrap();
             assert!(is_slug(&made), "{name:?} became {made:?}");
         }
@@ -74,7 +93,10 @@ mod tests {
 
     #[test]
     fn names_are_any_text_that_can_be_shown() {
-        assert_eq!(name("  O'Brien \"; DROP TABLE x; -- 日本 ").as_deref(), Ok("O'Brien \"; DROP TABLE x; -- 日本"));
+        assert_eq!(
+            name("  O'Brien \"; DROP TABLE x; -- 日本 ").as_deref(),
+            Ok("O'Brien \"; DROP TABLE x; -- 日本")
+        );
         for bad in ["", "   ", "a\0b", "a\nb", &"x".repeat(201)] {
             assert!(name(bad).is_err(), "{bad:?}");
         }

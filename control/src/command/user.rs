@@ -40,12 +40,21 @@ pub async fn create(office: &Office<'_>, email: &str, name: &str, password: Secr
     let hash = office.passwords.hash(password, office.entropy).await?;
     let id = UserId::generate(office.clock, office.entropy);
     let mut transaction = office.pool.begin().await?;
-    users::insert(&mut transaction, id, email, &title.unwrap_or_default(), &hash, office.clock.now()).await.map_err(
-        |error| match error {
-            DbError::Duplicate { .. } => Failure::conflict("This e-mail address has an account").with_reason("taken").into(),
-            other => crate::error::Problem::from(other),
-        },
-    )?;
+    users::insert(
+        &mut transaction,
+        id,
+        email,
+        &title.unwrap_or_default(),
+        &hash,
+        office.clock.now(),
+    )
+    .await
+    .map_err(|error| match error {
+        DbError::Duplicate { .. } => Failure::conflict("This e-mail address has an account")
+            .with_reason("taken")
+            .into(),
+        other => crate::error::Problem::from(other),
+    })?;
     let text = id.to_string();
     let event = Event {
         id: EventId::generate(office.clock, office.entropy),
@@ -76,5 +85,8 @@ pub async fn find(pool: &PgPool, email: &str) -> Outcome<Option<UserId>> {
 /// Something before and something after one `@`; the rest is for the mail server to judge.
 fn is_email(text: &str) -> bool {
     let plain = text.len() <= 254 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    plain && text.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !local.contains('@'))
+    plain
+        && text
+            .rsplit_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !local.contains('@'))
 }

@@ -28,12 +28,15 @@ pub struct NewWorkspace<'a> {
 pub async fn create(app: &App, caller: &Caller, new: NewWorkspace<'_>) -> Outcome<workspaces::Workspace> {
     let mut fields = Fields::new();
     let title = fields.take("name", name::name(new.name));
-    let slug = title.as_deref().and_then(|title| fields.take("slug", name::slug(new.slug, title)));
+    let slug = title
+        .as_deref()
+        .and_then(|title| fields.take("slug", name::slug(new.slug, title)));
     fields.finish()?;
     let (title, slug) = (title.unwrap_or_default(), slug.unwrap_or_default());
     let plan = new.plan.unwrap_or(Plan::Free);
     if !app.settings().self_service_plans.contains(&plan) {
-        let message = format!("The {plan} plan cannot be chosen here; create the workspace on the free plan and contact us");
+        let message =
+            format!("The {plan} plan cannot be chosen here; create the workspace on the free plan and contact us");
         return Err(Failure::forbidden(message).with_reason("plan").into());
     }
 
@@ -45,7 +48,13 @@ pub async fn create(app: &App, caller: &Caller, new: NewWorkspace<'_>) -> Outcom
     let member = MemberId::generate(app.clock(), app.entropy());
     memberships::insert(&mut transaction, member, id, caller.user, &caller.email, Role::Owner).await?;
     let changes = json!({ "name": title, "slug": slug, "plan": plan });
-    audit::record(&mut transaction, app, &caller.actor, &Deed::of_workspace("workspace.create", id, changes)).await?;
+    audit::record(
+        &mut transaction,
+        app,
+        &caller.actor,
+        &Deed::of_workspace("workspace.create", id, changes),
+    )
+    .await?;
     let workspace = workspaces::of_member(&mut transaction, caller.user, id).await?;
     transaction.commit().await?;
     workspace.ok_or_else(|| Failure::not_found("Workspace not found").into())

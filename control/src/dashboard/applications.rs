@@ -74,7 +74,10 @@ impl Work {
     }
 
     fn done(&self) -> usize {
-        self.steps.iter().filter(|step| matches!(step.status.as_str(), "done" | "skipped")).count()
+        self.steps
+            .iter()
+            .filter(|step| matches!(step.status.as_str(), "done" | "skipped"))
+            .count()
     }
 }
 
@@ -97,7 +100,9 @@ pub(super) async fn progress(
     let work = work(&mut connection, id).await?;
     let live = work.as_ref().is_some_and(Work::is_live);
     let mut response = Page(ProgressFragment { work }).into_response();
-    response.headers_mut().insert(LIVE, HeaderValue::from_static(if live { "yes" } else { "no" }));
+    response
+        .headers_mut()
+        .insert(LIVE, HeaderValue::from_static(if live { "yes" } else { "no" }));
     Ok(response)
 }
 
@@ -112,7 +117,13 @@ pub(super) async fn create(
     let created = match environment {
         Ok(environment) => {
             let region = Some(form.region.as_str()).filter(|region| !region.is_empty());
-            let new = NewApplication { name: &form.name, slug: None, environment, region, config: None };
+            let new = NewApplication {
+                name: &form.name,
+                slug: None,
+                environment,
+                region,
+                config: None,
+            };
             application::create(&app, &visitor.caller, workspace, new).await
         }
         Err(_) => Err(Problem::from(Failure::invalid_request("Choose an environment"))),
@@ -143,9 +154,12 @@ pub(super) async fn page(
     let mut connection = app.pool().acquire().await?;
     let user = visitor.caller.user;
     let workspace = identity::application(&mut connection, user, id, Action::ReadApplications).await?;
-    let workspace = workspaces::of_member(&mut connection, user, workspace).await?.ok_or_else(missing)?;
-    let application =
-        applications::get(&mut connection, id, &period::of(app.clock().now())).await?.ok_or_else(missing)?;
+    let workspace = workspaces::of_member(&mut connection, user, workspace)
+        .await?
+        .ok_or_else(missing)?;
+    let application = applications::get(&mut connection, id, &period::of(app.clock().now()))
+        .await?
+        .ok_or_else(missing)?;
     let keys = if workspace.role.may(Action::ReadKeys) {
         Some(keys::of_application(&mut connection, id, KEYS_SHOWN, 0).await?.0)
     } else {

@@ -5,7 +5,10 @@ use http::header;
 
 fn file(content_type: &'static str, text: &'static str) -> Response {
     // Pages name the release in the address.
-    let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "public, max-age=3600")];
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "public, max-age=3600"),
+    ];
     (headers, text).into_response()
 }
 
@@ -14,7 +17,10 @@ pub(super) async fn style() -> Response {
 }
 
 pub(super) async fn script() -> Response {
-    file("text/javascript; charset=utf-8", include_str!("../../static/dashboard.js"))
+    file(
+        "text/javascript; charset=utf-8",
+        include_str!("../../static/dashboard.js"),
+    )
 }
 
 pub(super) async fn icon() -> Response {

@@ -21,9 +21,11 @@ impl<T: DeserializeOwned> FromRequest<App> for Form<T> {
         check_origin(request.headers(), app)?;
         match axum::extract::Form::from_request(request, app).await {
             Ok(axum::extract::Form(form)) => Ok(Self(form)),
-            Err(rejection) => {
-                Err(Failure::invalid_request("The form could not be read; open the page again").with_internal(rejection).into())
-            }
+            Err(rejection) => Err(
+                Failure::invalid_request("The form could not be read; open the page again")
+                    .with_internal(rejection)
+                    .into(),
+            ),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use authsome_core::{
     error::Failure,
-    id::{ApiKey, Application as ApplicationKind},
+    id::{Application as ApplicationKind, Key as KeyKind},
     key::KeyType,
 };
 use axum::{
@@ -47,8 +47,14 @@ pub(super) async fn create(
     visitor.check_form(&form.csrf)?;
     let created = match form.key_type.parse::<KeyType>() {
         Ok(key_type) => {
-            let new =
-                NewKey { name: &form.name, key_type, scopes: None, expires_at: None, networks: &[], origins: &[] };
+            let new = NewKey {
+                name: &form.name,
+                key_type,
+                scopes: None,
+                expires_at: None,
+                networks: &[],
+                origins: &[],
+            };
             key::create(&app, &visitor.caller, application, new).await
         }
         Err(_) => Err(Problem::from(Failure::invalid_request("Choose a type"))),
@@ -61,7 +67,11 @@ pub(super) async fn create(
         }
         Err(problem) => {
             let (status, error) = shown_again(problem)?;
-            Ok((status, Page(page(&app, &visitor, application, Vec::new(), Some(error)).await?)).into_response())
+            Ok((
+                status,
+                Page(page(&app, &visitor, application, Vec::new(), Some(error)).await?),
+            )
+                .into_response())
         }
     }
 }
@@ -69,7 +79,7 @@ pub(super) async fn create(
 pub(super) async fn revoke(
     State(app): State<App>,
     visitor: Visitor,
-    PathIds(application, key): PathIds<ApplicationKind, ApiKey>,
+    PathIds(application, key): PathIds<ApplicationKind, KeyKind>,
     Form(form): Form<RevokeForm>,
 ) -> Outcome<Response> {
     visitor.check_form(&form.csrf)?;

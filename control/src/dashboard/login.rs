@@ -51,7 +51,13 @@ pub(super) struct SignOut {
 }
 
 pub(super) async fn form(Query(query): Query<Next>) -> Response {
-    Page(LoginPage { frame: Frame::default(), email: String::new(), next: query.next, error: None }).into_response()
+    Page(LoginPage {
+        frame: Frame::default(),
+        email: String::new(),
+        next: query.next,
+        error: None,
+    })
+    .into_response()
 }
 
 pub(super) async fn sign_in(State(app): State<App>, actor: Actor, Form(form): Form<Credentials>) -> Outcome<Response> {
@@ -68,7 +74,12 @@ pub(super) async fn sign_in(State(app): State<App>, actor: Actor, Form(form): Fo
                 ErrorCode::Unauthorized => (StatusCode::UNAUTHORIZED, problem.failure().public_message().to_owned()),
                 _ => shown_again(problem)?,
             };
-            let page = LoginPage { frame: Frame::default(), email: form.email, next: form.next, error: Some(error) };
+            let page = LoginPage {
+                frame: Frame::default(),
+                email: form.email,
+                next: form.next,
+                error: Some(error),
+            };
             Ok((status, Page(page)).into_response())
         }
     }
@@ -96,7 +107,14 @@ mod tests {
     #[test]
     fn signing_in_leads_to_no_other_site() {
         assert_eq!(own_path("/applications/app_1"), "/applications/app_1");
-        for elsewhere in ["", "https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "javascript:x"] {
+        for elsewhere in [
+            "",
+            "https://evil.example",
+            "//evil.example",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "javascript:x",
+        ] {
             assert_eq!(own_path(elsewhere), "/workspaces", "{elsewhere}");
         }
     }

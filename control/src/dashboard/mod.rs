@@ -22,7 +22,7 @@ use axum::{
 use crate::state::App;
 
 /// The pages, at the root of the main port.
-pub fn router(app: App) -> Router<App> {
+pub fn router() -> Router<App> {
     Router::new()
         .route("/", get(async || Redirect::to("/workspaces")))
         .route("/login", get(login::form).post(login::sign_in))
@@ -37,5 +37,5 @@ pub fn router(app: App) -> Router<App> {
         .route("/static/dashboard.css", get(assets::style))
         .route("/static/dashboard.js", get(assets::script))
         .route("/static/icon.svg", get(assets::icon))
-        .layer(middleware::from_fn_with_state(app, page::wrap))
+        .layer(middleware::from_fn(page::wrap))
 }

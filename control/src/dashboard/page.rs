@@ -1,11 +1,11 @@
 //! What every page has in common: its frame, its security headers, and what is shown when it cannot be made.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, fmt::Write, sync::Arc};
 
 use askama::Template;
 use authsome_core::error::{Chain, ErrorCode, Failure};
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use time::OffsetDateTime;
 
 use super::visitor::Visitor;
-use crate::{error::Problem, server::RequestContext, state::App};
+use crate::{error::Problem, server::RequestContext};
 
 /// No inline script or style, nothing from elsewhere, and no frame around it.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -70,10 +70,18 @@ struct ErrorPage<'a> {
 }
 
 /// Around every page.
-pub(super) async fn wrap(State(app): State<App>, request: Request, next: Next) -> Response {
-    let id = request.extensions().get::<RequestContext>().map(|context| context.id.to_string()).unwrap_or_default();
+pub(super) async fn wrap(request: Request, next: Next) -> Response {
+    let id = request
+        .extensions()
+        .get::<RequestContext>()
+        .map(|context| context.id.to_string())
+        .unwrap_or_default();
     let reading = request.method() == Method::GET;
-    let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let path = request
+        .uri()
+        .path_and_query()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         response = explain(&problem, &path, reading, id);
@@ -81,14 +89,17 @@ pub(super) async fn wrap(State(app): State<App>, request: Request, next: Next) -
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    let _ = app;
     response
 }
 
 fn explain(problem: &Problem, path: &str, reading: bool, request: String) -> Response {
     let failure = problem.failure();
     if failure.code() == ErrorCode::Unauthorized {
-        let to = if reading { format!("/login?next={}", query_encoded(path)) } else { "/login".to_owned() };
+        let to = if reading {
+            format!("/login?next={}", query_encoded(path))
+        } else {
+            "/login".to_owned()
+        };
         return Redirect::to(&to).into_response();
     }
     if problem.status().is_server_error() {
@@ -101,11 +112,18 @@ fn explain(problem: &Problem, path: &str, reading: bool, request: String) -> Res
         code if code.status() < 500 => "That did not work",
         _ => "Something went wrong",
     };
-    let page = ErrorPage { frame: Frame::default(), title, message: failure.public_message(), request };
+    let page = ErrorPage {
+        frame: Frame::default(),
+        title,
+        message: failure.public_message(),
+        request,
+    };
     let mut response = Page(page).into_response();
     *response.status_mut() = problem.status();
     if let Some(seconds) = failure.retry_after_seconds() {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -124,24 +142,29 @@ pub(super) fn shown_again(problem: Problem) -> Result<(StatusCode, String), Prob
 /// Messages about fields begin with the field's name in lower case.
 fn sentence(message: &str) -> String {
     let mut characters = message.chars();
-    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let first = characters
+        .next()
+        .map(|first| first.to_uppercase().to_string())
+        .unwrap_or_default();
     format!("{first}{}", characters.as_str())
 }
 
 fn query_encoded(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-        encoded
-    })
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |mut encoded, byte| {
+            if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
+                encoded.push(char::from(byte));
+            } else {
+                // Writing to a string does not fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+            encoded
+        })
 }
 
 /// `2026-11-23 03:15 UTC`.
-pub(super) fn moment(at: OffsetDateTime) -> String {
-    let at = at.to_offset(time::UtcOffset::UTC);
+pub(super) fn moment(at: impl Borrow<OffsetDateTime>) -> String {
+    let at = at.borrow().to_offset(time::UtcOffset::UTC);
     format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
 }
 
@@ -151,7 +174,10 @@ mod tests {
 
     #[test]
     fn a_path_survives_in_a_query() {
-        assert_eq!(query_encoded("/applications/app_1?a=b&c"), "/applications/app_1%3Fa%3Db%26c");
+        assert_eq!(
+            query_encoded("/applications/app_1?a=b&c"),
+            "/applications/app_1%3Fa%3Db%26c"
+        );
     }
 
     #[test]

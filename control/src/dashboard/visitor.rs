@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The session cookie.
-pub const COOKIE: &str = "authsome_dashboard";
+const COOKIE: &str = "authsome_dashboard";
 
 /// Somebody who is signed in.
 #[derive(Debug)]
@@ -34,15 +34,26 @@ impl FromRequestParts<App> for Visitor {
         let Ok(actor) = Actor::from_request_parts(parts, app).await;
         let token = session(&parts.headers).ok_or_else(|| Failure::unauthorized("Sign in first"))?;
         let caller = Caller::of_token(app, token, actor).await?;
-        Ok(Self { caller, csrf: csrf(token) })
+        Ok(Self {
+            caller,
+            csrf: csrf(token),
+        })
     }
 }
 
 /// The token in the cookie.
 fn session(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value).filter(|value| !value.is_empty())
+    let cookies = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='));
+    pairs
+        .find(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value)
+        .filter(|value| !value.is_empty())
 }
 
 /// Known to our own pages only; dies with the session.
@@ -63,11 +74,19 @@ impl Visitor {
 pub(super) fn check_origin(headers: &HeaderMap, app: &App) -> Outcome<()> {
     let text = |name: http::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok()) {
-        return if matches!(site, "same-origin" | "none") { Ok(()) } else { Err(foreign()) };
+        return if matches!(site, "same-origin" | "none") {
+            Ok(())
+        } else {
+            Err(foreign())
+        };
     }
     let origin = text(header::ORIGIN).ok_or_else(foreign)?;
     let host = origin.split_once("://").map_or(origin, |(_, host)| host);
-    if origin == app.settings().dashboard_url || text(header::HOST) == Some(host) { Ok(()) } else { Err(foreign()) }
+    if origin == app.settings().dashboard_url || text(header::HOST) == Some(host) {
+        Ok(())
+    } else {
+        Err(foreign())
+    }
 }
 
 fn foreign() -> Problem {
@@ -104,7 +123,10 @@ mod tests {
     fn the_session_is_found_among_other_cookies() {
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, HeaderValue::from_static("a=1; xauthsome_dashboard=no"));
-        headers.append(header::COOKIE, HeaderValue::from_static("b=2; authsome_dashboard=yes.it.is; c=3"));
+        headers.append(
+            header::COOKIE,
+            HeaderValue::from_static("b=2; authsome_dashboard=yes.it.is; c=3"),
+        );
         assert_eq!(session(&headers), Some("yes.it.is"));
         assert_eq!(session(&HeaderMap::new()), None);
     }

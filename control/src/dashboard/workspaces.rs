@@ -78,7 +78,17 @@ pub(super) async fn create(
     Form(form): Form<NewWorkspaceForm>,
 ) -> Outcome<Response> {
     visitor.check_form(&form.csrf)?;
-    match workspace::create(&app, &visitor.caller, NewWorkspace { name: &form.name, slug: None, plan: None }).await {
+    match workspace::create(
+        &app,
+        &visitor.caller,
+        NewWorkspace {
+            name: &form.name,
+            slug: None,
+            plan: None,
+        },
+    )
+    .await
+    {
         Ok(created) => Ok(Redirect::to(&format!("/workspaces/{}", created.id)).into_response()),
         Err(problem) => {
             let (status, error) = shown_again(problem)?;
@@ -90,7 +100,13 @@ pub(super) async fn create(
 async fn list_page(app: &App, visitor: &Visitor, name: String, error: Option<String>) -> Outcome<WorkspacesPage> {
     let mut connection = app.pool().acquire().await?;
     let (workspaces, total) = workspaces::all_of_member(&mut connection, visitor.caller.user, SHOWN, 0).await?;
-    Ok(WorkspacesPage { frame: Frame::of(visitor), workspaces, total, name, error })
+    Ok(WorkspacesPage {
+        frame: Frame::of(visitor),
+        workspaces,
+        total,
+        name,
+        error,
+    })
 }
 
 pub(super) async fn show(
@@ -98,7 +114,9 @@ pub(super) async fn show(
     visitor: Visitor,
     PathId(id): PathId<WorkspaceKind>,
 ) -> Outcome<Response> {
-    Ok(page(&app, &visitor, id, NewApplicationForm::default(), None).await?.into_response())
+    Ok(page(&app, &visitor, id, NewApplicationForm::default(), None)
+        .await?
+        .into_response())
 }
 
 /// The page of a workspace, perhaps with a form that was refused.
@@ -113,11 +131,19 @@ pub(super) async fn page(
     let workspace = workspaces::of_member(&mut connection, visitor.caller.user, id)
         .await?
         .ok_or_else(|| Failure::not_found("There is no such workspace, or you are not a member of it"))?;
-    let filter = Filter { environment: None, status: None, limit: SHOWN, offset: 0 };
+    let filter = Filter {
+        environment: None,
+        status: None,
+        limit: SHOWN,
+        offset: 0,
+    };
     let (applications, total) =
         applications::of_workspace(&mut connection, id, &period::of(app.clock().now()), filter).await?;
     let mut frame = Frame::of(visitor);
-    frame.refresh = applications.iter().any(|application| application.status.is_transitional()).then_some(5);
+    frame.refresh = applications
+        .iter()
+        .any(|application| application.status.is_transitional())
+        .then_some(5);
     Ok(Page(WorkspacePage {
         frame,
         may_create: workspace.role.may(Action::CreateApplications),

@@ -110,8 +110,13 @@ pub async fn lock_for_keys(
     )
     .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok((known("environment", id, row.environment.parse())?, known("status", id, row.status.parse())?)))
-        .transpose()
+    row.map(|row| {
+        Ok((
+            known("environment", id, row.environment.parse())?,
+            known("status", id, row.status.parse())?,
+        ))
+    })
+    .transpose()
 }
 
 /// The application, unless it is gone. `period` is the month (`YYYY-MM`) whose requests are told.
@@ -185,7 +190,10 @@ pub async fn of_workspace(
     )
     .fetch_one(connection)
     .await?;
-    Ok((rows.into_iter().map(Row::into_application).collect::<Result<_, _>>()?, total))
+    Ok((
+        rows.into_iter().map(Row::into_application).collect::<Result<_, _>>()?,
+        total,
+    ))
 }
 
 struct Row {

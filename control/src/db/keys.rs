@@ -40,15 +40,25 @@ pub struct NewKey<'a> {
     pub created_at: OffsetDateTime,
 }
 
+/// The times of a new key as Postgres keeps them: to the microsecond.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// When it ends.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
 /// Writes a new key.
-pub async fn insert(connection: &mut PgConnection, new: &NewKey<'_>) -> Result<(), DbError> {
+pub async fn insert(connection: &mut PgConnection, new: &NewKey<'_>) -> Result<Stored, DbError> {
     let key_type = new.key.parsed().key_type();
     let public_key = (key_type == KeyType::Public).then(|| new.key.expose());
     let digest = new.key.digest();
-    sqlx::query!(
+    let row = sqlx::query!(
         "INSERT INTO api_keys (id, application_id, type, name, digest, masked, public_key, scopes, networks, origins,
                                expires_at, created_by, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         RETURNING created_at, expires_at",
         new.id as KeyId,
         new.application_id as ApplicationId,
         key_type.as_str(),
@@ -63,9 +73,12 @@ pub async fn insert(connection: &mut PgConnection, new: &NewKey<'_>) -> Result<(
         new.created_by as UserId,
         new.created_at,
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(())
+    Ok(Stored {
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+    })
 }
 
 /// The keys of an application that are not revoked, oldest first, and how many there are in all.

@@ -40,7 +40,8 @@ pub async fn role_at_application(
     )
     .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok((row.workspace_id, parse(&row.role, row.workspace_id)?))).transpose()
+    row.map(|row| Ok((row.workspace_id, parse(&row.role, row.workspace_id)?)))
+        .transpose()
 }
 
 /// The role of a person in the workspace of an operation.
@@ -60,7 +61,8 @@ pub async fn role_at_operation(
     )
     .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok((row.workspace_id, parse(&row.role, row.workspace_id)?))).transpose()
+    row.map(|row| Ok((row.workspace_id, parse(&row.role, row.workspace_id)?)))
+        .transpose()
 }
 
 /// Makes a person an active member.

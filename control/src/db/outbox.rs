@@ -94,13 +94,19 @@ pub struct Lag {
 /// Prepares the session that holds the leader's lock. The server ends it after 10 s without a statement, so that a leader
 /// that is frozen, or whose machine is gone without a word, is succeeded.
 pub async fn prepare_leader_session(connection: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::query("SET idle_session_timeout = '10s'").execute(connection).await?;
+    sqlx::query("SET idle_session_timeout = '10s'")
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
 /// Tries to become the leader. The lock lasts as long as this session.
 pub async fn try_lead(connection: &mut PgConnection) -> Result<bool, DbError> {
-    Ok(sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "held!""#, LEADER_LOCK).fetch_one(connection).await?)
+    Ok(
+        sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "held!""#, LEADER_LOCK)
+            .fetch_one(connection)
+            .await?,
+    )
 }
 
 /// Gives positions to at most `limit` committed rows, by id. Returns how many. Runs on the session that holds the lock, so

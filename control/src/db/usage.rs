@@ -34,7 +34,9 @@ pub struct Counter {
 /// `reported` names no (writer, application, hour) twice. One merge at a time: the lock is held until the transaction ends,
 /// and is taken in a statement of its own, so that the merge sees what the merge before it committed.
 pub async fn merge(connection: &mut PgConnection, reported: &[Counter]) -> Result<Vec<Counter>, DbError> {
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", MERGE_LOCK).execute(&mut *connection).await?;
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", MERGE_LOCK)
+        .execute(&mut *connection)
+        .await?;
     let column = |value: fn(&Counter) -> i64| reported.iter().map(value).collect::<Vec<i64>>();
     let rows = sqlx::query_as!(
         Counter,

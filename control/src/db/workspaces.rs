@@ -48,17 +48,15 @@ pub async fn insert(
 
 /// Plan and status, with the row locked against other changes of the workspace until the transaction ends. References to
 /// the row stay possible.
-pub async fn lock(
-    connection: &mut PgConnection,
-    id: WorkspaceId,
-) -> Result<Option<(Plan, WorkspaceStatus)>, DbError> {
+pub async fn lock(connection: &mut PgConnection, id: WorkspaceId) -> Result<Option<(Plan, WorkspaceStatus)>, DbError> {
     let row = sqlx::query!(
         "SELECT plan, status FROM workspaces WHERE id = $1 FOR NO KEY UPDATE",
         id as WorkspaceId,
     )
     .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok((plan(&row.plan, id)?, status(&row.status, id)?))).transpose()
+    row.map(|row| Ok((plan(&row.plan, id)?, status(&row.status, id)?)))
+        .transpose()
 }
 
 /// The workspace, if the person is an active member of it.
@@ -108,7 +106,10 @@ pub async fn all_of_member(
     )
     .fetch_one(connection)
     .await?;
-    Ok((rows.into_iter().map(Row::into_workspace).collect::<Result<_, _>>()?, total))
+    Ok((
+        rows.into_iter().map(Row::into_workspace).collect::<Result<_, _>>()?,
+        total,
+    ))
 }
 
 struct Row {
@@ -146,9 +147,11 @@ impl Row {
 }
 
 fn plan(name: &str, id: WorkspaceId) -> Result<Plan, DbError> {
-    name.parse().map_err(|error| DbError::unknown_name("workspaces", "plan", id, &error))
+    name.parse()
+        .map_err(|error| DbError::unknown_name("workspaces", "plan", id, &error))
 }
 
 fn status(name: &str, id: WorkspaceId) -> Result<WorkspaceStatus, DbError> {
-    name.parse().map_err(|error| DbError::unknown_name("workspaces", "status", id, &error))
+    name.parse()
+        .map_err(|error| DbError::unknown_name("workspaces", "status", id, &error))
 }

@@ -39,7 +39,11 @@ impl Fields {
         if self.0.is_empty() {
             return Ok(());
         }
-        let parts: Vec<String> = self.0.iter().map(|(field, reason)| format!("{field} {reason}")).collect();
+        let parts: Vec<String> = self
+            .0
+            .iter()
+            .map(|(field, reason)| format!("{field} {reason}"))
+            .collect();
         let failure = Failure::invalid_request(parts.join("; ")).with_details(json!({ "fields": self.0 }));
         Err(Problem::from(failure))
     }

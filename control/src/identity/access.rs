@@ -10,12 +10,7 @@ use crate::db::memberships;
 use crate::error::{Outcome, Problem};
 
 /// The caller's role in the workspace, if it allows `action`.
-pub async fn workspace(
-    connection: &mut PgConnection,
-    user: UserId,
-    id: WorkspaceId,
-    action: Action,
-) -> Outcome<Role> {
+pub async fn workspace(connection: &mut PgConnection, user: UserId, id: WorkspaceId, action: Action) -> Outcome<Role> {
     let role = memberships::role_in_workspace(connection, user, id).await?;
     let role = role.ok_or_else(|| missing("Workspace not found"))?;
     allow(role, action)?;
@@ -52,7 +47,11 @@ fn allow(role: Role, action: Action) -> Outcome<()> {
     if role.may(action) {
         return Ok(());
     }
-    let message = format!("Your role ({}) does not allow you to {}", role.as_str(), action.phrase());
+    let message = format!(
+        "Your role ({}) does not allow you to {}",
+        role.as_str(),
+        action.phrase()
+    );
     Err(Failure::forbidden(message).with_reason("role").into())
 }
 

@@ -51,7 +51,15 @@ impl Caller {
         })?;
         let found = users::active(&mut *app.pool().acquire().await?, user).await?;
         let (email, name) = found.ok_or_else(|| refused("Invalid or expired token"))?;
-        Ok(Self { user, email, name, actor: Actor { user: Some(user), ..actor } })
+        Ok(Self {
+            user,
+            email,
+            name,
+            actor: Actor {
+                user: Some(user),
+                ..actor
+            },
+        })
     }
 }
 
@@ -74,8 +82,15 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Outcome<Self> {
         let Ok(actor) = Actor::from_request_parts(parts, app).await;
-        let header = parts.headers.get(AUTHORIZATION).ok_or_else(|| refused("Send Authorization: Bearer <token>"))?;
-        let token = header.to_str().ok().and_then(bearer).ok_or_else(|| refused("Send Authorization: Bearer <token>"))?;
+        let header = parts
+            .headers
+            .get(AUTHORIZATION)
+            .ok_or_else(|| refused("Send Authorization: Bearer <token>"))?;
+        let token = header
+            .to_str()
+            .ok()
+            .and_then(bearer)
+            .ok_or_else(|| refused("Send Authorization: Bearer <token>"))?;
         Self::of_token(app, token, actor).await
     }
 }

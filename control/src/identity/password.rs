@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use authsome_core::entropy::{self, Entropy};
 use authsome_core::error::Failure;
 use secrecy::{ExposeSecret, SecretString};
@@ -43,7 +43,11 @@ pub enum PasswordError {
 /// May this text become a password? `Err` says what is expected.
 pub fn acceptable(password: &SecretString) -> Result<(), &'static str> {
     let bytes = password.expose_secret().len();
-    if LENGTH.contains(&bytes) { Ok(()) } else { Err("must be from 8 to 1024 bytes long") }
+    if LENGTH.contains(&bytes) {
+        Ok(())
+    } else {
+        Err("must be from 8 to 1024 bytes long")
+    }
 }
 
 impl Passwords {
@@ -51,25 +55,28 @@ impl Passwords {
     pub fn new(entropy: &dyn Entropy) -> Result<Self, PasswordError> {
         let turns = std::thread::available_parallelism().map_or(2, usize::from);
         let nobody = hash(&entropy::bytes::<32>(entropy), &entropy::bytes::<16>(entropy))?;
-        Ok(Self { turns: Arc::new(Semaphore::new(turns)), nobody: nobody.into() })
+        Ok(Self {
+            turns: Arc::new(Semaphore::new(turns)),
+            nobody: nobody.into(),
+        })
     }
 
     /// The PHC string of a password.
     pub async fn hash(&self, password: SecretString, entropy: &dyn Entropy) -> Outcome<String> {
         let salt = entropy::bytes::<16>(entropy);
-        let hashed = self.in_turn(move || hash(password.expose_secret().as_bytes(), &salt)).await?;
+        let hashed = self
+            .in_turn(move || hash(password.expose_secret().as_bytes(), &salt))
+            .await?;
         Ok(hashed.map_err(Failure::internal)?)
     }
 
     /// Whether the password is the one that `hash` was made of. Without a hash: no, after the same work.
     pub async fn verify(&self, password: SecretString, hash: Option<SecretString>) -> Outcome<bool> {
         let nobody = Arc::clone(&self.nobody);
-        self.in_turn(move || match &hash {
-            Some(hash) => matches(&password, hash.expose_secret()),
-            None => {
-                matches(&password, &nobody);
-                false
-            }
+        self.in_turn(move || {
+            let known = hash.is_some();
+            let matches = matches(&password, hash.as_ref().map_or(&*nobody, ExposeSecret::expose_secret));
+            known && matches
         })
         .await
     }
@@ -77,26 +84,35 @@ impl Passwords {
     async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Outcome<T> {
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
-            return Err(Problem::busy("Too many people are signing in at once; try again", "busy"));
+            return Err(Problem::busy(
+                "Too many people are signing in at once; try again",
+                "busy",
+            ));
         };
         // The turn ends with the work, also when the client has gone and nobody awaits it.
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             work()
         });
-        Ok(done.await.map_err(|error| Failure::internal(PasswordError::from(error)))?)
+        Ok(done
+            .await
+            .map_err(|error| Failure::internal(PasswordError::from(error)))?)
     }
 }
 
 fn hash(password: &[u8], salt: &[u8]) -> Result<String, PasswordError> {
-    let hash: PasswordHash = Argon2::default().hash_password_with_salt(password, salt).map_err(PasswordError::Hash)?;
+    let hash: PasswordHash = Argon2::default()
+        .hash_password_with_salt(password, salt)
+        .map_err(PasswordError::Hash)?;
     Ok(hash.to_string())
 }
 
 /// A hash that cannot be read matches nothing: it is logged, since that person can never sign in.
 fn matches(password: &SecretString, hash: &str) -> bool {
     match PasswordHash::new(hash) {
-        Ok(hash) => Argon2::default().verify_password(password.expose_secret().as_bytes(), &hash).is_ok(),
+        Ok(hash) => Argon2::default()
+            .verify_password(password.expose_secret().as_bytes(), &hash)
+            .is_ok(),
         Err(error) => {
             tracing::error!(%error, "a stored password hash cannot be read");
             false

@@ -44,7 +44,9 @@ impl Role {
         match action {
             Action::ReadWorkspace | Action::ReadApplications | Action::ReadOperations => true,
             Action::ReadKeys => !matches!(self, Self::Billing),
-            Action::CreateApplications | Action::WriteKeys => matches!(self, Self::Owner | Self::Admin | Self::Developer),
+            Action::CreateApplications | Action::WriteKeys => {
+                matches!(self, Self::Owner | Self::Admin | Self::Developer)
+            }
         }
     }
 }

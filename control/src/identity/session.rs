@@ -30,10 +30,18 @@ pub struct Session {
 /// only the audit trail tells them apart.
 pub async fn sign_in(app: &App, actor: &Actor, email: &str, password: SecretString) -> Outcome<Session> {
     let mut fields = Fields::new();
-    fields.require(!email.is_empty() && email.len() <= 254, "email", "must be from 1 to 254 characters long");
+    fields.require(
+        !email.is_empty() && email.len() <= 254,
+        "email",
+        "must be from 1 to 254 characters long",
+    );
     fields.require(!email.contains('\0'), "email", "must not contain NUL");
     let length = secrecy::ExposeSecret::expose_secret(&password).len();
-    fields.require((1..=1024).contains(&length), "password", "must be from 1 to 1024 bytes long");
+    fields.require(
+        (1..=1024).contains(&length),
+        "password",
+        "must be from 1 to 1024 bytes long",
+    );
     fields.finish()?;
 
     let account = users::by_email(&mut *app.pool().acquire().await?, email).await?;
@@ -60,5 +68,11 @@ pub async fn sign_in(app: &App, actor: &Actor, email: &str, password: SecretStri
     transaction.commit().await?;
 
     let (token, expires_at) = app.tokens().issue(account.id, now);
-    Ok(Session { token, expires_at, user: account.id, email: account.email, name: account.name })
+    Ok(Session {
+        token,
+        expires_at,
+        user: account.id,
+        email: account.email,
+        name: account.name,
+    })
 }

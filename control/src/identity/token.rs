@@ -76,7 +76,10 @@ impl Key {
         context.update(b"authsome.jwt.kid.v1");
         context.update(secret);
         let id = URL_SAFE_NO_PAD.encode(&context.finish().as_ref()[..9]);
-        Self { id, hmac: hmac::Key::new(hmac::HMAC_SHA256, secret) }
+        Self {
+            id,
+            hmac: hmac::Key::new(hmac::HMAC_SHA256, secret),
+        }
     }
 }
 
@@ -100,15 +103,29 @@ struct Claims {
 impl Tokens {
     /// The first secret signs, all verify. Secrets shorter than [`SECRET_MIN`] are refused by the configuration.
     pub fn new(secret: &SecretString, older: &[SecretString], lifetime: Duration) -> Self {
-        Self { active: Key::of(secret), older: older.iter().map(Key::of).collect(), lifetime }
+        Self {
+            active: Key::of(secret),
+            older: older.iter().map(Key::of).collect(),
+            lifetime,
+        }
     }
 
     /// A token for a person, and when it ends. Whole seconds, as in JWT.
     pub fn issue(&self, user: UserId, now: OffsetDateTime) -> (SecretString, OffsetDateTime) {
         let iat = now.unix_timestamp();
         let exp = iat.saturating_add(i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX));
-        let header = Header { alg: "HS256", kid: &self.active.id, typ: "JWT" };
-        let claims = Claims { iss: ISSUER.to_owned(), aud: AUDIENCE.to_owned(), sub: user, iat, exp };
+        let header = Header {
+            alg: "HS256",
+            kid: &self.active.id,
+            typ: "JWT",
+        };
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub: user,
+            iat,
+            exp,
+        };
         let mut token = format!("{}.{}", encode(&header), encode(&claims));
         let signature = hmac::sign(&self.active.hmac, token.as_bytes());
         token.push('.');
@@ -161,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn tokens(secret: &str) -> Tokens {
         Tokens::new(&secret.to_owned().into(), &[], HOUR)
@@ -195,7 +212,10 @@ mod tests {
         let (token, _) = tokens(&old).issue(user, clock.now());
         let both = Tokens::new(&new.clone().into(), &[old.into()], HOUR);
         assert_eq!(both.verify(token.expose_secret(), clock.now()), Ok(user));
-        assert_eq!(tokens(&new).verify(token.expose_secret(), clock.now()), Err(TokenError::UnknownKey));
+        assert_eq!(
+            tokens(&new).verify(token.expose_secret(), clock.now()),
+            Err(TokenError::UnknownKey)
+        );
     }
 
     #[test]
@@ -217,7 +237,11 @@ mod tests {
         }
         let unsigned = format!("{}.", good.rsplit_once('.').unwrap().0);
         assert_eq!(verify(&unsigned), Err(TokenError::Signature));
-        let other = forge("another secret of thirty-two bytes", &json!({"alg": "HS256", "kid": kid}), &claims);
+        let other = forge(
+            "another secret of thirty-two bytes",
+            &json!({"alg": "HS256", "kid": kid}),
+            &claims,
+        );
         assert_eq!(verify(&other), Err(TokenError::Signature));
         for (claim, value) in [("iss", json!("other")), ("aud", json!("other"))] {
             let mut changed = claims.clone();
@@ -227,7 +251,10 @@ mod tests {
         }
         let mut foreign = claims;
         foreign["sub"] = json!("app_01h455vb4pex5vsknk084sn02q");
-        assert_eq!(verify(&forge(secret, &json!({"alg": "HS256", "kid": kid}), &foreign)), Err(TokenError::Malformed));
+        assert_eq!(
+            verify(&forge(secret, &json!({"alg": "HS256", "kid": kid}), &foreign)),
+            Err(TokenError::Malformed)
+        );
         for text in ["", ".", "..", "a.b.c", "....", &"x".repeat(LONGEST + 1)] {
             assert!(verify(text).is_err());
         }

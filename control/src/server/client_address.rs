@@ -15,11 +15,16 @@ impl ClientAddress {
     pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
         let mut client = peer.to_canonical();
-        let lines: Vec<&str> =
-            headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
+        let lines: Vec<&str> = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
         let mut hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
         while is_trusted(&client) {
-            let Some(hop) = hops.next().and_then(|hop| hop.trim().parse::<IpAddr>().ok()) else { break };
+            let Some(hop) = hops.next().and_then(|hop| hop.trim().parse::<IpAddr>().ok()) else {
+                break;
+            };
             client = hop.to_canonical();
         }
         Self(client)
@@ -36,18 +41,26 @@ mod tests {
             headers.append("x-forwarded-for", line.parse().unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
-        ClientAddress::of(peer.parse().unwrap(), &headers, &trusted).0.to_string()
+        ClientAddress::of(peer.parse().unwrap(), &headers, &trusted)
+            .0
+            .to_string()
     }
 
     #[test]
     fn a_stranger_cannot_choose_its_own_address() {
         assert_eq!(of("203.0.113.9", &["1.2.3.4"], &["10.0.0.0/8"]), "203.0.113.9");
-        assert_eq!(of("10.0.0.1", &["1.2.3.4, 203.0.113.9"], &["10.0.0.0/8"]), "203.0.113.9");
+        assert_eq!(
+            of("10.0.0.1", &["1.2.3.4, 203.0.113.9"], &["10.0.0.0/8"]),
+            "203.0.113.9"
+        );
     }
 
     #[test]
     fn trusted_hops_are_walked_from_the_last_one() {
-        assert_eq!(of("10.0.0.1", &["1.2.3.4", "203.0.113.9, 10.0.0.2"], &["10.0.0.0/8"]), "203.0.113.9");
+        assert_eq!(
+            of("10.0.0.1", &["1.2.3.4", "203.0.113.9, 10.0.0.2"], &["10.0.0.0/8"]),
+            "203.0.113.9"
+        );
         assert_eq!(of("::ffff:10.0.0.1", &["2001:db8::1"], &["10.0.0.0/8"]), "2001:db8::1");
         assert_eq!(of("10.0.0.1", &["nonsense"], &["10.0.0.0/8"]), "10.0.0.1");
         assert_eq!(of("10.0.0.1", &[], &["10.0.0.0/8"]), "10.0.0.1");

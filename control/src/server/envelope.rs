@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use authsome_core::error::{Chain, Failure};
 use authsome_core::id::RequestId;
@@ -22,9 +22,6 @@ use http::{HeaderMap, Method};
 use super::ClientAddress;
 use crate::error::Problem;
 use crate::state::App;
-
-/// How long a request may take until the head of its answer is there.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The header that carries the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -46,7 +43,10 @@ pub async fn wrap(State(app): State<App>, mut request: Request, next: Next) -> R
     let started = Instant::now();
     let id = RequestId::generate(app.clock(), app.entropy());
     request.extensions_mut().insert(RequestContext { id });
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|peer| peer.0.ip());
     let address = peer.map(|peer| ClientAddress::of(peer, request.headers(), &app.settings().trusted_proxies));
     if let Some(address) = address {
         request.extensions_mut().insert(address);
@@ -55,7 +55,7 @@ pub async fn wrap(State(app): State<App>, mut request: Request, next: Next) -> R
     let route = route(&request);
 
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let mut response = match tokio::time::timeout(DEADLINE, handled).await {
+    let mut response = match tokio::time::timeout(app.settings().request_deadline, handled).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Problem::from(Failure::internal(Panicked(text_of(&*panic)))).into_response(),
         Err(_) => Problem::busy("The request took too long; try again", "timeout").into_response(),
@@ -83,9 +83,14 @@ pub async fn wrap(State(app): State<App>, mut request: Request, next: Next) -> R
 
 /// The template of our own table that matched, the same under both base paths.
 fn route(request: &Request) -> String {
-    let Some(matched) = request.extensions().get::<MatchedPath>() else { return "unmatched".to_owned() };
+    let Some(matched) = request.extensions().get::<MatchedPath>() else {
+        return "unmatched".to_owned();
+    };
     let path = matched.as_str();
-    let path = crate::router::BASES.iter().find_map(|base| path.strip_prefix(base)).unwrap_or(path);
+    let path = crate::router::BASES
+        .iter()
+        .find_map(|base| path.strip_prefix(base))
+        .unwrap_or(path);
     path.to_owned()
 }
 
@@ -105,7 +110,8 @@ fn known(method: &Method) -> &'static str {
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 fn log_cause(problem: &Problem, id: RequestId, route: &str) {
@@ -142,7 +148,10 @@ fn harden(headers: &mut HeaderMap, https: bool) {
     default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     default(header::X_FRAME_OPTIONS, "DENY");
     default(header::REFERRER_POLICY, "no-referrer");
-    default(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    default(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    );
     if https {
         default(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains");
     }

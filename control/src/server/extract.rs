@@ -58,7 +58,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
                 _ => failure.with_details(serde_json::json!({ "fields": { path: error.to_string() } })),
             }
         })?;
-        text.end().map_err(|error| Failure::invalid_request(format!("The request body goes on after its end: {error}")))?;
+        text.end()
+            .map_err(|error| Failure::invalid_request(format!("The request body goes on after its end: {error}")))?;
         Ok(Self(value))
     }
 }
@@ -71,7 +72,9 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
             Err(rejection) => {
                 let text = rejection.body_text();
-                let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+                let text = text
+                    .strip_prefix("Failed to deserialize query string: ")
+                    .unwrap_or(&text);
                 Err(Failure::invalid_request(format!("The query is not what is expected: {text}")).into())
             }
         }
@@ -97,12 +100,15 @@ impl<K: Kind, L: Kind> FromRequestParts<App> for PathIds<K, L> {
 }
 
 async fn raw(parts: &mut Parts, app: &App) -> Outcome<RawPathParams> {
-    RawPathParams::from_request_parts(parts, app).await.map_err(|_| Failure::not_found("Not found").into())
+    RawPathParams::from_request_parts(parts, app)
+        .await
+        .map_err(|_| Failure::not_found("Not found").into())
 }
 
 fn nth<K: Kind>(params: &RawPathParams, position: usize) -> Outcome<Id<K>> {
     let text = params.iter().nth(position).map_or("", |(_, value)| value);
-    text.parse().map_err(|_| Failure::not_found(format!("There is no such id: {} id is expected", K::NOUN)).into())
+    text.parse()
+        .map_err(|_| Failure::not_found(format!("There is no such id: {} id is expected", K::NOUN)).into())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -119,6 +125,8 @@ fn unreadable(rejection: BytesRejection) -> Problem {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             Failure::payload_too_large("The request body is larger than 1 MiB").into()
         }
-        other => Failure::invalid_request("The request body could not be read").with_internal(other).into(),
+        other => Failure::invalid_request("The request body could not be read")
+            .with_internal(other)
+            .into(),
     }
 }

@@ -37,7 +37,11 @@ pub struct BindError {
 
 /// Listens. `purpose` says what for, in the error.
 pub async fn bind(purpose: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { purpose, address, source })
+    TcpListener::bind(address).await.map_err(|source| BindError {
+        purpose,
+        address,
+        source,
+    })
 }
 
 /// Serves until the soft stop, then until the last request is answered.

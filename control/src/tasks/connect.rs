@@ -28,9 +28,15 @@ pub fn redis(url: &SecretUrl) -> Result<Client, TaskError> {
         .with_connection_config(|connection| {
             connection.connection_timeout = COMMAND;
             connection.internal_command_timeout = COMMAND;
-            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+            connection.tcp = TcpConfig {
+                nodelay: Some(true),
+                ..TcpConfig::default()
+            };
             // A server that is frozen keeps its sockets open.
-            connection.unresponsive = UnresponsiveConfig { max_timeout: Some(COMMAND), interval: Duration::from_secs(1) };
+            connection.unresponsive = UnresponsiveConfig {
+                max_timeout: Some(COMMAND),
+                interval: Duration::from_secs(1),
+            };
             connection.reconnect_on_auth_error = true;
         })
         .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2))
@@ -43,9 +49,17 @@ pub fn redis(url: &SecretUrl) -> Result<Client, TaskError> {
 /// A client of NATS. `name` shows in the server's list of connections. User and password in the address are those of every
 /// server in it; the library itself would ignore them.
 pub async fn nats(url: &SecretUrl, name: &str) -> Result<async_nats::Client, TaskError> {
-    let servers: Vec<ServerAddr> = url.expose().split(',').map(str::parse).collect::<Result<_, _>>().map_err(TaskError::Nats)?;
+    let servers: Vec<ServerAddr> = url
+        .expose()
+        .split(',')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map_err(TaskError::Nats)?;
     let mut options = async_nats::ConnectOptions::new();
-    if let Some((user, password)) = servers.iter().find_map(|server| Some((server.username()?, server.password()?))) {
+    if let Some((user, password)) = servers
+        .iter()
+        .find_map(|server| Some((server.username()?, server.password()?)))
+    {
         options = options.user_and_password(percent_decoded(user), percent_decoded(password));
     }
     options
@@ -68,15 +82,12 @@ fn percent_decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         let escape = tail.get(..2).and_then(|digits| str::from_utf8(digits).ok());
-        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
+        if let (b'%', Some(byte)) = (first, escape.and_then(|digits| u8::from_str_radix(digits, 16).ok())) {
+            bytes.push(byte);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -42,26 +42,42 @@ impl World {
     async fn new(aggregators: usize) -> Self {
         let rows = Rows::new().await;
         let server = NatsServer::start(NatsOptions::default()).await.unwrap();
-        let nats = connect::nats(&SecretUrl::parse(&server.url()).unwrap(), "test").await.unwrap();
+        let nats = connect::nats(&SecretUrl::parse(&server.url()).unwrap(), "test")
+            .await
+            .unwrap();
         let registry = Registry::new();
         let metrics = AggregatorMetrics::register(&registry).unwrap();
-        let mut world = Self { rows, server, nats, registry, tasks: Vec::new() };
+        let mut world = Self {
+            rows,
+            server,
+            nats,
+            registry,
+            tasks: Vec::new(),
+        };
         for _ in 0..aggregators {
             world.start(metrics.clone()).await;
         }
-        wait_for("the stream", SOON, async || world.jetstream().get_stream(names::USAGE_STREAM).await).await.unwrap();
+        wait_for("the stream", SOON, async || {
+            world.jetstream().get_stream(names::USAGE_STREAM).await
+        })
+        .await
+        .unwrap();
         world
     }
 
     async fn start(&mut self, metrics: AggregatorMetrics) {
         let aggregator = Aggregator {
             pool: self.rows.pool.clone(),
-            nats: connect::nats(&SecretUrl::parse(&self.server.url()).unwrap(), "aggregator").await.unwrap(),
+            nats: connect::nats(&SecretUrl::parse(&self.server.url()).unwrap(), "aggregator")
+                .await
+                .unwrap(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::new()),
             metrics,
         };
-        self.tasks.push(tokio::spawn(async move { aggregator.run(CancellationToken::new()).await.unwrap() }));
+        self.tasks.push(tokio::spawn(async move {
+            aggregator.run(CancellationToken::new()).await.unwrap();
+        }));
     }
 
     fn jetstream(&self) -> jetstream::Context {
@@ -74,7 +90,11 @@ impl World {
     }
 
     async fn publish(&self, writer: Uuid, payload: Vec<u8>) {
-        let published = self.jetstream().publish(names::usage_counters(writer), payload.into()).await.unwrap();
+        let published = self
+            .jetstream()
+            .publish(names::usage_counters(writer), payload.into())
+            .await
+            .unwrap();
         published.await.unwrap();
     }
 
@@ -83,17 +103,28 @@ impl World {
         wait_for("the stream to be empty", SOON, async || {
             let mut stream = self.jetstream().get_stream(names::USAGE_STREAM).await.unwrap();
             let left = stream.info().await.unwrap().state.messages;
-            if left == 0 { Ok(()) } else { Err(format!("{left} reports")) }
+            if left == 0 {
+                Ok(())
+            } else {
+                Err(format!("{left} reports"))
+            }
         })
         .await
         .unwrap();
     }
 
-    fn refused(&self, reason: &str) -> f64 {
+    #[expect(clippy::cast_possible_truncation, reason = "counters are whole")]
+    fn refused(&self, reason: &str) -> i64 {
         let families = self.registry.gather();
-        let family = families.iter().find(|family| family.name() == "authsome_usage_refused_total").unwrap();
-        let of_reason = family.get_metric().iter().find(|metric| metric.get_label()[0].value() == reason);
-        of_reason.map_or(0.0, |metric| metric.get_counter().get_value())
+        let family = families
+            .iter()
+            .find(|family| family.name() == "authsome_usage_refused_total")
+            .unwrap();
+        let of_reason = family
+            .get_metric()
+            .iter()
+            .find(|metric| metric.get_label()[0].value() == reason);
+        of_reason.map_or(0, |metric| metric.get_counter().get_value() as i64)
     }
 }
 
@@ -133,8 +164,14 @@ async fn a_report_is_in_postgres_within_two_seconds() {
     let world = World::new(1).await;
     let app = world.rows.application().await;
     let start = std::time::Instant::now();
-    world.report(Uuid::new_v4(), vec![counter(app, datetime!(2026-03-31 23:00 UTC), 7)]).await;
-    wait_for("the record", Duration::from_secs(2), async || record(&world.rows.pool, app, "2026-03").await).await.unwrap();
+    world
+        .report(Uuid::new_v4(), vec![counter(app, datetime!(2026-03-31 23:00 UTC), 7)])
+        .await;
+    wait_for("the record", Duration::from_secs(2), async || {
+        record(&world.rows.pool, app, "2026-03").await
+    })
+    .await
+    .unwrap();
     println!("report to row: {:?}", start.elapsed());
     world.drained().await;
 }
@@ -145,7 +182,16 @@ async fn the_month_is_that_of_the_hour_in_utc() {
     let app = world.rows.application().await;
     let writer = Uuid::new_v4();
     let hours = [datetime!(2026-03-31 23:00 UTC), datetime!(2026-04-01 00:00 UTC)];
-    world.report(writer, hours.iter().zip([3, 4]).map(|(hour, requests)| counter(app, *hour, requests)).collect()).await;
+    world
+        .report(
+            writer,
+            hours
+                .iter()
+                .zip([3, 4])
+                .map(|(hour, requests)| counter(app, *hour, requests))
+                .collect(),
+        )
+        .await;
     world.drained().await;
     assert_eq!(record(&world.rows.pool, app, "2026-03").await, Some((3, 0, 300, 3_000)));
     assert_eq!(record(&world.rows.pool, app, "2026-04").await, Some((4, 0, 400, 4_000)));
@@ -162,7 +208,10 @@ async fn only_growth_is_added() {
     // Another edge counts for itself.
     world.report(Uuid::new_v4(), vec![counter(app, hour, 5)]).await;
     world.drained().await;
-    assert_eq!(record(&world.rows.pool, app, "2026-05").await, Some((35, 3, 3_500, 35_000)));
+    assert_eq!(
+        record(&world.rows.pool, app, "2026-05").await,
+        Some((35, 3, 3_500, 35_000))
+    );
 }
 
 #[tokio::test]
@@ -172,16 +221,33 @@ async fn a_final_counter_is_confirmed_as_it_stands_and_each_time_it_is_reported(
     let (hour, writer) = (datetime!(2026-05-05 05:00 UTC), Uuid::new_v4());
     let mut confirmed = world.nats.subscribe(names::usage_confirmed(writer)).await.unwrap();
     world.nats.flush().await.unwrap();
-    let last = UsageCounter { is_final: true, ..counter(app, hour, 30) };
+    let last = UsageCounter {
+        is_final: true,
+        ..counter(app, hour, 30)
+    };
     for _ in 0..2 {
-        world.report(writer, vec![last, counter(app, hour + time::Duration::HOUR, 1)]).await;
+        world
+            .report(writer, vec![last, counter(app, hour + time::Duration::HOUR, 1)])
+            .await;
         let message = tokio::time::timeout(SOON, confirmed.next()).await.unwrap().unwrap();
         let confirmation: UsageConfirmation = serde_json::from_slice(&message.payload).unwrap();
         assert_eq!(confirmation.counters, [last]);
-        assert_eq!(record(&world.rows.pool, app, "2026-05").await.unwrap().0, 31, "confirmed before it was committed");
+        assert_eq!(
+            record(&world.rows.pool, app, "2026-05").await.unwrap().0,
+            31,
+            "confirmed before it was committed"
+        );
     }
     // An older value of the same hour that comes late is confirmed with what stands.
-    world.report(writer, vec![UsageCounter { is_final: true, ..counter(app, hour, 12) }]).await;
+    world
+        .report(
+            writer,
+            vec![UsageCounter {
+                is_final: true,
+                ..counter(app, hour, 12)
+            }],
+        )
+        .await;
     let message = tokio::time::timeout(SOON, confirmed.next()).await.unwrap().unwrap();
     let confirmation: UsageConfirmation = serde_json::from_slice(&message.payload).unwrap();
     assert_eq!(confirmation.counters, [last]);
@@ -201,21 +267,33 @@ async fn what_cannot_be_billed_is_counted_and_holds_nothing_up() {
         .report(
             writer,
             vec![
-                UsageCounter { is_final: true, ..counter(unknown, hour, 9) },
+                UsageCounter {
+                    is_final: true,
+                    ..counter(unknown, hour, 9)
+                },
                 counter(app, future, 9),
-                UsageCounter { bytes_out: u64::MAX, ..counter(app, hour, 9) },
-                UsageCounter { hour: 0, ..counter(app, hour, 9) },
+                UsageCounter {
+                    bytes_out: u64::MAX,
+                    ..counter(app, hour, 9)
+                },
+                UsageCounter {
+                    hour: 0,
+                    ..counter(app, hour, 9)
+                },
                 counter(app, hour + time::Duration::HOUR, 2),
             ],
         )
         .await;
     world.drained().await;
     assert_eq!(record(&world.rows.pool, app, "2026-05").await.unwrap().0, 2);
-    assert_eq!((world.refused("undecodable"), world.refused("implausible")), (1.0, 3.0));
-    assert_eq!(world.refused("unknown_application"), 1.0);
+    assert_eq!((world.refused("undecodable"), world.refused("implausible")), (1, 3));
+    assert_eq!(world.refused("unknown_application"), 1);
     let message = tokio::time::timeout(SOON, confirmed.next()).await.unwrap().unwrap();
     let confirmation: UsageConfirmation = serde_json::from_slice(&message.payload).unwrap();
-    assert_eq!(confirmation.counters[0].application_id, unknown, "or its writer would keep it for ever");
+    assert_eq!(
+        confirmation.counters[0].application_id, unknown,
+        "or its writer would keep it for ever"
+    );
 }
 
 #[tokio::test]
@@ -226,7 +304,12 @@ async fn several_aggregators_with_one_killed_are_exact() {
     let writers: Vec<Uuid> = (0..4).map(|_| Uuid::new_v4()).collect();
     for round in 1..=50_u64 {
         for writer in &writers {
-            world.report(*writer, apps.iter().map(|app| counter(*app, hour, round * 20)).collect()).await;
+            world
+                .report(
+                    *writer,
+                    apps.iter().map(|app| counter(*app, hour, round * 20)).collect(),
+                )
+                .await;
         }
         if round == 25 {
             world.tasks.pop().unwrap().abort();
@@ -237,7 +320,11 @@ async fn several_aggregators_with_one_killed_are_exact() {
     for app in apps {
         wait_for("the sum", SOON, async || {
             let seen = record(&pool, app, "2026-07").await;
-            if seen == Some((4_000, 400, 400_000, 4_000_000)) { Ok(()) } else { Err(format!("{seen:?}")) }
+            if seen == Some((4_000, 400, 400_000, 4_000_000)) {
+                Ok(())
+            } else {
+                Err(format!("{seen:?}"))
+            }
         })
         .await
         .unwrap();
@@ -251,9 +338,17 @@ async fn a_lost_stream_or_consumer_is_made_again() {
     let hour = datetime!(2026-08-08 08:00 UTC);
     let writer = Uuid::new_v4();
     world.jetstream().delete_stream(names::USAGE_STREAM).await.unwrap();
-    wait_for("the stream", SOON, async || world.jetstream().get_stream(names::USAGE_STREAM).await).await.unwrap();
+    wait_for("the stream", SOON, async || {
+        world.jetstream().get_stream(names::USAGE_STREAM).await
+    })
+    .await
+    .unwrap();
     world.report(writer, vec![counter(app, hour, 1)]).await;
-    wait_for("the record", SOON, async || record(&world.rows.pool, app, "2026-08").await).await.unwrap();
+    wait_for("the record", SOON, async || {
+        record(&world.rows.pool, app, "2026-08").await
+    })
+    .await
+    .unwrap();
 }
 
 /// Random schedules of reports: shuffled, doubled, cut into transactions at random, some of them rolled back and repeated.
@@ -308,7 +403,9 @@ async fn any_order_any_duplicates_and_any_batches_give_exact_sums() {
             rest = tail;
             let mut greatest: HashMap<(Uuid, ApplicationId, OffsetDateTime), Counter> = HashMap::new();
             for report in batch {
-                let held = greatest.entry((report.writer, report.application_id, report.hour)).or_insert(*report);
+                let held = greatest
+                    .entry((report.writer, report.application_id, report.hour))
+                    .or_insert(*report);
                 if report.requests > held.requests || report.bytes_out > held.bytes_out {
                     *held = *report;
                 }
@@ -325,7 +422,11 @@ async fn any_order_any_duplicates_and_any_batches_give_exact_sums() {
             }
         }
         for app in apps {
-            assert_eq!(record(&rows.pool, app, "2026-09").await, Some(expected[&app]), "seed {seed}");
+            assert_eq!(
+                record(&rows.pool, app, "2026-09").await,
+                Some(expected[&app]),
+                "seed {seed}"
+            );
         }
     }
 }

@@ -1,1 +1,30 @@
-//! stub
+//! Everything that control does, against real servers.
+
+#[cfg(test)]
+mod aggregator;
+#[cfg(test)]
+mod applications;
+#[cfg(test)]
+mod auth;
+#[cfg(test)]
+mod authorization;
+#[cfg(test)]
+mod dashboard;
+#[cfg(test)]
+mod envelope;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod openapi;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
+mod program;
+#[cfg(test)]
+mod relay;
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod service;
+#[cfg(test)]
+mod workspaces;

@@ -75,18 +75,26 @@ impl World {
         let relay = Relay {
             pool: self.rows.pool.clone(),
             redis: connect::redis(&url(&self.to_redis.in_place_of(&self.redis_server.url()))).unwrap(),
-            nats: connect::nats(&url(&self.to_nats.in_place_of(&self.nats_server.url())), "relay").await.unwrap(),
+            nats: connect::nats(&url(&self.to_nats.in_place_of(&self.nats_server.url())), "relay")
+                .await
+                .unwrap(),
             entropy: Arc::new(SystemEntropy::new()),
             metrics: RelayMetrics::register(&registry).unwrap(),
         };
-        Running { task: tokio::spawn(async move { relay.run(CancellationToken::new()).await.unwrap() }), registry }
+        Running {
+            task: tokio::spawn(async move { relay.run(CancellationToken::new()).await.unwrap() }),
+            registry,
+        }
     }
 
     async fn redis_app(&self, id: ApplicationId) -> Option<Versioned<AppRecord>> {
         let value: Option<Vec<u8>> = self.redis.get(names::redis_app(&id)).await.unwrap();
         value.map(|value| {
             let record: Versioned<AppRecord> = decode_redis(&value).unwrap();
-            assert!(value.starts_with(redis_version(record.version).as_bytes()), "the head is the record's version");
+            assert!(
+                value.starts_with(redis_version(record.version).as_bytes()),
+                "the head is the record's version"
+            );
             record
         })
     }
@@ -154,7 +162,11 @@ impl World {
         .unwrap();
         wait_for("all cursors to arrive", SOON, async || {
             let least = count(&self.rows.pool, "SELECT min(position) FROM relay_cursors").await;
-            if least >= last { Ok(()) } else { Err(format!("one is at {least} of {last}")) }
+            if least >= last {
+                Ok(())
+            } else {
+                Err(format!("one is at {least} of {last}"))
+            }
         })
         .await
         .unwrap();
@@ -180,18 +192,21 @@ impl Running {
         self.task.abort();
     }
 
-    fn metric(&self, name: &str, target: Option<&str>) -> f64 {
+    #[expect(clippy::cast_possible_truncation, reason = "counts are whole")]
+    fn metric(&self, name: &str, target: Option<&str>) -> i64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name);
         let metrics = family.map(|family| family.get_metric().to_vec()).unwrap_or_default();
-        let metric = metrics.iter().find(|metric| {
-            target.is_none_or(|target| metric.get_label().iter().any(|label| label.value() == target))
-        });
-        metric.map_or(0.0, |metric| metric.get_gauge().get_value() + metric.get_counter().get_value())
+        let metric = metrics
+            .iter()
+            .find(|metric| target.is_none_or(|target| metric.get_label().iter().any(|label| label.value() == target)));
+        metric.map_or(0, |metric| {
+            (metric.get_gauge().get_value() + metric.get_counter().get_value()) as i64
+        })
     }
 
     fn leads(&self) -> bool {
-        self.metric("authsome_relay_leader", None) > 0.5
+        self.metric("authsome_relay_leader", None) > 0
     }
 }
 
@@ -215,7 +230,13 @@ async fn a_new_application_and_key_reach_redis_and_the_stream_with_their_version
     assert_eq!(in_redis.record.as_ref().unwrap().workspace_id, world.rows.workspace);
     assert_eq!(world.stream_app(app).await.unwrap(), in_redis);
     let key_in_redis = world.redis_key(&key).await.unwrap();
-    assert_eq!((key_in_redis.version, key_in_redis.record.as_ref().unwrap().application_id), (first, app));
+    assert_eq!(
+        (
+            key_in_redis.version,
+            key_in_redis.record.as_ref().unwrap().application_id
+        ),
+        (first, app)
+    );
     assert_eq!(world.stream_key(&key).await.unwrap(), key_in_redis);
 
     world.rows.touch(app).await;
@@ -229,7 +250,7 @@ async fn a_new_application_and_key_reach_redis_and_the_stream_with_their_version
     let mark = world.redis_mark().await.unwrap();
     assert_eq!((mark.epoch, mark.position), (1, 3));
     assert!(relay.leads());
-    assert_eq!(relay.metric("authsome_relay_delivered_total", Some("stream")), 3.0);
+    assert_eq!(relay.metric("authsome_relay_delivered_total", Some("stream")), 3);
 }
 
 #[tokio::test]
@@ -259,7 +280,9 @@ async fn no_reader_ever_sees_a_version_go_back() {
     let mut last = 0;
     while last < 81 {
         let message = tokio::time::timeout(SOON, seen.next()).await.unwrap().unwrap();
-        let Change::App(_, record) = Change::decode(&message.subject, &message.payload).unwrap() else { panic!() };
+        let Change::App(_, record) = Change::decode(&message.subject, &message.payload).unwrap() else {
+            panic!()
+        };
         assert!(record.version.row >= last, "{} after {last}", record.version.row);
         last = record.version.row;
     }
@@ -272,8 +295,16 @@ async fn an_older_version_never_replaces_a_newer_one_in_redis() {
     let _relay = world.relay().await;
     world.settled().await;
     // A version that is ahead of Postgres, as a stale relay would find it.
-    let ahead = format!("{}{}", redis_version(Version { epoch: 1, row: 0xdd }), r#"{"version":{"epoch":1,"row":221},"record":null}"#);
-    world.redis.set::<(), _, _>(names::redis_app(&app), ahead, None, None, false).await.unwrap();
+    let ahead = format!(
+        "{}{}",
+        redis_version(Version { epoch: 1, row: 0xdd }),
+        r#"{"version":{"epoch":1,"row":221},"record":null}"#
+    );
+    world
+        .redis
+        .set::<(), _, _>(names::redis_app(&app), ahead, None, None, false)
+        .await
+        .unwrap();
     world.rows.touch(app).await;
     world.settled().await;
     assert_eq!(world.redis_app(app).await.unwrap().version.row, 0xdd);
@@ -296,9 +327,15 @@ async fn a_revocation_is_on_the_stream_within_100_ms_of_its_commit() {
         let committed = Instant::now();
         let message = tokio::time::timeout(SOON, seen.next()).await.unwrap().unwrap();
         took.push(committed.elapsed());
-        let Change::Key(_, record) = Change::decode(&message.subject, &message.payload).unwrap() else { panic!() };
+        let Change::Key(_, record) = Change::decode(&message.subject, &message.payload).unwrap() else {
+            panic!()
+        };
         assert_eq!(record.version.row, 2);
-        assert_eq!(record.record.unwrap().state, KeyState::Revoked, "a record with its state, not a tombstone");
+        assert_eq!(
+            record.record.unwrap().state,
+            KeyState::Revoked,
+            "a record with its state, not a tombstone"
+        );
     }
     took.sort();
     println!("commit to stream: median {:?}, worst {:?}", took[10], took[19]);
@@ -312,9 +349,15 @@ async fn a_row_that_is_gone_travels_as_a_tombstone() {
     let app = world.rows.application().await;
     let key = world.rows.key(app).await;
     world.settled().await;
-    sqlx::query("DELETE FROM api_keys").execute(&world.rows.pool).await.unwrap();
+    sqlx::query("DELETE FROM api_keys")
+        .execute(&world.rows.pool)
+        .await
+        .unwrap();
     world.settled().await;
-    let tombstone = Versioned { version: Version { epoch: 1, row: 2 }, record: None };
+    let tombstone = Versioned {
+        version: Version { epoch: 1, row: 2 },
+        record: None,
+    };
     assert_eq!(world.redis_key(&key).await.unwrap(), tombstone);
     assert_eq!(world.stream_key(&key).await.unwrap(), tombstone);
 }
@@ -328,13 +371,19 @@ async fn rows_that_commit_out_of_id_order_are_neither_skipped_nor_waited_for() {
     let mut open = world.rows.pool.begin().await.unwrap();
     let early = rows::insert_key(&mut open, app).await;
     let late = world.rows.key(app).await;
-    wait_for("the later row, whose transaction committed first", SOON, async || world.stream_key(&late).await)
-        .await
-        .unwrap();
+    wait_for("the later row, whose transaction committed first", SOON, async || {
+        world.stream_key(&late).await
+    })
+    .await
+    .unwrap();
     assert_eq!(world.stream_key(&early).await, None);
     open.commit().await.unwrap();
-    wait_for("the earlier row", SOON, async || world.stream_key(&early).await).await.unwrap();
-    wait_for("the earlier row in Redis", SOON, async || world.redis_key(&early).await).await.unwrap();
+    wait_for("the earlier row", SOON, async || world.stream_key(&early).await)
+        .await
+        .unwrap();
+    wait_for("the earlier row in Redis", SOON, async || world.redis_key(&early).await)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -346,23 +395,35 @@ async fn redis_down_delays_nothing_but_redis_which_catches_up() {
     world.to_redis.set(Mode::Refuse).await;
     let key = world.rows.key(app).await;
     let start = Instant::now();
-    wait_for("the stream", SOON, async || world.stream_key(&key).await).await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(1), "the stream waited for Redis: {:?}", start.elapsed());
+    wait_for("the stream", SOON, async || world.stream_key(&key).await)
+        .await
+        .unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "the stream waited for Redis: {:?}",
+        start.elapsed()
+    );
     wait_for("failures to be counted", SOON, async || {
-        (relay.metric("authsome_relay_failures_total", Some("redis")) > 0.0).then_some(())
+        (relay.metric("authsome_relay_failures_total", Some("redis")) > 0).then_some(())
     })
     .await
     .unwrap();
     wait_for("the lag to show", SOON, async || {
-        (relay.metric("authsome_relay_lag_rows", Some("redis")) > 0.5).then_some(())
+        (relay.metric("authsome_relay_lag_rows", Some("redis")) > 0).then_some(())
     })
     .await
     .unwrap();
     assert_eq!(world.redis_key(&key).await, None);
     world.to_redis.set(Mode::Pass).await;
-    wait_for("Redis to catch up", SOON, async || world.redis_key(&key).await).await.unwrap();
+    wait_for("Redis to catch up", SOON, async || world.redis_key(&key).await)
+        .await
+        .unwrap();
     world.settled().await;
-    assert_eq!(relay.metric("authsome_relay_fills_total", Some("redis")), 1.0, "caught up, not rewritten");
+    assert_eq!(
+        relay.metric("authsome_relay_fills_total", Some("redis")),
+        1,
+        "caught up, not rewritten"
+    );
 }
 
 #[tokio::test]
@@ -374,15 +435,19 @@ async fn nats_down_delays_nothing_but_nats_which_catches_up() {
     let incarnation = world.incarnation().await;
     world.to_nats.set(Mode::Blackhole).await;
     let key = world.rows.key(app).await;
-    wait_for("Redis", SOON, async || world.redis_key(&key).await).await.unwrap();
+    wait_for("Redis", SOON, async || world.redis_key(&key).await)
+        .await
+        .unwrap();
     assert_eq!(world.stream_key(&key).await, None);
     wait_for("the failure to be counted", SOON, async || {
-        (relay.metric("authsome_relay_failures_total", Some("stream")) > 0.0).then_some(())
+        (relay.metric("authsome_relay_failures_total", Some("stream")) > 0).then_some(())
     })
     .await
     .unwrap();
     world.to_nats.set(Mode::Pass).await;
-    wait_for("the stream to catch up", SOON, async || world.stream_key(&key).await).await.unwrap();
+    wait_for("the stream to catch up", SOON, async || world.stream_key(&key).await)
+        .await
+        .unwrap();
     world.settled().await;
     assert_eq!(world.incarnation().await, incarnation, "caught up, not made anew");
 }
@@ -395,7 +460,9 @@ async fn a_wiped_redis_is_written_anew() {
     let key = world.rows.key(app).await;
     world.settled().await;
     world.redis.flushall::<()>(false).await.unwrap();
-    wait_for("the mark to stand again", SOON, async || world.redis_mark().await).await.unwrap();
+    wait_for("the mark to stand again", SOON, async || world.redis_mark().await)
+        .await
+        .unwrap();
     assert_eq!(world.redis_app(app).await.unwrap().version.row, 1);
     assert!(world.redis_key(&key).await.is_some());
     let filling: Option<String> = world.redis.get(names::REDIS_FILLING).await.unwrap();
@@ -415,17 +482,45 @@ async fn a_redis_that_lost_its_last_writes_is_found_out_and_written_anew() {
     // What a replica that lacked the last writes would show: an older mark, an older record, and one that is no more.
     let mut mark = world.redis_mark().await.unwrap();
     mark.position = 1;
-    world.redis.set::<(), _, _>(names::redis_app(&app), old, None, None, false).await.unwrap();
-    sqlx::query("ALTER TABLE api_keys DISABLE TRIGGER USER").execute(&world.rows.pool).await.unwrap();
-    sqlx::query("DELETE FROM api_keys").execute(&world.rows.pool).await.unwrap();
-    world.redis.set::<(), _, _>(names::REDIS_MARK, serde_json::to_string(&mark).unwrap(), None, None, false).await.unwrap();
+    world
+        .redis
+        .set::<(), _, _>(names::redis_app(&app), old, None, None, false)
+        .await
+        .unwrap();
+    sqlx::query("ALTER TABLE api_keys DISABLE TRIGGER USER")
+        .execute(&world.rows.pool)
+        .await
+        .unwrap();
+    sqlx::query("DELETE FROM api_keys")
+        .execute(&world.rows.pool)
+        .await
+        .unwrap();
+    world
+        .redis
+        .set::<(), _, _>(
+            names::REDIS_MARK,
+            serde_json::to_string(&mark).unwrap(),
+            None,
+            None,
+            false,
+        )
+        .await
+        .unwrap();
     wait_for("the newest record", SOON, async || {
         world.redis_app(app).await.filter(|record| record.version.row == 2)
     })
     .await
     .unwrap();
-    wait_for("the mark", SOON, async || world.redis_mark().await.filter(|mark| mark.position == 3)).await.unwrap();
-    assert_eq!(world.redis_key(&gone).await, None, "a record without a row does not stay");
+    wait_for("the mark", SOON, async || {
+        world.redis_mark().await.filter(|mark| mark.position == 3)
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        world.redis_key(&gone).await,
+        None,
+        "a record without a row does not stay"
+    );
 }
 
 #[tokio::test]
@@ -461,7 +556,11 @@ async fn a_stream_that_lost_its_end_is_made_anew_by_the_next_leader() {
     stream.delete_message(last).await.unwrap();
     stream.purge().filter(names::edge_app(&app)).await.unwrap();
     let _next = world.relay().await;
-    wait_for("the record", SOON, async || world.stream_app(app).await.filter(|app| app.version.row == 2)).await.unwrap();
+    wait_for("the record", SOON, async || {
+        world.stream_app(app).await.filter(|app| app.version.row == 2)
+    })
+    .await
+    .unwrap();
     assert_ne!(world.incarnation().await.unwrap(), before);
 }
 
@@ -477,7 +576,13 @@ async fn half_a_stream_is_not_taken_for_a_whole_one() {
     };
     world.jetstream().create_stream(config).await.unwrap();
     let stale = names::edge_key(&Digest::of(b"of a row that is gone by now"));
-    world.jetstream().publish(stale.clone(), "{}".into()).await.unwrap().await.unwrap();
+    world
+        .jetstream()
+        .publish(stale.clone(), "{}".into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     let _relay = world.relay().await;
     world.settled().await;
     assert!(world.stream_app(app).await.is_some());
@@ -489,7 +594,11 @@ async fn half_a_stream_is_not_taken_for_a_whole_one() {
 async fn one_relay_leads_and_another_takes_over_when_it_is_killed() {
     let world = World::new().await;
     let relays = [world.relay().await, world.relay().await];
-    wait_for("a leader", SOON, async || relays.iter().any(Running::leads).then_some(())).await.unwrap();
+    wait_for("a leader", SOON, async || {
+        relays.iter().any(Running::leads).then_some(())
+    })
+    .await
+    .unwrap();
     let app = world.rows.application().await;
     world.settled().await;
     assert_eq!(relays.iter().filter(|relay| relay.leads()).count(), 1);
@@ -498,10 +607,15 @@ async fn one_relay_leads_and_another_takes_over_when_it_is_killed() {
     relays[leader].kill();
     let killed = Instant::now();
     let key = world.rows.key(app).await;
-    wait_for("the other to deliver", SOON, async || world.stream_key(&key).await).await.unwrap();
+    wait_for("the other to deliver", SOON, async || world.stream_key(&key).await)
+        .await
+        .unwrap();
     println!("take-over took {:?}", killed.elapsed());
     assert!(relays[1 - leader].leads());
-    assert!(killed.elapsed() < Duration::from_secs(3), "edges reload after three missed heartbeats");
+    assert!(
+        killed.elapsed() < Duration::from_secs(3),
+        "edges reload after three missed heartbeats"
+    );
     assert_eq!(world.incarnation().await, incarnation, "nothing was written anew");
 }
 
@@ -512,16 +626,32 @@ async fn a_leader_gives_up_when_somebody_else_publishes() {
     let app = world.rows.application().await;
     world.settled().await;
     let stranger = names::edge_key(&Digest::of(b"never a row"));
-    world.jetstream().publish(stranger.clone(), "{}".into()).await.unwrap().await.unwrap();
+    world
+        .jetstream()
+        .publish(stranger.clone(), "{}".into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     let key = world.rows.key(app).await;
-    wait_for("the change in a stream of the relay's own", SOON, async || world.stream_key(&key).await).await.unwrap();
-    wait_for("the stranger's message to be gone", SOON, async || {
-        let stays = world.stream_change(&stranger).await;
-        if stays.is_none() { Ok(()) } else { Err(format!("{stays:?}")) }
+    wait_for("the change in a stream of the relay's own", SOON, async || {
+        world.stream_key(&key).await
     })
     .await
     .unwrap();
-    wait_for("the lead", SOON, async || relay.leads().then_some(())).await.unwrap();
+    wait_for("the stranger's message to be gone", SOON, async || {
+        let stays = world.stream_change(&stranger).await;
+        if stays.is_none() {
+            Ok(())
+        } else {
+            Err(format!("{stays:?}"))
+        }
+    })
+    .await
+    .unwrap();
+    wait_for("the lead", SOON, async || relay.leads().then_some(()))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -534,10 +664,14 @@ async fn the_heartbeat_stops_with_postgres_and_comes_back_with_it() {
     let relay = world.relay().await;
     world.heartbeat(|_| true).await;
     postgres.pause().unwrap();
-    wait_for("the lead to end", SOON, async || (!relay.leads()).then_some(())).await.unwrap();
+    wait_for("the lead to end", SOON, async || (!relay.leads()).then_some(()))
+        .await
+        .unwrap();
     let mut beats = world.nats.subscribe(names::RELAY_HEARTBEAT).await.unwrap();
     assert!(
-        tokio::time::timeout(Duration::from_millis(1_500), beats.next()).await.is_err(),
+        tokio::time::timeout(Duration::from_millis(1_500), beats.next())
+            .await
+            .is_err(),
         "a heartbeat without a database"
     );
     postgres.resume().unwrap();
@@ -565,7 +699,11 @@ async fn a_raised_restore_epoch_writes_everything_anew() {
     assert_ne!(beat.incarnation, before.incarnation);
     assert!(world.stream_app(app).await.is_some());
     assert_eq!(world.stream_key(&lost).await, None);
-    wait_for("the mark", SOON, async || world.redis_mark().await.filter(|mark| mark.epoch == 2)).await.unwrap();
+    wait_for("the mark", SOON, async || {
+        world.redis_mark().await.filter(|mark| mark.epoch == 2)
+    })
+    .await
+    .unwrap();
     assert!(world.redis_app(app).await.is_some());
     assert_eq!(world.redis_key(&lost).await, None);
 }
@@ -588,7 +726,7 @@ async fn a_row_that_is_not_understood_is_withdrawn_and_holds_nothing_up() {
     assert_eq!((withdrawn.version.row, withdrawn.record), (2, None));
     assert_eq!(world.redis_app(app).await.unwrap().record, None);
     assert_eq!(world.stream_app(other).await.unwrap().version.row, 2);
-    assert!(relay.metric("authsome_relay_inconsistent_rows_total", None) >= 1.0);
+    assert!(relay.metric("authsome_relay_inconsistent_rows_total", None) >= 1);
 }
 
 #[tokio::test]
@@ -608,12 +746,18 @@ async fn a_job_is_queued_once_even_if_it_is_delivered_twice() {
     world.settled().await;
     relay.kill();
     // As if it had been killed between the publish and the cursor.
-    sqlx::query("UPDATE relay_cursors SET position = 0").execute(&world.rows.pool).await.unwrap();
+    sqlx::query("UPDATE relay_cursors SET position = 0")
+        .execute(&world.rows.pool)
+        .await
+        .unwrap();
     let _next = world.relay().await;
     world.settled().await;
     let mut stream = world.jetstream().get_stream(names::JOBS_STREAM).await.unwrap();
     assert_eq!(stream.info().await.unwrap().state.messages, 1);
-    let message = stream.get_last_raw_message_by_subject(&names::job("provision", "local")).await.unwrap();
+    let message = stream
+        .get_last_raw_message_by_subject(&names::job("provision", "local"))
+        .await
+        .unwrap();
     assert_eq!(serde_json::from_slice::<Job>(&message.payload).unwrap(), job);
 }
 
@@ -623,11 +767,18 @@ async fn entries_that_everybody_received_are_deleted_after_an_hour() {
     let app = world.rows.application().await;
     let _relay = world.relay().await;
     world.settled().await;
-    sqlx::query("UPDATE outbox SET created_at = now() - interval '61 minutes'").execute(&world.rows.pool).await.unwrap();
+    sqlx::query("UPDATE outbox SET created_at = now() - interval '61 minutes'")
+        .execute(&world.rows.pool)
+        .await
+        .unwrap();
     world.rows.touch(app).await;
     wait_for("the old entry to go", SOON, async || {
         let left = count(&world.rows.pool, "SELECT count(*) FROM outbox").await;
-        if left == 1 { Ok(()) } else { Err(format!("{left} entries")) }
+        if left == 1 {
+            Ok(())
+        } else {
+            Err(format!("{left} entries"))
+        }
     })
     .await
     .unwrap();
@@ -652,7 +803,11 @@ async fn a_large_table_is_written_in_pages() {
     world.settled().await;
     println!("2,501 rows in both targets after {:?}", start.elapsed());
     let mut stream = world.jetstream().get_stream(names::EDGE_STREAM).await.unwrap();
-    assert_eq!(stream.info().await.unwrap().state.messages, 2_502, "every row and the marker");
+    assert_eq!(
+        stream.info().await.unwrap().state.messages,
+        2_502,
+        "every row and the marker"
+    );
     let keys: i64 = world.redis.dbsize().await.unwrap();
     assert_eq!(keys, 2_502, "every row and the mark");
 }

@@ -9,18 +9,18 @@ use authsome_core::{
 use sqlx::PgPool;
 
 /// A fresh database with a workspace in it.
-pub struct Rows {
-    pub pool: PgPool,
-    pub workspace: WorkspaceId,
+pub(crate) struct Rows {
+    pub(crate) pool: PgPool,
+    pub(crate) workspace: WorkspaceId,
 }
 
 impl Rows {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
         Self::on(PgPool::connect_with(database.options).await.unwrap()).await
     }
 
-    pub async fn on(pool: PgPool) -> Self {
+    pub(crate) async fn on(pool: PgPool) -> Self {
         let (user, workspace): (UserId, WorkspaceId) = (id(), id());
         sqlx::query("INSERT INTO users (id, email, name) VALUES ($1, $1 || '@example.com', 'Somebody')")
             .bind(user)
@@ -37,7 +37,7 @@ impl Rows {
     }
 
     /// An application that is being provisioned, version 1.
-    pub async fn application(&self) -> ApplicationId {
+    pub(crate) async fn application(&self) -> ApplicationId {
         let id: ApplicationId = id();
         let suffix = id.suffix().to_string();
         sqlx::query(
@@ -55,12 +55,12 @@ impl Rows {
     }
 
     /// A secret key, version 1.
-    pub async fn key(&self, application: ApplicationId) -> Digest {
+    pub(crate) async fn key(&self, application: ApplicationId) -> Digest {
         let mut connection = self.pool.acquire().await.unwrap();
         insert_key(&mut connection, application).await
     }
 
-    pub async fn revoke(&self, digest: &Digest) {
+    pub(crate) async fn revoke(&self, digest: &Digest) {
         sqlx::query("UPDATE api_keys SET revoked_at = now() WHERE digest = $1")
             .bind(digest.as_bytes().as_slice())
             .execute(&self.pool)
@@ -69,7 +69,7 @@ impl Rows {
     }
 
     /// Raises the version by a change that the edge sees.
-    pub async fn touch(&self, application: ApplicationId) {
+    pub(crate) async fn touch(&self, application: ApplicationId) {
         sqlx::query("UPDATE applications SET origins = origins || ARRAY['https://example.com'] WHERE id = $1")
             .bind(application)
             .execute(&self.pool)
@@ -78,7 +78,7 @@ impl Rows {
     }
 }
 
-pub async fn insert_key(connection: &mut sqlx::PgConnection, application: ApplicationId) -> Digest {
+pub(crate) async fn insert_key(connection: &mut sqlx::PgConnection, application: ApplicationId) -> Digest {
     let key: KeyId = id();
     let digest = Digest::of(key.to_string().as_bytes());
     sqlx::query(
@@ -93,6 +93,6 @@ pub async fn insert_key(connection: &mut sqlx::PgConnection, application: Applic
     digest
 }
 
-pub fn id<K: Kind>() -> Id<K> {
+pub(crate) fn id<K: Kind>() -> Id<K> {
     Id::generate(&SystemClock, &SystemEntropy::new())
 }

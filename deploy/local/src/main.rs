@@ -8,10 +8,12 @@ mod bringup;
 mod configuration;
 mod console;
 mod control_api;
+mod db;
 mod demo;
 mod error;
 mod ports;
 mod progress;
+mod reset;
 mod servers;
 mod service;
 mod state;
@@ -35,6 +37,8 @@ struct Arguments {
 enum Command {
     /// Start everything, make sure that a demo application exists, print how to use it, and run until Ctrl-C.
     Up(Up),
+    /// Remove the data and everything else that `up` made.
+    Reset(Reset),
     /// Run a command with DATABASE_URL naming a migrated Postgres that lives as long as the command.
     WithDatabase(WithDatabase),
 }
@@ -50,6 +54,14 @@ struct Up {
     any_ports: bool,
 }
 
+/// What to remove.
+#[derive(Debug, Args)]
+struct Reset {
+    /// The directory that was given to `up`.
+    #[arg(long, default_value = ".local")]
+    state_dir: PathBuf,
+}
+
 /// A command and the schema it needs.
 #[derive(Debug, Args)]
 struct WithDatabase {
@@ -63,7 +75,11 @@ struct WithDatabase {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             console::complain(&format!("cannot start: {error}"));
@@ -72,6 +88,7 @@ fn main() -> ExitCode {
     };
     let ended = match arguments.command {
         Command::Up(up) => runtime.block_on(bringup::up(&up.state_dir, up.any_ports)),
+        Command::Reset(reset) => runtime.block_on(reset::reset(&reset.state_dir)),
         Command::WithDatabase(with) => runtime.block_on(with_database::run(&with.migrations, &with.command)),
     };
     ended.unwrap_or_else(|error| {

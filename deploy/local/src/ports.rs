@@ -28,23 +28,6 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Free ports throughout.
-    ///
-    /// # Errors
-    /// When there are none.
-    pub(crate) fn any() -> Result<Self, LocalError> {
-        Ok(Self {
-            api: port::free()?,
-            edge: port::free()?,
-            control_admin: port::free()?,
-            edge_admin: port::free()?,
-            provisioner_admin: port::free()?,
-            postgres: port::free()?,
-            redis: port::free()?,
-            nats: port::free()?,
-        })
-    }
-
     /// The ports of this start, and a notice for each usual one that is taken. The servers keep the last start's ports
     /// where they can; nobody types those.
     ///
@@ -64,8 +47,16 @@ impl Ports {
         let ports = Self {
             api: pick("the API", Some(8080), last.map(|ports| ports.api))?,
             edge: pick("the edge", Some(8081), last.map(|ports| ports.edge))?,
-            control_admin: pick("the admin port of control", Some(9080), last.map(|ports| ports.control_admin))?,
-            edge_admin: pick("the admin port of the edge", Some(9081), last.map(|ports| ports.edge_admin))?,
+            control_admin: pick(
+                "the admin port of control",
+                Some(9080),
+                last.map(|ports| ports.control_admin),
+            )?,
+            edge_admin: pick(
+                "the admin port of the edge",
+                Some(9081),
+                last.map(|ports| ports.edge_admin),
+            )?,
             provisioner_admin: pick(
                 "the admin port of the provisioner",
                 Some(9082),
@@ -87,13 +78,19 @@ mod tests {
 
     #[test]
     fn a_start_keeps_the_last_ports_except_those_that_are_taken_now() {
-        let last = Ports::any().unwrap();
+        let last = Ports::choose(None, true).unwrap().0;
         let (same, notices) = Ports::choose(Some(&last), true).unwrap();
         assert_eq!((same, notices.len()), (last.clone(), 0));
         let _taken = TcpListener::bind(("127.0.0.1", last.redis)).unwrap();
         let (other, _) = Ports::choose(Some(&last), true).unwrap();
         assert_ne!(other.redis, last.redis);
-        assert_eq!(Ports { redis: last.redis, ..other }, last);
+        assert_eq!(
+            Ports {
+                redis: last.redis,
+                ..other
+            },
+            last
+        );
     }
 
     #[test]
@@ -102,6 +99,9 @@ mod tests {
         let _taken = TcpListener::bind(("127.0.0.1", 9082));
         let (ports, notices) = Ports::choose(None, false).unwrap();
         assert_ne!(ports.provisioner_admin, 9082);
-        assert!(notices.iter().any(|notice| notice.starts_with("Port 9082 is taken")), "{notices:?}");
+        assert!(
+            notices.iter().any(|notice| notice.starts_with("Port 9082 is taken")),
+            "{notices:?}"
+        );
     }
 }

@@ -56,23 +56,32 @@ impl State {
     /// [`LocalError::AlreadyRunning`], [`LocalError::Damaged`], [`LocalError::Io`].
     pub(crate) fn open(directory: &Path) -> Result<Self, LocalError> {
         private_directory(directory)?;
-        let directory =
-            directory.canonicalize().map_err(LocalError::io(format!("find {}", directory.display())))?;
+        let directory = directory
+            .canonicalize()
+            .map_err(LocalError::io(format!("find {}", directory.display())))?;
         let lock = lock(&directory)?;
         for name in ["logs", "logs/instances", "config", "instances", "edge"] {
             private_directory(&directory.join(name))?;
         }
         let file = directory.join("state.json");
         let kept = match std::fs::read_to_string(&file) {
-            Ok(text) => serde_json::from_str(&text)
-                .map_err(|error| LocalError::Damaged { file, reason: error.to_string() })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Kept { secrets: Secrets::generate()?, ports: None }
-            }
+            Ok(text) => serde_json::from_str(&text).map_err(|error| LocalError::Damaged {
+                file,
+                reason: error.to_string(),
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kept {
+                secrets: Secrets::generate()?,
+                ports: None,
+            },
             Err(error) => return Err(LocalError::io(format!("read {}", file.display()))(error)),
         };
         let fresh = kept.ports.is_none();
-        let state = Self { directory, secrets: kept.secrets, ports: kept.ports, _lock: lock };
+        let state = Self {
+            directory,
+            secrets: kept.secrets,
+            ports: kept.ports,
+            _lock: lock,
+        };
         if fresh {
             state.remove_orphaned_data()?;
         }
@@ -84,7 +93,10 @@ impl State {
     /// # Errors
     /// [`LocalError::Testkit`] when the file cannot be written.
     pub(crate) fn keep(&mut self, ports: Ports) -> Result<(), LocalError> {
-        let kept = Kept { secrets: self.secrets.clone(), ports: Some(ports.clone()) };
+        let kept = Kept {
+            secrets: self.secrets.clone(),
+            ports: Some(ports.clone()),
+        };
         let text = serde_json::to_string_pretty(&kept).unwrap_or_default();
         private_file::write(&self.file("state.json"), &(text + "\n"))?;
         self.ports = Some(ports);
@@ -115,10 +127,22 @@ impl State {
     }
 
     fn remove_orphaned_data(&self) -> Result<(), LocalError> {
-        let data = [self.postgres_directory()?, self.file("redis"), self.file("nats"), self.file("demo.json")];
+        let data = [
+            self.postgres_directory()?,
+            self.file("redis"),
+            self.file("nats"),
+            self.file("demo.json"),
+        ];
         for path in data.iter().filter(|path| path.exists()) {
-            console::say(&format!("Removing {}: the secrets that it was made with are gone.", path.display()));
-            let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+            console::say(&format!(
+                "Removing {}: the secrets that it was made with are gone.",
+                path.display()
+            ));
+            let removed = if path.is_dir() {
+                std::fs::remove_dir_all(path)
+            } else {
+                std::fs::remove_file(path)
+            };
             removed.map_err(LocalError::io(format!("remove {}", path.display())))?;
         }
         Ok(())
@@ -141,7 +165,11 @@ impl Secrets {
 
 fn private_directory(path: &Path) -> Result<(), LocalError> {
     let creating = LocalError::io(format!("create {}", path.display()));
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(creating)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(creating)?;
     let protecting = LocalError::io(format!("protect {}", path.display()));
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(protecting)
 }
@@ -149,8 +177,13 @@ fn private_directory(path: &Path) -> Result<(), LocalError> {
 fn lock(directory: &Path) -> Result<File, LocalError> {
     let path = directory.join("lock");
     let opening = LocalError::io(format!("open {}", path.display()));
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(opening)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(opening)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(LocalError::AlreadyRunning(directory.to_owned())),
@@ -167,7 +200,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
         let mut first = State::open(&path).unwrap();
-        first.keep(Ports::any().unwrap()).unwrap();
+        first.keep(Ports::choose(None, true).unwrap().0).unwrap();
         assert!(matches!(State::open(&path), Err(LocalError::AlreadyRunning(_))));
         let password = first.secrets.postgres_password.clone();
         drop(first);
@@ -182,7 +215,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("state.json"), "{").unwrap();
         assert!(matches!(State::open(directory.path()), Err(LocalError::Damaged { .. })));
-        assert_eq!(std::fs::read_to_string(directory.path().join("state.json")).unwrap(), "{");
+        assert_eq!(
+            std::fs::read_to_string(directory.path().join("state.json")).unwrap(),
+            "{"
+        );
     }
 
     #[test]

@@ -16,7 +16,9 @@ impl Stop {
         let watch = |kind| signal(kind).map_err(LocalError::io("watch for signals"));
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         let [interrupt, terminate, hangup] = kinds.map(watch);
-        Ok(Self { signals: [interrupt?, terminate?, hangup?] })
+        Ok(Self {
+            signals: [interrupt?, terminate?, hangup?],
+        })
     }
 
     /// Completes at the next wish.

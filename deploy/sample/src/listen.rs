@@ -80,8 +80,15 @@ pub(crate) async fn serve(config: Config) -> Result<(), ListenError> {
 }
 
 fn instance(config: &Config) -> Result<Instance, ListenError> {
-    let database = PgConnectOptions::from_str(config.database_url.expose_secret())
-        .map_err(|_| ListenError::DatabaseUrl)?
+    let url = config.database_url.expose_secret();
+    // The driver takes any scheme for its own.
+    let postgres = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    let database = PgConnectOptions::from_str(url)
+        .ok()
+        .filter(|_| postgres)
+        .ok_or(ListenError::DatabaseUrl)?
         .application_name("authsome-sample")
         .log_statements(tracing::log::LevelFilter::Debug);
     let pool = PgPoolOptions::new()

@@ -15,6 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 /// A command that takes longer is given up: a request waits for it.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+const SCHEMES: [&str; 2] = ["redis://", "rediss://"];
+
 /// Reads and writes when sessions were seen.
 #[derive(Clone)]
 pub(crate) struct Presence {
@@ -30,6 +32,13 @@ impl Presence {
         let Some(url) = url else {
             return Ok(Self { redis: None });
         };
+        // The driver takes any scheme for one of its own.
+        if !SCHEMES.iter().any(|scheme| url.expose_secret().starts_with(scheme)) {
+            return Err(fred::error::Error::new(
+                fred::error::ErrorKind::Config,
+                "not a Redis URL",
+            ));
+        }
         let client = Builder::from_config(Config {
             fail_fast: false,
             ..Config::from_url(url.expose_secret())?

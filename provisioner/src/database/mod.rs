@@ -68,13 +68,19 @@ impl DatabaseError {
                 let code = error.code().unwrap_or_default();
                 // Connection, resources, shutdown and timeouts; object in use, lock not available, deadlock; and a catalog row
                 // that another session changed at the same moment, which has no code of its own.
-                ["08", "53", "57", "55", "40"].iter().any(|class| code.starts_with(class))
+                ["08", "53", "57", "55", "40"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
                     || error.message().contains("concurrently updated")
             }
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
             _ => false,
         };
-        if transient { Self::Unavailable { what, source } } else { Self::Refused { what, source } }
+        if transient {
+            Self::Unavailable { what, source }
+        } else {
+            Self::Refused { what, source }
+        }
     }
 
     /// May the same call succeed later?
@@ -84,9 +90,10 @@ impl DatabaseError {
 
     fn code(&self) -> Option<String> {
         match self {
-            Self::Unavailable { source, .. } | Self::Refused { source, .. } => {
-                source.as_database_error().and_then(|error| error.code()).map(|code| code.to_string())
-            }
+            Self::Unavailable { source, .. } | Self::Refused { source, .. } => source
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code)
+                .map(Into::into),
             _ => None,
         }
     }

@@ -18,7 +18,11 @@ pub(super) struct Verifier(String);
 impl Verifier {
     /// The verifier of a password of ASCII letters, digits and marks, which SASLprep leaves as it is.
     pub(super) fn of(password: &SecretString, entropy: &dyn Entropy) -> Self {
-        Self::salted(password.expose_secret().as_bytes(), &entropy::bytes::<16>(entropy), ITERATIONS)
+        Self::salted(
+            password.expose_secret().as_bytes(),
+            &entropy::bytes::<16>(entropy),
+            ITERATIONS,
+        )
     }
 
     fn salted(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Self {

@@ -24,13 +24,20 @@ pub(super) struct Session<'a> {
 /// What every administrative session is like: no statement is logged by the driver, none outlives its caller by much, and
 /// nothing that a tenant made is found under an unqualified name.
 pub(super) fn administrative(options: PgConnectOptions) -> PgConnectOptions {
-    let statement_timeout = (LONGEST_CALL - Duration::from_secs(2)).as_millis().to_string();
-    options.application_name("authsome-provisioner").disable_statement_logging().options([
-        ("statement_timeout", statement_timeout.as_str()),
-        ("lock_timeout", "10000"),
-        ("search_path", "pg_catalog"),
-        ("timezone", "UTC"),
-    ])
+    // The server gives up first, and so says why.
+    let statement_timeout = LONGEST_CALL
+        .saturating_sub(Duration::from_secs(2))
+        .as_millis()
+        .to_string();
+    options
+        .application_name("authsome-provisioner")
+        .disable_statement_logging()
+        .options([
+            ("statement_timeout", statement_timeout.as_str()),
+            ("lock_timeout", "10000"),
+            ("search_path", "pg_catalog"),
+            ("timezone", "UTC"),
+        ])
 }
 
 impl<'a> Session<'a> {
@@ -50,7 +57,13 @@ impl<'a> Session<'a> {
 
     /// Changes something.
     pub(super) async fn run(&mut self, change: &Statement) -> Result<(), DatabaseError> {
-        bounded(self.fence, LONGEST_CALL, change.what, statement::run(&mut self.connection, change)).await
+        bounded(
+            self.fence,
+            LONGEST_CALL,
+            change.what,
+            statement::run(&mut self.connection, change),
+        )
+        .await
     }
 
     pub(super) async fn close(self) {

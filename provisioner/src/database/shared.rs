@@ -53,7 +53,7 @@ impl SharedServer {
     ) -> Result<Self, ServerUrlError> {
         let options = PgConnectOptions::from_str(admin.expose()).map_err(|_| ServerUrlError)?;
         let mut address = Url::parse(tenants.unwrap_or(admin).expose()).map_err(|_| ServerUrlError)?;
-        if !address.has_host() {
+        if !address.has_host() || !matches!(admin.scheme(), "postgres" | "postgresql") {
             return Err(ServerUrlError);
         }
         // How to encrypt is as true for the tenant as for the administrator; anything else in the query is not.
@@ -66,7 +66,11 @@ impl SharedServer {
         if !kept.is_empty() {
             address.query_pairs_mut().extend_pairs(kept);
         }
-        Ok(Self { admin: administrative(options.database(MAINTENANCE)), tenants: address, entropy })
+        Ok(Self {
+            admin: administrative(options.database(MAINTENANCE)),
+            tenants: address,
+            entropy,
+        })
     }
 
     fn inside(&self, names: &Names) -> PgConnectOptions {
@@ -86,15 +90,20 @@ impl SharedServer {
     ) -> Result<Vec<Slot>, DatabaseError> {
         let mut wrong = Vec::new();
         for (slot, password) in Slot::ALL.into_iter().zip(tenant.passwords) {
-            let options =
-                self.inside(names).username(&names::login(tenant.id, slot)).password(password.expose_secret());
+            let options = self
+                .inside(names)
+                .username(&names::login(tenant.id, slot))
+                .password(password.expose_secret());
             match Session::open(&options, fence).await {
                 Ok(mut session) => {
                     let role = session.look("ask for the role in use", catalog::acting_role).await;
                     session.close().await;
                     let role = role?;
                     if role != names.owner {
-                        return Err(DatabaseError::Unsuitable(format!("{} acts as {role}", names::login(tenant.id, slot))));
+                        return Err(DatabaseError::Unsuitable(format!(
+                            "{} acts as {role}",
+                            names::login(tenant.id, slot)
+                        )));
                     }
                 }
                 // The limit of connections is checked after the password.
@@ -161,7 +170,9 @@ impl DatabaseStrategy for SharedServer {
             return Err(DatabaseError::Unsuitable(message));
         }
         if !server.may_create_roles || !server.may_create_databases {
-            return Err(DatabaseError::Unsuitable("the administrator may not create roles and databases".to_owned()));
+            return Err(DatabaseError::Unsuitable(
+                "the administrator may not create roles and databases".to_owned(),
+            ));
         }
         let open = self.close_to_public(&mut session).await?;
         session.close().await;
@@ -173,19 +184,27 @@ impl DatabaseStrategy for SharedServer {
         let quoted = quoted(&names)?;
         let [a, b] = &self.verifiers(tenant);
         let mut session = Session::open(&self.admin, fence).await?;
-        let seen = session.look("look for the database", async |c| catalog::outside(c, &names).await).await?;
+        let seen = session
+            .look("look for the database", async |c| catalog::outside(c, &names).await)
+            .await?;
         session.close().await;
         let mut plan = statement::missing_outside(&quoted, &names.owner, &seen, tenant.connection_limit, [a, b])?;
         if plan.is_empty() {
             let mut session = Session::open(&self.inside(&names), fence).await?;
-            let seen = session.look("look into the database", async |c| catalog::inside(c, &names).await).await?;
+            let seen = session
+                .look("look into the database", async |c| catalog::inside(c, &names).await)
+                .await?;
             session.close().await;
             plan = statement::missing_inside(&quoted, &names.owner, &seen);
         }
         let mut differences: Vec<String> = plan.iter().map(|change| change.what.to_owned()).collect();
         if differences.is_empty() {
             let wrong = self.wrong_passwords(tenant, &names, fence).await?;
-            differences.extend(wrong.iter().map(|slot| format!("set the password of login role {slot:?}")));
+            differences.extend(
+                wrong
+                    .iter()
+                    .map(|slot| format!("set the password of login role {slot:?}")),
+            );
         }
         Ok(differences)
     }
@@ -196,13 +215,18 @@ impl DatabaseStrategy for SharedServer {
         let [a, b] = &self.verifiers(tenant);
 
         let mut session = Session::open(&self.admin, fence).await?;
-        let seen = session.look("look for the database", async |c| catalog::outside(c, &names).await).await?;
+        let seen = session
+            .look("look for the database", async |c| catalog::outside(c, &names).await)
+            .await?;
         let plan = statement::missing_outside(&quoted, &names.owner, &seen, tenant.connection_limit, [a, b])?;
         self.change(&mut session, &plan).await?;
 
         let mut inside = Session::open(&self.inside(&names), fence).await?;
-        let seen = inside.look("look into the database", async |c| catalog::inside(c, &names).await).await?;
-        self.change(&mut inside, &statement::missing_inside(&quoted, &names.owner, &seen)).await?;
+        let seen = inside
+            .look("look into the database", async |c| catalog::inside(c, &names).await)
+            .await?;
+        self.change(&mut inside, &statement::missing_inside(&quoted, &names.owner, &seen))
+            .await?;
         inside.close().await;
 
         for slot in self.wrong_passwords(tenant, &names, fence).await? {
@@ -210,7 +234,9 @@ impl DatabaseStrategy for SharedServer {
                 Slot::A => a,
                 Slot::B => b,
             };
-            session.run(&statement::set_password(quoted.login(slot), verifier)?).await?;
+            session
+                .run(&statement::set_password(quoted.login(slot), verifier)?)
+                .await?;
         }
         session.close().await;
         Ok(())
@@ -219,7 +245,9 @@ impl DatabaseStrategy for SharedServer {
     async fn is_absent(&self, id: ApplicationId, fence: &Fence) -> Result<bool, DatabaseError> {
         let names = catalog_names(id);
         let mut session = Session::open(&self.admin, fence).await?;
-        let seen = session.look("look for the database", async |c| catalog::outside(c, &names).await).await?;
+        let seen = session
+            .look("look for the database", async |c| catalog::outside(c, &names).await)
+            .await?;
         session.close().await;
         Ok(seen.is_empty())
     }
@@ -227,8 +255,11 @@ impl DatabaseStrategy for SharedServer {
     async fn remove(&self, id: ApplicationId, fence: &Fence) -> Result<(), DatabaseError> {
         let names = catalog_names(id);
         let mut session = Session::open(&self.admin, fence).await?;
-        let seen = session.look("look for the database", async |c| catalog::outside(c, &names).await).await?;
-        self.change(&mut session, &statement::removal(&quoted(&names)?, &seen)).await?;
+        let seen = session
+            .look("look for the database", async |c| catalog::outside(c, &names).await)
+            .await?;
+        self.change(&mut session, &statement::removal(&quoted(&names)?, &seen))
+            .await?;
         session.close().await;
         Ok(())
     }

@@ -62,13 +62,19 @@ async fn run(options: &sqlx::postgres::PgConnectOptions, fence: &Fence, plan: &[
 
 async fn seen(server: &Server, names: &Names, fence: &Fence) -> Outside {
     let mut session = Session::open(&server.options, fence).await.unwrap();
-    session.look("look", async |c| catalog::outside(c, names).await).await.unwrap()
+    session
+        .look("look", async |c| catalog::outside(c, names).await)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn a_crash_after_any_statement_is_made_up_for_by_the_next_attempt() {
     let server = server().await;
-    let (recorded, lost) = ([SecretString::from("recorded-a"), "recorded-b".into()], SecretString::from("lost"));
+    let (recorded, lost) = (
+        [SecretString::from("recorded-a"), "recorded-b".into()],
+        SecretString::from("lost"),
+    );
     let mut statements = 1;
     let mut done = 0;
     while done <= statements {
@@ -81,7 +87,11 @@ async fn a_crash_after_any_statement_is_made_up_for_by_the_next_attempt() {
         statements = plan.len();
         run(&server.options, &fence, &plan[..done]).await;
 
-        let tenant = Tenant { id, connection_limit: LIMIT, passwords: [&recorded[0], &recorded[1]] };
+        let tenant = Tenant {
+            id,
+            connection_limit: LIMIT,
+            passwords: [&recorded[0], &recorded[1]],
+        };
         assert!(!server.strategy.differences(&tenant, &fence).await.unwrap().is_empty());
         server.strategy.ensure(&tenant, &fence).await.unwrap();
         let left = server.strategy.differences(&tenant, &fence).await.unwrap();
@@ -101,14 +111,21 @@ async fn a_crash_during_removal_is_made_up_for_by_the_next_attempt() {
     while done <= statements {
         let (id, fence) = application();
         let (names, quoted) = names(id);
-        let tenant = Tenant { id, connection_limit: LIMIT, passwords: [&passwords[0], &passwords[1]] };
+        let tenant = Tenant {
+            id,
+            connection_limit: LIMIT,
+            passwords: [&passwords[0], &passwords[1]],
+        };
         server.strategy.ensure(&tenant, &fence).await.unwrap();
         let plan = statement::removal(&quoted, &seen(&server, &names, &fence).await);
         statements = plan.len();
         run(&server.options, &fence, &plan[..done]).await;
 
         server.strategy.remove(id, &fence).await.unwrap();
-        assert!(server.strategy.is_absent(id, &fence).await.unwrap(), "after {done} of {statements} statements");
+        assert!(
+            server.strategy.is_absent(id, &fence).await.unwrap(),
+            "after {done} of {statements} statements"
+        );
         server.strategy.remove(id, &fence).await.unwrap();
         done += 1;
     }
@@ -120,10 +137,20 @@ async fn no_statement_starts_without_enough_of_the_lease_left() {
     let server = server().await;
     let (id, _) = application();
     let passwords = [SecretString::from("one"), "two".into()];
-    let tenant = Tenant { id, connection_limit: LIMIT, passwords: [&passwords[0], &passwords[1]] };
+    let tenant = Tenant {
+        id,
+        connection_limit: LIMIT,
+        passwords: [&passwords[0], &passwords[1]],
+    };
     let short = Fence::observer(id, Duration::from_secs(10));
-    assert!(matches!(server.strategy.ensure(&tenant, &short).await, Err(DatabaseError::Fenced(_))));
-    assert!(server.strategy.is_absent(id, &application().1).await.unwrap(), "looking was allowed, changing was not");
+    assert!(matches!(
+        server.strategy.ensure(&tenant, &short).await,
+        Err(DatabaseError::Fenced(_))
+    ));
+    assert!(
+        server.strategy.is_absent(id, &application().1).await.unwrap(),
+        "looking was allowed, changing was not"
+    );
 }
 
 proptest! {

@@ -82,7 +82,8 @@ impl Row {
     fn into_intent(self) -> Result<Intent, DbError> {
         let (id, workspace) = (self.id, self.workspace_id);
         let unknown = |column| move |error: UnknownName| DbError::unknown_name("applications", column, id, &error);
-        let of_workspace = |column| move |error: UnknownName| DbError::unknown_name("workspaces", column, workspace, &error);
+        let of_workspace =
+            |column| move |error: UnknownName| DbError::unknown_name("workspaces", column, workspace, &error);
         let status = self.status.parse().map_err(unknown("status"))?;
         Ok(Intent {
             application_id: id,

@@ -49,7 +49,9 @@ pub async fn take(
     .fetch_optional(pool)
     .await?;
     // Released between the two statements: free at once.
-    Ok(Take::Busy(Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or(Duration::ZERO)))
+    Ok(Take::Busy(
+        Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or(Duration::ZERO),
+    ))
 }
 
 /// Moves the end of the lease; false if it has run out or another holder has it. One that ran out is not revived: the

@@ -71,7 +71,8 @@ pub async fn add_steps(
     operation: OperationId,
     steps: impl Iterator<Item = Step>,
 ) -> Result<(), RecordError> {
-    let (names, ordinals): (Vec<String>, Vec<i32>) = steps.map(|step| (step.as_str().to_owned(), step.ordinal())).unzip();
+    let (names, ordinals): (Vec<String>, Vec<i32>) =
+        steps.map(|step| (step.as_str().to_owned(), step.ordinal())).unzip();
     sqlx::query!(
         "WITH lease AS (
             SELECT 1 FROM application_leases
@@ -147,22 +148,26 @@ async fn announce(pool: &PgPool, operation: OperationId, recorded: u64) -> Resul
         return Err(RecordError::Fenced(Fenced));
     }
     let channel = authsome_contract::wire::names::OPERATIONS_CHANNEL;
-    sqlx::query!("SELECT pg_notify($1, $2)", channel, operation.to_string()).execute(pool).await?;
+    sqlx::query!("SELECT pg_notify($1, $2)", channel, operation.to_string())
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
 /// What the ledger says of the steps, in their order.
 pub fn statuses(operation: OperationId, rows: &[StepRow]) -> Result<Vec<(Step, StepStatus)>, DbError> {
     rows.iter()
-        .map(|row| match StepStatus::ALL.iter().find(|status| status.as_str() == row.status) {
-            Some(status) => Ok((row.step, *status)),
-            None => Err(DbError::Inconsistent {
-                table: "provisioning_steps",
-                column: "status",
-                row: operation.to_string(),
-                detail: format!("{:?} is not a known step status", row.status),
-            }),
-        })
+        .map(
+            |row| match StepStatus::ALL.iter().find(|status| status.as_str() == row.status) {
+                Some(status) => Ok((row.step, *status)),
+                None => Err(DbError::Inconsistent {
+                    table: "provisioning_steps",
+                    column: "status",
+                    row: operation.to_string(),
+                    detail: format!("{:?} is not a known step status", row.status),
+                }),
+            },
+        )
         .collect()
 }
 

@@ -32,12 +32,18 @@ pub async fn forget_credentials(pool: &PgPool, fence: &Fence) -> Result<(), Reco
     let mut tx = pool.begin().await?;
     lease::hold(&mut tx, fence).await?;
     let id = fence.application_id();
-    sqlx::query!("UPDATE applications SET database_url = NULL, redis_url = NULL WHERE id = $1", id as ApplicationId)
-        .execute(&mut *tx)
-        .await?;
-    sqlx::query!("DELETE FROM application_credentials WHERE application_id = $1", id as ApplicationId)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query!(
+        "UPDATE applications SET database_url = NULL, redis_url = NULL WHERE id = $1",
+        id as ApplicationId
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "DELETE FROM application_credentials WHERE application_id = $1",
+        id as ApplicationId
+    )
+    .execute(&mut *tx)
+    .await?;
     Ok(tx.commit().await?)
 }
 
@@ -69,5 +75,7 @@ pub async fn record_endpoints(
 
 /// The name of the control database itself.
 pub async fn control_database(pool: &PgPool) -> Result<String, RecordError> {
-    Ok(sqlx::query_scalar!(r#"SELECT current_database()::text AS "name!""#).fetch_one(pool).await?)
+    Ok(sqlx::query_scalar!(r#"SELECT current_database()::text AS "name!""#)
+        .fetch_one(pool)
+        .await?)
 }

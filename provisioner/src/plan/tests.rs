@@ -48,7 +48,11 @@ fn decided(intent: &Intent, kind: JobKind, generation: i64, ledger: &[(Step, Ste
 fn an_older_generation_is_superseded_whatever_the_kind_and_status() {
     for &status in AppStatus::ALL {
         for &kind in JobKind::ALL {
-            assert_eq!(decided(&intent(status, true, 3), kind, 2, &[]), Decision::Superseded, "{status} {kind}");
+            assert_eq!(
+                decided(&intent(status, true, 3), kind, 2, &[]),
+                Decision::Superseded,
+                "{status} {kind}"
+            );
         }
     }
 }
@@ -57,12 +61,13 @@ fn an_older_generation_is_superseded_whatever_the_kind_and_status() {
 fn a_kind_that_is_not_carried_out_fails_with_a_reason_that_names_it() {
     for &kind in JobKind::ALL {
         let decision = decided(&intent(AppStatus::Provisioning, false, 1), kind, 1, &[]);
-        match steps_of(kind) {
-            Some(_) => assert!(matches!(decision, Decision::Run(_)), "{kind}"),
-            None => {
-                let Decision::Fail(verdict) = decision else { panic!("{kind}: {decision:?}") };
-                assert!(verdict.reason.contains(kind.as_str()) && !verdict.remediation.is_empty());
-            }
+        if steps_of(kind).is_some() {
+            assert!(matches!(decision, Decision::Run(_)), "{kind}");
+        } else {
+            let Decision::Fail(verdict) = decision else {
+                panic!("{kind}: {decision:?}")
+            };
+            assert!(verdict.reason.contains(kind.as_str()) && !verdict.remediation.is_empty());
         }
     }
 }
@@ -72,7 +77,10 @@ fn a_build_runs_only_where_its_success_can_be_recorded() {
     for &status in AppStatus::ALL {
         for activated in [false, true] {
             let decision = decided(&intent(status, activated, 1), JobKind::Provision, 1, &[]);
-            let runs = matches!(status, AppStatus::Provisioning | AppStatus::Updating | AppStatus::Restarting);
+            let runs = matches!(
+                status,
+                AppStatus::Provisioning | AppStatus::Updating | AppStatus::Restarting
+            );
             assert_eq!(matches!(decision, Decision::Run(_)), runs, "{status}");
             assert_eq!(decision == Decision::Superseded, !runs, "{status}");
         }
@@ -83,9 +91,18 @@ fn a_build_runs_only_where_its_success_can_be_recorded() {
 fn past_its_deadline_an_operation_fails_and_a_superseded_one_is_still_superseded() {
     let (kind, late) = (JobKind::Provision, now() + 1.minutes());
     let present = intent(AppStatus::Provisioning, false, 1);
-    assert_eq!(decide(&present, kind, 1, &[], late, late), Decision::Fail(Verdict::too_late()));
-    assert!(matches!(decide(&present, kind, 1, &[], late, late - 1.milliseconds()), Decision::Run(_)));
-    assert_eq!(decide(&intent(AppStatus::Provisioning, false, 2), kind, 1, &[], late, late), Decision::Superseded);
+    assert_eq!(
+        decide(&present, kind, 1, &[], late, late),
+        Decision::Fail(Verdict::too_late())
+    );
+    assert!(matches!(
+        decide(&present, kind, 1, &[], late, late - 1.milliseconds()),
+        Decision::Run(_)
+    ));
+    assert_eq!(
+        decide(&intent(AppStatus::Provisioning, false, 2), kind, 1, &[], late, late),
+        Decision::Superseded
+    );
 }
 
 #[test]
@@ -93,9 +110,12 @@ fn all_steps_are_planned_in_their_order_and_only_done_ones_are_merely_confirmed(
     for &recorded in StepStatus::ALL {
         for &step in Step::ALL {
             let ledger = [(step, recorded)];
-            let Decision::Run(plan) =
-                decided(&intent(AppStatus::Provisioning, false, 1), JobKind::Provision, 1, &ledger)
-            else {
+            let Decision::Run(plan) = decided(
+                &intent(AppStatus::Provisioning, false, 1),
+                JobKind::Provision,
+                1,
+                &ledger,
+            ) else {
                 panic!("{step} {recorded:?} is not run");
             };
             assert_eq!(plan.iter().map(|planned| planned.step).collect::<Vec<_>>(), Step::ALL);
@@ -117,7 +137,10 @@ fn what_should_run_is_what_the_edge_would_send_requests_to() {
             if serves {
                 assert_eq!(intent.desired, Desired::Running, "{status}");
             }
-            let stopped = Intent { workspace_status: WorkspaceStatus::Suspended, ..intent };
+            let stopped = Intent {
+                workspace_status: WorkspaceStatus::Suspended,
+                ..intent
+            };
             assert!(!stopped.serves());
         }
     }

@@ -46,19 +46,27 @@ impl AclServer {
         }
         address.set_query(None);
         address.set_path("");
-        Ok(Self { admin: config, tenants: address })
+        Ok(Self {
+            admin: config,
+            tenants: address,
+        })
     }
 
     /// What differs, found by asking for the user and by asking the server what it would let the user do.
     async fn look(&self, session: &Session<'_>, tenant: &Tenant<'_>) -> Result<Vec<String>, RedisError> {
         let user = rules::user(tenant.id);
-        let reply = session.send("ask for a user", "ACL", vec!["GETUSER".to_owned(), user.clone()]).await?;
+        let reply = session
+            .send("ask for a user", "ACL", vec!["GETUSER".to_owned(), user.clone()])
+            .await?;
         let Some(seen) = SeenUser::read(reply)? else {
             return Ok(vec!["create the user".to_owned()]);
         };
         let mut differences = Vec::new();
         if !seen.flags.iter().any(|flag| flag == "on")
-            || seen.flags.iter().any(|flag| matches!(flag.as_str(), "nopass" | "allkeys" | "allcommands" | "allchannels"))
+            || seen
+                .flags
+                .iter()
+                .any(|flag| matches!(flag.as_str(), "nopass" | "allkeys" | "allcommands" | "allchannels"))
         {
             differences.push("take rights from the user".to_owned());
         }
@@ -92,18 +100,22 @@ impl AclServer {
     async fn save(&self, session: &Session<'_>) -> Result<bool, RedisError> {
         match session.send("save the users", "ACL", vec!["SAVE".to_owned()]).await {
             Ok(_) => Ok(true),
-            Err(RedisError::Refused { source, .. }) if source.details().contains("not configured to use an ACL file") => {
+            Err(RedisError::Refused { source, .. })
+                if source.details().contains("not configured to use an ACL file") =>
+            {
                 Ok(false)
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn remove_keys(&self, session: &Session<'_>, id: ApplicationId) -> Result<(), RedisError> {
+    async fn unlink_keys(&self, session: &Session<'_>, id: ApplicationId) -> Result<(), RedisError> {
         let pattern = format!("{}*", names::redis_tenant_prefix(&id));
         let mut cursor = "0".to_owned();
         loop {
-            let arguments = [&cursor, "MATCH", &pattern, "COUNT", SCAN_COUNT].map(|part: &str| part.to_owned()).to_vec();
+            let arguments = [&cursor, "MATCH", &pattern, "COUNT", SCAN_COUNT]
+                .map(|part: &str| part.to_owned())
+                .to_vec();
             let reply = session.send("look for a tenant's keys", "SCAN", arguments).await?;
             let (next, keys): (String, Vec<Value>) = read("SCAN", reply)?;
             for batch in keys.chunks(500) {
@@ -144,7 +156,8 @@ impl SeenUser {
 }
 
 fn read<T: FromValue>(command: &str, reply: Value) -> Result<T, RedisError> {
-    T::from_value(reply).map_err(|error| RedisError::Unsuitable(format!("{command} answered something unknown: {error}")))
+    T::from_value(reply)
+        .map_err(|error| RedisError::Unsuitable(format!("{command} answered something unknown: {error}")))
 }
 
 #[async_trait]
@@ -155,15 +168,29 @@ impl RedisStrategy for AclServer {
 
     async fn check(&self, fence: &Fence) -> Result<Vec<String>, RedisError> {
         let session = Session::open(&self.admin, fence).await?;
-        let info: String = read("INFO", session.send("ask for the version", "INFO", vec!["server".to_owned()]).await?)?;
-        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default();
+        let info: String = read(
+            "INFO",
+            session
+                .send("ask for the version", "INFO", vec!["server".to_owned()])
+                .await?,
+        )?;
+        let version = info
+            .lines()
+            .find_map(|line| line.strip_prefix("redis_version:"))
+            .unwrap_or_default();
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < OLDEST_MAJOR) {
-            return Err(RedisError::Unsuitable(format!("version {version:?} is older than {OLDEST_MAJOR}")));
+            return Err(RedisError::Unsuitable(format!(
+                "version {version:?} is older than {OLDEST_MAJOR}"
+            )));
         }
         let saved = self.save(&session).await?;
         session.close().await;
-        Ok(if saved { Vec::new() } else { vec!["it keeps no file of users: a restart of it forgets them".to_owned()] })
+        Ok(if saved {
+            Vec::new()
+        } else {
+            vec!["it keeps no file of users: a restart of it forgets them".to_owned()]
+        })
     }
 
     async fn differences(&self, tenant: &Tenant<'_>, fence: &Fence) -> Result<Vec<String>, RedisError> {
@@ -181,7 +208,10 @@ impl RedisStrategy for AclServer {
             session.send("set a user", "ACL", arguments).await?;
             let left = self.look(&session, tenant).await?;
             if !left.is_empty() {
-                return Err(RedisError::Unsuitable(format!("does not keep a user as set: {}", left.join(", "))));
+                return Err(RedisError::Unsuitable(format!(
+                    "does not keep a user as set: {}",
+                    left.join(", ")
+                )));
             }
         }
         // Also when nothing changed: whoever changed it may have died before it was saved.
@@ -192,17 +222,26 @@ impl RedisStrategy for AclServer {
 
     async fn is_absent(&self, id: ApplicationId, fence: &Fence) -> Result<bool, RedisError> {
         let session = Session::open(&self.admin, fence).await?;
-        let reply = session.send("ask for a user", "ACL", vec!["GETUSER".to_owned(), rules::user(id)]).await?;
+        let reply = session
+            .send("ask for a user", "ACL", vec!["GETUSER".to_owned(), rules::user(id)])
+            .await?;
         session.close().await;
         Ok(reply.is_null())
     }
 
     async fn remove(&self, id: ApplicationId, fence: &Fence) -> Result<(), RedisError> {
         let session = Session::open(&self.admin, fence).await?;
-        // The user first, with its sessions: no key is written behind the search for keys.
-        session.send("remove a user", "ACL", vec!["DELUSER".to_owned(), rules::user(id)]).await?;
+        session
+            .send("remove a user", "ACL", vec!["DELUSER".to_owned(), rules::user(id)])
+            .await?;
         self.save(&session).await?;
-        self.remove_keys(&session, id).await?;
+        session.close().await;
+        Ok(())
+    }
+
+    async fn remove_keys(&self, id: ApplicationId, fence: &Fence) -> Result<(), RedisError> {
+        let session = Session::open(&self.admin, fence).await?;
+        self.unlink_keys(&session, id).await?;
         session.close().await;
         Ok(())
     }

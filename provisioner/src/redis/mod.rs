@@ -60,12 +60,24 @@ impl RedisError {
         let refused = match source.kind() {
             Kind::Auth | Kind::InvalidCommand | Kind::InvalidArgument | Kind::Config | Kind::Url => true,
             // What the server says in words: these pass by themselves, the rest is a refusal.
-            Kind::Unknown => !["LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN", "READONLY", "OOM"]
-                .iter()
-                .any(|prefix| source.details().starts_with(prefix)),
+            Kind::Unknown => ![
+                "LOADING",
+                "BUSY",
+                "TRYAGAIN",
+                "MASTERDOWN",
+                "CLUSTERDOWN",
+                "READONLY",
+                "OOM",
+            ]
+            .iter()
+            .any(|prefix| source.details().starts_with(prefix)),
             _ => false,
         };
-        if refused { Self::Refused { what, source } } else { Self::Unavailable { what, source } }
+        if refused {
+            Self::Refused { what, source }
+        } else {
+            Self::Unavailable { what, source }
+        }
     }
 
     /// May the same call succeed later?
@@ -102,8 +114,11 @@ pub trait RedisStrategy: Send + Sync {
     /// Is there anything left of the tenant's user? (Keys are not counted.)
     async fn is_absent(&self, id: ApplicationId, fence: &Fence) -> Result<bool, RedisError>;
 
-    /// Removes the user, its sessions and its keys. Cannot be undone.
+    /// Removes the user and ends its sessions, at once. Nobody can reach its keys any more.
     async fn remove(&self, id: ApplicationId, fence: &Fence) -> Result<(), RedisError>;
+
+    /// Removes the keys that a removed user left. Cannot be undone; takes as long as the server has keys of anybody.
+    async fn remove_keys(&self, id: ApplicationId, fence: &Fence) -> Result<(), RedisError>;
 
     /// The address for an instance.
     fn url(&self, id: ApplicationId, password: &SecretString) -> SecretUrl;

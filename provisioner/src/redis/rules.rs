@@ -63,7 +63,9 @@ pub fn user(id: ApplicationId) -> String {
 /// SHA-256 of a password in hexadecimal, which is what the server keeps; so the password itself is never sent to set it.
 pub(super) fn password_hash(password: &SecretString) -> String {
     let hash = digest(&SHA256, password.expose_secret().as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.as_ref()
+        .iter()
+        .fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The pattern of keys and of channels: `~app:<suffix>:*`, `&app:<suffix>:*`.
@@ -118,16 +120,28 @@ mod tests {
     fn a_password_is_sent_as_its_hash_only() {
         let id = ApplicationId::from_uuid(uuid::Uuid::from_u128(7));
         let hashes = [password_hash(&"abc".into()), password_hash(&"xyz-secret".into())];
-        assert_eq!(hashes[0], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            hashes[0],
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         let rules = all(id, &hashes).join(" ");
-        assert!(rules.starts_with(&format!("reset on #{} #{} ~app:{}:* &app:{}:* -@all ", hashes[0], hashes[1], id.suffix(), id.suffix())));
+        assert!(rules.starts_with(&format!(
+            "reset on #{} #{} ~app:{}:* &app:{}:* -@all ",
+            hashes[0],
+            hashes[1],
+            id.suffix(),
+            id.suffix()
+        )));
         assert!(!rules.contains("xyz-secret") && !rules.contains("nopass"));
     }
 
     #[test]
     fn nothing_is_allowed_after_the_last_refusals_but_two_script_commands() {
         let dangerous = COMMANDS.iter().position(|rule| *rule == "-@dangerous").unwrap();
-        let later: Vec<_> = COMMANDS[dangerous..].iter().filter(|rule| rule.starts_with('+')).collect();
+        let later: Vec<_> = COMMANDS[dangerous..]
+            .iter()
+            .filter(|rule| rule.starts_with('+'))
+            .collect();
         assert_eq!(later, [&"+script|load", &"+script|exists"]);
     }
 }

@@ -34,7 +34,7 @@ impl<'a> Session<'a> {
             .build()
             .map_err(|source| RedisError::from_fred("connect", source))?;
         let session = Self { client, fence };
-        bounded(fence, CONNECT, "connect", session.client.init()).await?;
+        bounded(fence, CONNECT, "connect", Box::pin(session.client.init())).await?;
         Ok(session)
     }
 
@@ -47,7 +47,8 @@ impl<'a> Session<'a> {
     ) -> Result<Value, RedisError> {
         let command = CustomCommand::new_static(command, ClusterHash::Random, false);
         let arguments = arguments.into_iter().map(Into::into).collect();
-        let call = self.client.custom::<Value, Value>(command, arguments);
+        // The client's futures have 20 KiB: on the heap, not in every caller's own.
+        let call = Box::pin(self.client.custom::<Value, Value>(command, arguments));
         bounded(self.fence, COMMAND, what, call).await
     }
 

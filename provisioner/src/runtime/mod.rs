@@ -67,7 +67,9 @@ pub struct Placement {
 impl Placement {
     /// The instances of one generation.
     pub fn of_generation(&self, generation: i64) -> impl Iterator<Item = &InstanceState> {
-        self.instances.iter().filter(move |instance| instance.generation == generation)
+        self.instances
+            .iter()
+            .filter(move |instance| instance.generation == generation)
     }
 
     /// Are there instances of a generation, all that there should be?
@@ -78,12 +80,16 @@ impl Placement {
     /// Do all that there should be of a generation answer?
     pub fn is_healthy(&self, generation: i64) -> bool {
         self.is_complete(generation)
-            && self.of_generation(generation).all(|instance| instance.phase == Phase::Healthy)
+            && self
+                .of_generation(generation)
+                .all(|instance| instance.phase == Phase::Healthy)
     }
 
     /// Where the instances of a generation that answer are, in order.
     pub fn endpoints(&self, generation: i64) -> Vec<SocketAddr> {
-        let healthy = self.of_generation(generation).filter(|instance| instance.phase == Phase::Healthy);
+        let healthy = self
+            .of_generation(generation)
+            .filter(|instance| instance.phase == Phase::Healthy);
         let mut endpoints: Vec<_> = healthy.filter_map(|instance| instance.address).collect();
         endpoints.sort();
         endpoints
@@ -91,10 +97,11 @@ impl Placement {
 
     /// What the first failing instance of a generation says.
     pub fn failure(&self, generation: i64) -> Option<&str> {
-        self.of_generation(generation).find_map(|instance| match &instance.phase {
-            Phase::Failing(why) => Some(why.as_str()),
-            Phase::Starting | Phase::Healthy => None,
-        })
+        self.of_generation(generation)
+            .find_map(|instance| match &instance.phase {
+                Phase::Failing(why) => Some(why.as_str()),
+                Phase::Starting | Phase::Healthy => None,
+            })
     }
 }
 

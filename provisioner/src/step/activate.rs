@@ -16,14 +16,22 @@ fn wanted(cx: &StepContext<'_>, placement: &Placement) -> (Vec<String>, Option<S
     if cx.intent.desired != Desired::Running {
         return (Vec::new(), None);
     }
-    let endpoints: Vec<String> =
-        placement.endpoints(cx.intent.generation).iter().map(ToString::to_string).collect();
-    let internal_url = endpoints.first().map(|endpoint| format!("http://{endpoint}{}", cx.intent.base_path));
+    let endpoints: Vec<String> = placement
+        .endpoints(cx.intent.generation)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let internal_url = endpoints
+        .first()
+        .map(|endpoint| format!("http://{endpoint}{}", cx.intent.base_path));
     (endpoints, internal_url)
 }
 
 fn has_older(placement: &Placement, generation: i64) -> bool {
-    placement.instances.iter().any(|instance| instance.generation < generation)
+    placement
+        .instances
+        .iter()
+        .any(|instance| instance.generation < generation)
 }
 
 #[async_trait]
@@ -35,13 +43,15 @@ impl StepAction for Activate {
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Observed, StepError> {
         let placement = cx.facilities.runtime.observe(cx.intent.application_id).await?;
         let (endpoints, internal_url) = wanted(cx, &placement);
-        Ok(if cx.intent.endpoints != endpoints || cx.intent.internal_url != internal_url {
-            Observed::Needed("the edge does not know where the instances are".to_owned())
-        } else if has_older(&placement, cx.intent.generation) {
-            Observed::Needed("instances of an older generation are running".to_owned())
-        } else {
-            Observed::Done
-        })
+        Ok(
+            if cx.intent.endpoints != endpoints || cx.intent.internal_url != internal_url {
+                Observed::Needed("the edge does not know where the instances are".to_owned())
+            } else if has_older(&placement, cx.intent.generation) {
+                Observed::Needed("instances of an older generation are running".to_owned())
+            } else {
+                Observed::Done
+            },
+        )
     }
 
     async fn apply(&self, cx: &StepContext<'_>) -> Result<Outcome, StepError> {
@@ -49,7 +59,10 @@ impl StepAction for Activate {
         let placement = runtime.observe(cx.intent.application_id).await?;
         let (endpoints, internal_url) = wanted(cx, &placement);
         if cx.intent.desired == Desired::Running && endpoints.is_empty() {
-            return Err(failure::retry("The instance stopped answering.", "no instance is healthy any more"));
+            return Err(failure::retry(
+                "The instance stopped answering.",
+                "no instance is healthy any more",
+            ));
         }
         let generation = cx.intent.generation;
         db::placement::record_endpoints(cx.pool, cx.fence, generation, &endpoints, internal_url.as_deref()).await?;

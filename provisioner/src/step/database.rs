@@ -30,7 +30,12 @@ impl StepAction for Database {
         let Some(credentials) = recorded else {
             return Ok(Observed::Needed("no credentials are recorded".to_owned()));
         };
-        Ok(observed(&facilities.databases.differences(&tenant(cx, &credentials), cx.fence).await?))
+        Ok(observed(
+            &facilities
+                .databases
+                .differences(&tenant(cx, &credentials), cx.fence)
+                .await?,
+        ))
     }
 
     async fn apply(&self, cx: &StepContext<'_>) -> Result<Outcome, StepError> {
@@ -38,14 +43,19 @@ impl StepAction for Database {
         // Recorded first: a worker that dies in the next line leaves passwords that its successor knows.
         let credentials = credentials::ensure(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
         facilities.databases.ensure(&tenant(cx, &credentials), cx.fence).await?;
-        Ok(Outcome::done("The application has a database of its own, which nobody else can connect to."))
+        Ok(Outcome::done(
+            "The application has a database of its own, which nobody else can connect to.",
+        ))
     }
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         // While this transaction lives, nobody can take the lease over and begin to build what is being destroyed.
         let mut hold = cx.pool.begin().await.map_err(db::RecordError::from)?;
         db::lease::hold(&mut hold, cx.fence).await?;
-        cx.facilities.databases.remove(cx.intent.application_id, cx.fence).await?;
+        cx.facilities
+            .databases
+            .remove(cx.intent.application_id, cx.fence)
+            .await?;
         hold.commit().await.map_err(db::RecordError::from)?;
         Ok(())
     }

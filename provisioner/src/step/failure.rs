@@ -13,11 +13,18 @@ use crate::runtime::RuntimeError;
 const SUPPORT: &str = "Contact support with the operation's id; your data and configuration are unchanged.";
 
 pub(super) fn retry(reason: &str, source: impl Into<Cause>) -> StepError {
-    StepError::Retry { reason: reason.to_owned(), source: source.into() }
+    StepError::Retry {
+        reason: reason.to_owned(),
+        source: source.into(),
+    }
 }
 
 pub(super) fn fatal(reason: &str, source: impl Into<Cause>) -> StepError {
-    StepError::Fatal { reason: reason.to_owned(), remediation: SUPPORT.to_owned(), source: source.into() }
+    StepError::Fatal {
+        reason: reason.to_owned(),
+        remediation: SUPPORT.to_owned(),
+        source: source.into(),
+    }
 }
 
 impl From<Fenced> for StepError {

@@ -22,7 +22,12 @@ fn workload(cx: &StepContext<'_>) -> Result<Workload, StepError> {
         redis_url: addresses.redis,
         redis_prefix: names::redis_tenant_prefix(&id),
         public_base_url: format!("{}/v1/{id}", cx.facilities.public_base_url.trim_end_matches('/')),
-        previous: cx.intent.endpoints.iter().filter_map(|endpoint| endpoint.parse().ok()).collect(),
+        previous: cx
+            .intent
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.parse().ok())
+            .collect(),
     })
 }
 

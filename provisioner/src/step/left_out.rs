@@ -21,13 +21,14 @@ impl StepAction for LeftOut {
 
     async fn apply(&self, cx: &StepContext<'_>) -> Result<Outcome, StepError> {
         let runtime = &cx.facilities.runtime;
-        match runtime.skips(self.0) {
-            Some(why) => Ok(Outcome::skipped(why)),
-            None => {
-                let source = format!("the {} runtime has no way to take the step {}", runtime.name(), self.0);
-                Err(failure::fatal("This installation cannot take a step that it needs.", source))
-            }
+        if let Some(why) = runtime.skips(self.0) {
+            return Ok(Outcome::skipped(why));
         }
+        let source = format!("the {} runtime has no way to take the step {}", runtime.name(), self.0);
+        Err(failure::fatal(
+            "This installation cannot take a step that it needs.",
+            source,
+        ))
     }
 
     /// What was left out left nothing behind.

@@ -54,12 +54,18 @@ pub struct Outcome {
 impl Outcome {
     /// The step did, or found, what it is for.
     pub fn done(detail: impl Into<String>) -> Self {
-        Self { detail: detail.into(), skipped: false }
+        Self {
+            detail: detail.into(),
+            skipped: false,
+        }
     }
 
     /// The step does not apply here, and why.
     pub fn skipped(detail: impl Into<String>) -> Self {
-        Self { detail: detail.into(), skipped: true }
+        Self {
+            detail: detail.into(),
+            skipped: true,
+        }
     }
 }
 
@@ -158,5 +164,9 @@ pub fn action(step: Step) -> &'static dyn StepAction {
 
 /// Done when nothing differs.
 fn observed(differences: &[String]) -> Observed {
-    if differences.is_empty() { Observed::Done } else { Observed::Needed(differences.join(", ")) }
+    if differences.is_empty() {
+        Observed::Done
+    } else {
+        Observed::Needed(differences.join(", "))
+    }
 }

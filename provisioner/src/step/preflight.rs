@@ -33,16 +33,25 @@ impl StepAction for Preflight {
         let exposed = facilities.databases.check(cx.fence).await?;
         let control = db::placement::control_database(cx.pool).await?;
         if exposed.contains(&control) {
-            let source = format!("PUBLIC may connect to the database {control}, and the administrator may not revoke it");
-            return Err(failure::fatal("The database server does not keep applications apart from the platform.", source));
+            let source =
+                format!("PUBLIC may connect to the database {control}, and the administrator may not revoke it");
+            return Err(failure::fatal(
+                "The database server does not keep applications apart from the platform.",
+                source,
+            ));
         }
         for database in exposed {
-            tracing::warn!(database, "every tenant may connect to this database of the tenant server, and we cannot revoke it");
+            tracing::warn!(
+                database,
+                "every tenant may connect to this database of the tenant server, and we cannot revoke it"
+            );
         }
         for remark in facilities.caches.check(cx.fence).await? {
             tracing::warn!(remark, "tenant Redis server");
         }
-        Ok(Outcome::done("The database server, the Redis server and the runtime are ready."))
+        Ok(Outcome::done(
+            "The database server, the Redis server and the runtime are ready.",
+        ))
     }
 
     async fn undo(&self, _cx: &StepContext<'_>) -> Result<(), StepError> {

@@ -11,7 +11,10 @@ use crate::redis::Tenant;
 pub(super) struct Redis;
 
 fn tenant<'a>(cx: &StepContext<'_>, credentials: &'a Credentials) -> Tenant<'a> {
-    Tenant { id: cx.intent.application_id, passwords: credentials.redis() }
+    Tenant {
+        id: cx.intent.application_id,
+        passwords: credentials.redis(),
+    }
 }
 
 #[async_trait]
@@ -26,7 +29,12 @@ impl StepAction for Redis {
         let Some(credentials) = recorded else {
             return Ok(Observed::Needed("no credentials are recorded".to_owned()));
         };
-        Ok(observed(&facilities.caches.differences(&tenant(cx, &credentials), cx.fence).await?))
+        Ok(observed(
+            &facilities
+                .caches
+                .differences(&tenant(cx, &credentials), cx.fence)
+                .await?,
+        ))
     }
 
     async fn apply(&self, cx: &StepContext<'_>) -> Result<Outcome, StepError> {
@@ -34,7 +42,9 @@ impl StepAction for Redis {
         // Recorded first: a worker that dies in the next line leaves passwords that its successor knows.
         let credentials = credentials::ensure(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
         facilities.caches.ensure(&tenant(cx, &credentials), cx.fence).await?;
-        Ok(Outcome::done("The application has a Redis user of its own, confined to its own keys."))
+        Ok(Outcome::done(
+            "The application has a Redis user of its own, confined to its own keys.",
+        ))
     }
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
@@ -43,6 +53,12 @@ impl StepAction for Redis {
         db::lease::hold(&mut hold, cx.fence).await?;
         cx.facilities.caches.remove(cx.intent.application_id, cx.fence).await?;
         hold.commit().await.map_err(db::RecordError::from)?;
+        // Without the user nobody writes behind this search. It is not held: it may take longer than a lease lasts without
+        // being renewed, which a held row prevents, and each of its calls looks at the lease.
+        cx.facilities
+            .caches
+            .remove_keys(cx.intent.application_id, cx.fence)
+            .await?;
         Ok(())
     }
 }

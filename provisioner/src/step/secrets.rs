@@ -28,7 +28,10 @@ fn wanted(cx: &StepContext<'_>, credentials: &Credentials) -> Addresses {
     let id = cx.intent.application_id;
     let (database, redis) = (credentials.active_database(), credentials.active_redis());
     Addresses {
-        database: cx.facilities.databases.url(id, database, credentials.password(Kind::Database(database))),
+        database: cx
+            .facilities
+            .databases
+            .url(id, database, credentials.password(Kind::Database(database))),
         redis: cx.facilities.caches.url(id, credentials.password(Kind::Redis(redis))),
     }
 }
@@ -37,7 +40,15 @@ fn wanted(cx: &StepContext<'_>, credentials: &Credentials) -> Addresses {
 pub(super) fn recorded(intent: &Intent, ring: &PlatformRing) -> Option<Addresses> {
     let row = intent.application_id.text();
     let open = |table_column, sealed: &Option<Sealed>| {
-        let text = ring.open_text(Aad { table_column, row: &row }, &sealed.as_ref()?.0).ok()?;
+        let text = ring
+            .open_text(
+                Aad {
+                    table_column,
+                    row: &row,
+                },
+                &sealed.as_ref()?.0,
+            )
+            .ok()?;
         SecretUrl::parse(text.expose_secret()).ok()
     };
     Some(Addresses {
@@ -78,7 +89,14 @@ impl StepAction for Secrets {
         let wanted = wanted(cx, &credentials);
         let row = cx.intent.application_id.text();
         let seal = |table_column, url: &SecretUrl| {
-            facilities.ring.seal(Aad { table_column, row: &row }, url.expose().as_bytes(), &*facilities.entropy)
+            facilities.ring.seal(
+                Aad {
+                    table_column,
+                    row: &row,
+                },
+                url.expose().as_bytes(),
+                &*facilities.entropy,
+            )
         };
         let (database, redis) = (seal(DATABASE_URL, &wanted.database), seal(REDIS_URL, &wanted.redis));
         db::placement::record_urls(cx.pool, cx.fence, &database, &redis).await?;
@@ -96,6 +114,9 @@ impl StepAction for Secrets {
 /// The recorded addresses, or why an instance cannot be started without them.
 pub(super) fn needed(cx: &StepContext<'_>) -> Result<Addresses, StepError> {
     recorded(cx.intent, &cx.facilities.ring).ok_or_else(|| {
-        failure::retry("The application's credentials are not stored yet.", "database_url or redis_url is missing or does not open")
+        failure::retry(
+            "The application's credentials are not stored yet.",
+            "database_url or redis_url is missing or does not open",
+        )
     })
 }

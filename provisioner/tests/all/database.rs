@@ -1,6 +1,6 @@
 //! Tenants' databases are kept apart, and their passwords to themselves.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use authsome_core::clock::SystemClock;
@@ -13,6 +13,8 @@ use authsome_testkit::{PostgresOptions, PostgresServer, shared_postgres, wait_fo
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+
+use crate::captured::Captured;
 
 const LIMIT: u32 = 4;
 
@@ -27,11 +29,19 @@ impl App {
     fn new() -> Self {
         let id = ApplicationId::generate(&SystemClock, &SystemEntropy::new());
         let password = |slot: &str| SecretString::from(format!("pw-{slot}-{}", id.suffix()));
-        Self { id, passwords: [password("a"), password("b")], fence: Fence::observer(id, Duration::from_mins(10)) }
+        Self {
+            id,
+            passwords: [password("a"), password("b")],
+            fence: Fence::observer(id, Duration::from_mins(10)),
+        }
     }
 
     fn tenant(&self) -> Tenant<'_> {
-        Tenant { id: self.id, connection_limit: LIMIT, passwords: [&self.passwords[0], &self.passwords[1]] }
+        Tenant {
+            id: self.id,
+            connection_limit: LIMIT,
+            passwords: [&self.passwords[0], &self.passwords[1]],
+        }
     }
 
     async fn ensured(strategy: &SharedServer) -> Self {
@@ -70,7 +80,13 @@ async fn strategy() -> SharedServer {
 }
 
 async fn admin(database: &str) -> PgConnection {
-    shared_postgres().await.unwrap().options(database).connect().await.unwrap()
+    shared_postgres()
+        .await
+        .unwrap()
+        .options(database)
+        .connect()
+        .await
+        .unwrap()
 }
 
 async fn run(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
@@ -78,7 +94,11 @@ async fn run(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error
 }
 
 fn code(error: &sqlx::Error) -> String {
-    error.as_database_error().and_then(|error| error.code()).map(|code| code.to_string()).unwrap_or_default()
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .map(|code| code.to_string())
+        .unwrap_or_default()
 }
 
 #[tokio::test]
@@ -90,7 +110,12 @@ async fn a_tenant_can_connect_to_its_own_database_and_to_no_other() {
 
     for slot in Slot::ALL {
         a.connect(&strategy, slot).await;
-        for other in [names::database(b.id), control.name.clone(), "postgres".to_owned(), "template1".to_owned()] {
+        for other in [
+            names::database(b.id),
+            control.name.clone(),
+            "postgres".to_owned(),
+            "template1".to_owned(),
+        ] {
             let error = a.intrude(&strategy, slot, &other).await.unwrap_err();
             assert_eq!(code(&error), "42501", "{other}: {error}");
         }
@@ -104,16 +129,31 @@ async fn what_one_login_role_creates_the_other_can_use_and_change() {
     let strategy = strategy().await;
     let app = App::ensured(&strategy).await;
     let mut a = app.connect(&strategy, Slot::A).await;
-    run(&mut a, "CREATE TABLE users (id integer); INSERT INTO users VALUES (1); CREATE SCHEMA extra").await.unwrap();
+    run(
+        &mut a,
+        "CREATE TABLE users (id integer); INSERT INTO users VALUES (1); CREATE SCHEMA extra",
+    )
+    .await
+    .unwrap();
     let mut b = app.connect(&strategy, Slot::B).await;
-    run(&mut b, "INSERT INTO users VALUES (2); ALTER TABLE users ADD name text; CREATE TABLE extra.more (id integer)")
+    run(
+        &mut b,
+        "INSERT INTO users VALUES (2); ALTER TABLE users ADD name text; CREATE TABLE extra.more (id integer)",
+    )
+    .await
+    .unwrap();
+    run(&mut a, "DROP TABLE extra.more; UPDATE users SET name = 'x'")
         .await
         .unwrap();
-    run(&mut a, "DROP TABLE extra.more; UPDATE users SET name = 'x'").await.unwrap();
 
     // Even what a session made as itself, having left its role, comes to the owner when the step is next applied.
-    run(&mut a, "SET ROLE NONE; CREATE TABLE stray (id integer)").await.unwrap();
-    assert_eq!(code(&run(&mut b, "ALTER TABLE stray ADD name text").await.unwrap_err()), "42501");
+    run(&mut a, "SET ROLE NONE; CREATE TABLE stray (id integer)")
+        .await
+        .unwrap();
+    assert_eq!(
+        code(&run(&mut b, "ALTER TABLE stray ADD name text").await.unwrap_err()),
+        "42501"
+    );
     assert_eq!(strategy.differences(&app.tenant(), &app.fence).await.unwrap().len(), 1);
     strategy.ensure(&app.tenant(), &app.fence).await.unwrap();
     run(&mut b, "ALTER TABLE stray ADD name text").await.unwrap();
@@ -125,20 +165,26 @@ async fn ensuring_twice_changes_nothing() {
     let app = App::ensured(&strategy).await;
     let state = async || {
         let mut admin = admin("postgres").await;
-        let roles: Vec<String> = sqlx::query_scalar("SELECT to_jsonb(r)::text FROM pg_authid r WHERE rolname LIKE $1 ORDER BY 1")
-            .bind(format!("{}%", names::owner(app.id)))
-            .fetch_all(&mut admin)
-            .await
-            .unwrap();
-        let database: String = sqlx::query_scalar("SELECT (to_jsonb(d) - 'datfrozenxid' - 'datminmxid')::text FROM pg_database d WHERE datname = $1")
-            .bind(names::database(app.id))
-            .fetch_one(&mut admin)
-            .await
-            .unwrap();
+        let roles: Vec<String> =
+            sqlx::query_scalar("SELECT to_jsonb(r)::text FROM pg_authid r WHERE rolname LIKE $1 ORDER BY 1")
+                .bind(format!("{}%", names::owner(app.id)))
+                .fetch_all(&mut admin)
+                .await
+                .unwrap();
+        let database: String = sqlx::query_scalar(
+            "SELECT (to_jsonb(d) - 'datfrozenxid' - 'datminmxid')::text FROM pg_database d WHERE datname = $1",
+        )
+        .bind(names::database(app.id))
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
         (roles, database)
     };
     let before = state().await;
-    assert_eq!(strategy.differences(&app.tenant(), &app.fence).await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        strategy.differences(&app.tenant(), &app.fence).await.unwrap(),
+        Vec::<String>::new()
+    );
     strategy.ensure(&app.tenant(), &app.fence).await.unwrap();
     assert_eq!(state().await, before, "not even the verifiers of the passwords");
 }
@@ -148,7 +194,12 @@ async fn a_password_that_is_not_the_recorded_one_is_set_again() {
     let strategy = strategy().await;
     let app = App::ensured(&strategy).await;
     let mut session = app.connect(&strategy, Slot::A).await;
-    run(&mut session, "SET ROLE NONE; ALTER ROLE CURRENT_USER PASSWORD 'another'").await.unwrap();
+    run(
+        &mut session,
+        "SET ROLE NONE; ALTER ROLE CURRENT_USER PASSWORD 'another'",
+    )
+    .await
+    .unwrap();
     assert_eq!(strategy.differences(&app.tenant(), &app.fence).await.unwrap().len(), 1);
     strategy.ensure(&app.tenant(), &app.fence).await.unwrap();
     app.connect(&strategy, Slot::A).await;
@@ -176,8 +227,13 @@ async fn a_tenant_can_neither_lift_its_limits_nor_let_others_in() {
         assert!(run(&mut session, &refused).await.is_err(), "{refused}");
     }
     // A grant of what one does not own is a warning and no grant.
-    run(&mut session, &format!("GRANT CONNECT ON DATABASE {database} TO PUBLIC")).await.unwrap();
-    assert_eq!(code(&other.intrude(&strategy, Slot::A, &database).await.unwrap_err()), "42501");
+    run(&mut session, &format!("GRANT CONNECT ON DATABASE {database} TO PUBLIC"))
+        .await
+        .unwrap();
+    assert_eq!(
+        code(&other.intrude(&strategy, Slot::A, &database).await.unwrap_err()),
+        "42501"
+    );
 
     let mut sessions = vec![session];
     for _ in 1..LIMIT {
@@ -185,17 +241,29 @@ async fn a_tenant_can_neither_lift_its_limits_nor_let_others_in() {
     }
     let error = app.intrude(&strategy, Slot::B, &database).await.unwrap_err();
     assert_eq!(code(&error), "53300", "the plan's connections are used up: {error}");
-    assert_eq!(strategy.differences(&app.tenant(), &app.fence).await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        strategy.differences(&app.tenant(), &app.fence).await.unwrap(),
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test]
 async fn a_changed_plan_changes_the_connection_limit() {
     let strategy = strategy().await;
     let app = App::ensured(&strategy).await;
-    let larger = Tenant { connection_limit: 60, ..app.tenant() };
-    assert_eq!(strategy.differences(&larger, &app.fence).await.unwrap(), ["limit the connections"]);
+    let larger = Tenant {
+        connection_limit: 60,
+        ..app.tenant()
+    };
+    assert_eq!(
+        strategy.differences(&larger, &app.fence).await.unwrap(),
+        ["limit the connections"]
+    );
     strategy.ensure(&larger, &app.fence).await.unwrap();
-    assert_eq!(strategy.differences(&larger, &app.fence).await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        strategy.differences(&larger, &app.fence).await.unwrap(),
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test]
@@ -216,72 +284,80 @@ async fn removing_ends_sessions_and_leaves_nothing_and_twice_is_once() {
 async fn an_administrator_that_is_no_superuser_is_enough() {
     let mut superuser = admin("postgres").await;
     let name = format!("operator_{}", App::new().id.suffix());
-    run(&mut superuser, &format!("CREATE ROLE {name} LOGIN CREATEDB CREATEROLE PASSWORD 'pw'")).await.unwrap();
-    run(&mut superuser, &format!("GRANT CONNECT ON DATABASE postgres TO {name}")).await.unwrap();
+    run(
+        &mut superuser,
+        &format!("CREATE ROLE {name} LOGIN CREATEDB CREATEROLE PASSWORD 'pw'"),
+    )
+    .await
+    .unwrap();
+    run(&mut superuser, &format!("GRANT CONNECT ON DATABASE postgres TO {name}"))
+        .await
+        .unwrap();
     let server = shared_postgres().await.unwrap();
     let strategy = strategy_at(&server.url_as(&name, "pw", "postgres"));
     let app = App::ensured(&strategy).await;
     // What it does not own it cannot close, and says so.
-    run(&mut superuser, "GRANT CONNECT ON DATABASE template1 TO PUBLIC").await.unwrap();
-    assert!(strategy.check(&app.fence).await.unwrap().contains(&"template1".to_owned()));
+    run(&mut superuser, "GRANT CONNECT ON DATABASE template1 TO PUBLIC")
+        .await
+        .unwrap();
+    assert!(
+        strategy
+            .check(&app.fence)
+            .await
+            .unwrap()
+            .contains(&"template1".to_owned())
+    );
     let left = strategy_at(&server.admin_url()).check(&app.fence).await.unwrap();
     assert_eq!(left, Vec::<String>::new());
-    assert_eq!(strategy.differences(&app.tenant(), &app.fence).await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        strategy.differences(&app.tenant(), &app.fence).await.unwrap(),
+        Vec::<String>::new()
+    );
     for slot in Slot::ALL {
         let mut session = app.connect(&strategy, slot).await;
-        run(&mut session, "CREATE TABLE IF NOT EXISTS users (id integer); DELETE FROM users").await.unwrap();
+        run(
+            &mut session,
+            "CREATE TABLE IF NOT EXISTS users (id integer); DELETE FROM users",
+        )
+        .await
+        .unwrap();
     }
     assert!(app.intrude(&strategy, Slot::A, "postgres").await.is_err());
     strategy.remove(app.id, &app.fence).await.unwrap();
     assert!(strategy.is_absent(app.id, &app.fence).await.unwrap());
 }
 
-/// Everything that the platform logs while this is in force, on this thread.
-#[derive(Clone, Default)]
-pub struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Captured {
-    pub fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
-        let captured = Self::default();
-        let writer = captured.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(move || writer.clone())
-            .finish();
-        (captured, tracing::subscriber::set_default(subscriber))
-    }
-
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
 #[tokio::test]
 async fn passwords_reach_neither_the_servers_log_nor_ours() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("postgres.log");
-    let server =
-        PostgresServer::start(PostgresOptions { log: Some(log.clone()), ..PostgresOptions::default() }).await.unwrap();
+    let server = PostgresServer::start(PostgresOptions {
+        log: Some(log.clone()),
+        ..PostgresOptions::default()
+    })
+    .await
+    .unwrap();
     let mut superuser = server.options("postgres").connect().await.unwrap();
-    for setting in ["log_statement = 'all'", "log_min_messages = 'debug2'", "log_connections = on"] {
-        run(&mut superuser, &format!("ALTER SYSTEM SET {setting}")).await.unwrap();
+    for setting in [
+        "log_statement = 'all'",
+        "log_min_messages = 'debug2'",
+        "log_connections = on",
+    ] {
+        run(&mut superuser, &format!("ALTER SYSTEM SET {setting}"))
+            .await
+            .unwrap();
     }
     run(&mut superuser, "SELECT pg_reload_conf()").await.unwrap();
     wait_for("the server to log statements", Duration::from_secs(10), async || {
-        run(&mut superuser, "SELECT 'a marker in the log'").await.map_err(|error| error.to_string())?;
+        run(&mut superuser, "SELECT 'a marker in the log'")
+            .await
+            .map_err(|error| error.to_string())?;
         let text = std::fs::read_to_string(&log).map_err(|error| error.to_string())?;
-        if text.contains("a marker in the log") { Ok(()) } else { Err("no statement is logged".to_owned()) }
+        if text.contains("a marker in the log") {
+            Ok(())
+        } else {
+            Err("no statement is logged".to_owned())
+        }
     })
     .await
     .unwrap();
@@ -289,7 +365,10 @@ async fn passwords_reach_neither_the_servers_log_nor_ours() {
     let (captured, guard) = Captured::begin();
     let strategy = strategy_at(&server.admin_url());
     let app = App::ensured(&strategy).await;
-    let wrong = Tenant { passwords: [&app.passwords[1], &app.passwords[0]], ..app.tenant() };
+    let wrong = Tenant {
+        passwords: [&app.passwords[1], &app.passwords[0]],
+        ..app.tenant()
+    };
     strategy.ensure(&wrong, &app.fence).await.unwrap();
     drop(guard);
 
@@ -312,7 +391,10 @@ async fn a_server_that_hangs_is_given_up_and_may_be_tried_again() {
     server.pause().unwrap();
     let begun = tokio::time::Instant::now();
     let error = strategy.differences(&app.tenant(), &app.fence).await.unwrap_err();
-    assert!(matches!(error, DatabaseError::TimedOut { .. }) && error.is_transient(), "{error:?}");
+    assert!(
+        matches!(error, DatabaseError::TimedOut { .. }) && error.is_transient(),
+        "{error:?}"
+    );
     assert!(begun.elapsed() < Duration::from_secs(10));
     server.resume().unwrap();
     strategy.ensure(&app.tenant(), &app.fence).await.unwrap();
@@ -320,12 +402,36 @@ async fn a_server_that_hangs_is_given_up_and_may_be_tried_again() {
 
 #[test]
 fn what_is_no_server_address_is_refused_without_being_repeated() {
-    for text in ["mysql://u:hunter2@db/x", "postgres://", "postgres:///db?password=hunter2"] {
-        let Ok(url) = SecretUrl::parse(text) else { continue };
-        if let Err(error) = SharedServer::new(&url, None, Arc::new(SystemEntropy::new())) {
-            assert!(!error.to_string().contains("hunter2"));
-        } else {
-            assert!(text.starts_with("mysql"), "{text}");
-        }
+    for text in [
+        "mysql://u:hunter2@db/x",
+        "postgres:///x?password=hunter2",
+        "postgres://u:hunter2@db:port/x",
+    ] {
+        let url = SecretUrl::parse(text).unwrap();
+        let Err(error) = SharedServer::new(&url, None, Arc::new(SystemEntropy::new())) else {
+            panic!("{text}")
+        };
+        assert!(!error.to_string().contains("hunter2"));
     }
+}
+
+#[test]
+fn instances_are_given_their_own_address_of_the_server_and_how_to_encrypt() {
+    let admin =
+        SecretUrl::parse("postgres://root:hunter2@10.0.0.1:5433/postgres?sslmode=disable&application_name=x").unwrap();
+    let tenants = SecretUrl::parse("postgres://db.internal/?sslmode=require").unwrap();
+    let app = App::new();
+    let url = |tenants| {
+        let strategy = SharedServer::new(&admin, tenants, Arc::new(SystemEntropy::new())).unwrap();
+        strategy.url(app.id, Slot::B, &"p/w@x".into()).expose().to_owned()
+    };
+    let (login, database) = (names::login(app.id, Slot::B), names::database(app.id));
+    assert_eq!(
+        url(None),
+        format!("postgres://{login}:p%2Fw%40x@10.0.0.1:5433/{database}?sslmode=disable")
+    );
+    assert_eq!(
+        url(Some(&tenants)),
+        format!("postgres://{login}:p%2Fw%40x@db.internal/{database}?sslmode=require")
+    );
 }

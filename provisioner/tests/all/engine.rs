@@ -50,8 +50,15 @@ pub struct Wanted {
 impl Control {
     pub async fn start() -> Self {
         let database = fresh_database(&authsome_db::MIGRATOR).await.unwrap();
-        let pool = PgPoolOptions::new().max_connections(12).connect(&database.url).await.unwrap();
-        let (user, workspace) = (UserId::generate(&SystemClock, &entropy()), WorkspaceId::generate(&SystemClock, &entropy()));
+        let pool = PgPoolOptions::new()
+            .max_connections(12)
+            .connect(&database.url)
+            .await
+            .unwrap();
+        let (user, workspace) = (
+            UserId::generate(&SystemClock, &entropy()),
+            WorkspaceId::generate(&SystemClock, &entropy()),
+        );
         sqlx::query("INSERT INTO users (id, email, name) VALUES ($1, $1 || '@example.com', 'Ada')")
             .bind(user)
             .execute(&pool)
@@ -63,7 +70,11 @@ impl Control {
             .execute(&pool)
             .await
             .unwrap();
-        Self { pool, database, workspace }
+        Self {
+            pool,
+            database,
+            workspace,
+        }
     }
 
     /// An application in this status, without an operation.
@@ -97,8 +108,15 @@ impl Control {
     ) -> OperationId {
         let id = OperationId::generate(&SystemClock, &entropy());
         let workspace_id = self.workspace;
-        let new =
-            NewOperation { id, workspace_id, application_id: application, kind, generation, requested_by: None, deadline_at };
+        let new = NewOperation {
+            id,
+            workspace_id,
+            application_id: application,
+            kind,
+            generation,
+            requested_by: None,
+            deadline_at,
+        };
         let mut connection = self.pool.acquire().await.unwrap();
         operation::insert(&mut connection, &new, Step::ALL).await.unwrap();
         id
@@ -108,15 +126,23 @@ impl Control {
     pub async fn wanted(&self) -> Wanted {
         let application = self.application(AppStatus::Provisioning).await;
         let deadline = SystemClock.now() + 10.minutes();
-        Wanted { application, operation: self.operation(application, JobKind::Provision, 1, deadline).await }
+        Wanted {
+            application,
+            operation: self.operation(application, JobKind::Provision, 1, deadline).await,
+        }
     }
 
     pub async fn load(&self, id: OperationId) -> Operation {
-        operation::get(&mut *self.pool.acquire().await.unwrap(), id).await.unwrap().unwrap()
+        operation::get(&mut self.pool.acquire().await.unwrap(), id)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     pub async fn steps(&self, id: OperationId) -> Vec<StepRow> {
-        operation::steps(&mut *self.pool.acquire().await.unwrap(), id).await.unwrap()
+        operation::steps(&mut self.pool.acquire().await.unwrap(), id)
+            .await
+            .unwrap()
     }
 
     /// One text column of an application.
@@ -158,10 +184,14 @@ impl Control {
 
     /// Waits until the operation has this status.
     pub async fn until(&self, id: OperationId, status: operation::OperationStatus) {
-        wait_for(format!("the operation to be {}", status.as_str()), Duration::from_secs(30), async || {
-            let now = self.load(id).await.status;
-            if now == status { Ok(()) } else { Err(now.as_str()) }
-        })
+        wait_for(
+            format!("the operation to be {}", status.as_str()),
+            Duration::from_secs(30),
+            async || {
+                let now = self.load(id).await.status;
+                if now == status { Ok(()) } else { Err(now.as_str()) }
+            },
+        )
         .await
         .unwrap();
     }
@@ -219,8 +249,16 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let no_wait = Backoff { base: Duration::ZERO, factor: 1.0, max: Duration::ZERO };
-        Self { lease_lifetime: Duration::from_secs(30), retry: no_wait, pool: None }
+        let no_wait = Backoff {
+            base: Duration::ZERO,
+            factor: 1.0,
+            max: Duration::ZERO,
+        };
+        Self {
+            lease_lifetime: Duration::from_secs(30),
+            retry: no_wait,
+            pool: None,
+        }
     }
 }
 
@@ -296,6 +334,10 @@ impl RedisStrategy for Nowhere {
         unreachable!()
     }
     async fn remove(&self, _: ApplicationId, _: &Fence) -> Result<(), RedisError> {
+        unreachable!()
+    }
+
+    async fn remove_keys(&self, _: ApplicationId, _: &Fence) -> Result<(), RedisError> {
         unreachable!()
     }
     fn url(&self, _: ApplicationId, _: &SecretString) -> SecretUrl {

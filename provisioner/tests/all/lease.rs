@@ -26,11 +26,12 @@ pub async fn take(pool: &PgPool, id: ApplicationId, holder: &str, lifetime: Dura
 
 /// Lets the time of an application's lease be over.
 pub async fn run_out(pool: &PgPool, id: ApplicationId) {
-    let ended = sqlx::query("UPDATE application_leases SET expires_at = now() - interval '1 second' WHERE application_id = $1")
-        .bind(id)
-        .execute(pool)
-        .await
-        .unwrap();
+    let ended =
+        sqlx::query("UPDATE application_leases SET expires_at = now() - interval '1 second' WHERE application_id = $1")
+            .bind(id)
+            .execute(pool)
+            .await
+            .unwrap();
     assert_eq!(ended.rows_affected(), 1);
 }
 
@@ -61,12 +62,18 @@ async fn epochs_grow_with_every_taking_and_a_lease_given_back_is_free_at_once() 
     let id = control.application(AppStatus::Provisioning).await;
     let first = take(&control.pool, id, "a", LONG).await.unwrap();
     assert_eq!(first.fence().epoch(), 1);
-    assert!(take(&control.pool, id, "a", LONG).await.is_none(), "not even its holder takes a lease twice");
+    assert!(
+        take(&control.pool, id, "a", LONG).await.is_none(),
+        "not even its holder takes a lease twice"
+    );
     first.release().await;
     let second = take(&control.pool, id, "b", LONG).await.unwrap();
     assert_eq!(second.fence().epoch(), 2);
     drop(second);
-    assert!(take(&control.pool, id, "c", LONG).await.is_none(), "a killed worker's lease lasts until it runs out");
+    assert!(
+        take(&control.pool, id, "c", LONG).await.is_none(),
+        "a killed worker's lease lasts until it runs out"
+    );
     run_out(&control.pool, id).await;
     assert_eq!(take(&control.pool, id, "c", LONG).await.unwrap().fence().epoch(), 3);
 }
@@ -78,11 +85,15 @@ async fn a_held_lease_outlives_its_lifetime() {
     let lifetime = Duration::from_secs(2);
     let lease = take(&control.pool, id, "a", lifetime).await.unwrap();
     let begun = tokio::time::Instant::now();
-    wait_for("the lease to be held for twice its lifetime", Duration::from_secs(20), async || {
-        assert!(left(&control.pool, id).await > 0.0, "it ran out");
-        assert!(lease.fence().check(Duration::ZERO).is_ok());
-        (begun.elapsed() > lifetime * 2).then_some(())
-    })
+    wait_for(
+        "the lease to be held for twice its lifetime",
+        Duration::from_secs(20),
+        async || {
+            assert!(left(&control.pool, id).await > 0.0, "it ran out");
+            assert!(lease.fence().check(Duration::ZERO).is_ok());
+            (begun.elapsed() > lifetime * 2).then_some(())
+        },
+    )
     .await
     .unwrap();
 }
@@ -98,11 +109,16 @@ async fn a_worker_whose_lease_was_taken_over_is_told_and_makes_no_more_calls() {
     let second = take(&control.pool, id, "b", LONG).await.unwrap();
     assert_eq!(second.fence().epoch(), 2);
     // Its next renewal finds out, after a second.
-    tokio::time::timeout(Duration::from_secs(10), first.fence().lost()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), first.fence().lost())
+        .await
+        .unwrap();
     assert_eq!(first.fence().check(Duration::ZERO), Err(Fenced));
     assert_eq!(call.await.unwrap(), Err(CallError::Fenced(Fenced)));
     first.release().await;
-    assert!(left(&control.pool, id).await > 30.0, "giving back a lost lease leaves the new one alone");
+    assert!(
+        left(&control.pool, id).await > 30.0,
+        "giving back a lost lease leaves the new one alone"
+    );
 }
 
 #[tokio::test]
@@ -118,7 +134,9 @@ async fn without_postgres_a_lease_closes_before_it_ends_in_the_database() {
         .unwrap();
     let lease = take(&far, id, "a", Duration::from_secs(3)).await.unwrap();
     proxy.set(Mode::Blackhole).await;
-    tokio::time::timeout(Duration::from_secs(10), lease.fence().lost()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), lease.fence().lost())
+        .await
+        .unwrap();
     assert_eq!(lease.fence().remaining(), Duration::ZERO);
     // What was seen here first is then true there: nobody has to wait longer than the lease lasts.
     wait_for("another worker to get the lease", Duration::from_secs(5), async || {

@@ -18,11 +18,20 @@ use crate::lease::{run_out, take};
 const LONG: Duration = Duration::from_mins(1);
 
 fn plan() -> Vec<Planned> {
-    Step::ALL.iter().map(|&step| Planned { step, mode: Mode::Settle }).collect()
+    Step::ALL
+        .iter()
+        .map(|&step| Planned {
+            step,
+            mode: Mode::Settle,
+        })
+        .collect()
 }
 
 fn verdict() -> Verdict {
-    Verdict { reason: "The database cannot be made.".to_owned(), remediation: "Ask support.".to_owned() }
+    Verdict {
+        reason: "The database cannot be made.".to_owned(),
+        remediation: "Ask support.".to_owned(),
+    }
 }
 
 /// Tries every way of recording and returns what each came to.
@@ -51,8 +60,13 @@ async fn a_worker_whose_lease_was_taken_over_or_ran_out_records_nothing() {
         }
         let operation = control.load(wanted.operation).await;
         let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(entropy()));
-        let ledger =
-            Ledger { pool: &control.pool, fence: first.fence(), operation: &operation, clock: &clock, entropy: &entropy };
+        let ledger = Ledger {
+            pool: &control.pool,
+            fence: first.fence(),
+            operation: &operation,
+            clock: &clock,
+            entropy: &entropy,
+        };
         for result in record_everything(&ledger).await {
             assert!(matches!(result, Err(RecordError::Fenced(_))), "{result:?}");
         }
@@ -61,7 +75,10 @@ async fn a_worker_whose_lease_was_taken_over_or_ran_out_records_nothing() {
         for row in control.steps(wanted.operation).await {
             assert_eq!((row.status.as_str(), row.attempts, row.detail), ("pending", 0, None));
         }
-        assert_eq!(control.column(wanted.application, "status").await.unwrap(), "provisioning");
+        assert_eq!(
+            control.column(wanted.application, "status").await.unwrap(),
+            "provisioning"
+        );
         assert!(control.audit(wanted.application).await.is_empty());
     }
 }
@@ -73,8 +90,13 @@ async fn an_operation_that_was_cancelled_meanwhile_is_not_revived_by_its_end() {
     let lease = take(&control.pool, wanted.application, "a", LONG).await.unwrap();
     let operation = control.load(wanted.operation).await;
     let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(entropy()));
-    let ledger =
-        Ledger { pool: &control.pool, fence: lease.fence(), operation: &operation, clock: &clock, entropy: &entropy };
+    let ledger = Ledger {
+        pool: &control.pool,
+        fence: lease.fence(),
+        operation: &operation,
+        clock: &clock,
+        entropy: &entropy,
+    };
     assert_eq!(ledger.begin(&plan()).await.unwrap(), 1);
     sqlx::query("UPDATE operations SET status = 'cancelled', finished_at = now() WHERE id = $1")
         .bind(wanted.operation)
@@ -85,7 +107,10 @@ async fn an_operation_that_was_cancelled_meanwhile_is_not_revived_by_its_end() {
     assert_eq!(ledger.fail(None, &verdict(), "late").await.unwrap(), Recorded::MovedOn);
     assert_eq!(control.load(wanted.operation).await.status, OperationStatus::Cancelled);
     // The status of the application is untouched as well: one transaction.
-    assert_eq!(control.column(wanted.application, "status").await.unwrap(), "provisioning");
+    assert_eq!(
+        control.column(wanted.application, "status").await.unwrap(),
+        "provisioning"
+    );
 }
 
 #[tokio::test]
@@ -95,14 +120,25 @@ async fn an_end_is_seen_whole_or_not_at_all() {
     let lease = take(&control.pool, wanted.application, "a", LONG).await.unwrap();
     let operation = control.load(wanted.operation).await;
     let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(entropy()));
-    let ledger =
-        Ledger { pool: &control.pool, fence: lease.fence(), operation: &operation, clock: &clock, entropy: &entropy };
+    let ledger = Ledger {
+        pool: &control.pool,
+        fence: lease.fence(),
+        operation: &operation,
+        clock: &clock,
+        entropy: &entropy,
+    };
     ledger.begin(&plan()).await.unwrap();
     // The application was deleted in between: its success cannot be recorded, and no part of it is.
     control.delete(wanted.application).await;
     let done = Outcome::done("Ready.");
-    assert_eq!(ledger.succeed(Some((Step::Activate, &done))).await.unwrap(), Recorded::MovedOn);
-    assert_eq!(control.column(wanted.application, "status").await.unwrap(), AppStatus::Deleting.as_str());
+    assert_eq!(
+        ledger.succeed(Some((Step::Activate, &done))).await.unwrap(),
+        Recorded::MovedOn
+    );
+    assert_eq!(
+        control.column(wanted.application, "status").await.unwrap(),
+        AppStatus::Deleting.as_str()
+    );
     assert_eq!(control.column(wanted.application, "activated_at").await, None);
     let activate = control.steps(wanted.operation).await.pop().unwrap();
     assert_eq!((activate.step, activate.status.as_str()), (Step::Activate, "pending"));

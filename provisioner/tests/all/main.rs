@@ -1,10 +1,20 @@
 //! The provisioner against real servers.
+#![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+#![expect(
+    unreachable_pub,
+    reason = "what tests share is public within the one binary they are"
+)]
 
+mod captured;
 mod consumer;
 mod database;
 mod engine;
 mod lease;
 mod ledger;
+// Finds processes in /proc.
+#[cfg(target_os = "linux")]
+mod local_runtime;
 mod provision;
 mod redis;
 mod script;
+mod steps;

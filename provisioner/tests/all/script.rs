@@ -61,7 +61,12 @@ impl World {
 
     /// How often each application of a step began.
     pub fn applications(&self, step: Step) -> usize {
-        self.applied.lock().unwrap().iter().filter(|applied| **applied == step).count()
+        self.applied
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|applied| **applied == step)
+            .count()
     }
 
     /// The steps whose application began, in order.
@@ -87,7 +92,15 @@ impl World {
 
     /// The steps of one worker.
     pub fn worker(self: &Arc<Self>) -> Arc<Script> {
-        Arc::new(Script(Step::ALL.iter().map(|&step| Scripted { step, world: Arc::clone(self) }).collect()))
+        Arc::new(Script(
+            Step::ALL
+                .iter()
+                .map(|&step| Scripted {
+                    step,
+                    world: Arc::clone(self),
+                })
+                .collect(),
+        ))
     }
 }
 
@@ -157,7 +170,13 @@ impl StepAction for Scripted {
     async fn apply(&self, _: &StepContext<'_>) -> Result<Outcome, StepError> {
         let _applying = Applying::begin(&self.world);
         self.world.applied.lock().unwrap().push(self.step);
-        let fault = self.world.faults.lock().unwrap().get_mut(&self.step).and_then(VecDeque::pop_front);
+        let fault = self
+            .world
+            .faults
+            .lock()
+            .unwrap()
+            .get_mut(&self.step)
+            .and_then(VecDeque::pop_front);
         let retry = || StepError::Retry {
             reason: format!("The {} was not available.", self.step),
             source: "connection refused by 10.0.0.7".into(),

@@ -119,7 +119,9 @@ fn from_query(method: &Method, query: &str, presented: &mut Presented) -> Result
     let (mut name_buffer, mut value_buffer) = ([0; DECODED_MAX], [0; DECODED_MAX]);
     for parameter in query.split('&') {
         let (name, value) = split_parameter(parameter);
-        let Some(value) = decode(value, &mut value_buffer) else { continue };
+        let Some(value) = decode(value, &mut value_buffer) else {
+            continue;
+        };
         if !claims_to_be_key(value) {
             continue;
         }

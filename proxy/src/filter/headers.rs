@@ -42,7 +42,7 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Names under which a client could pretend to be a proxy of ours, or an instance's own caller. `x-forwarded-for` is
 /// appended to instead, `x-api-key` and its kin are replaced where the instance has credentials.
-const CLIENT_MAY_NOT_SET: [HeaderName; 9] = [
+const CLIENT_MAY_NOT_SET: [HeaderName; 13] = [
     X_API_KEY,
     X_PUBLISHABLE_KEY,
     X_APP_ID,
@@ -51,7 +51,12 @@ const CLIENT_MAY_NOT_SET: [HeaderName; 9] = [
     X_FORWARDED_HOST,
     X_FORWARDED_PREFIX,
     header::FORWARDED,
+    // By these some servers take another path or method than the one that was judged.
     HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
 ];
 
 /// What one request is forwarded with.
@@ -132,7 +137,11 @@ fn forwarded(request: &mut RequestHeader, forward: &Forward<'_>) {
         put(request, X_FORWARDED_FOR, HeaderValue::from_str(&chain).ok());
         put(request, X_REAL_IP, HeaderValue::from_str(&peer).ok());
     }
-    put(request, X_FORWARDED_PROTO, Some(HeaderValue::from_static(forward.scheme)));
+    put(
+        request,
+        X_FORWARDED_PROTO,
+        Some(HeaderValue::from_static(forward.scheme)),
+    );
     let host = request.headers.get(header::HOST).cloned();
     put(request, X_FORWARDED_HOST, host);
     put(request, X_FORWARDED_PREFIX, Some(forward.prefix.clone()));
@@ -149,7 +158,11 @@ fn trace(request: &mut RequestHeader, forward: &Forward<'_>) {
     request.remove_header(&TRACEPARENT);
     request.remove_header(&TRACESTATE);
     // A UUIDv7 is never zero, and neither may be the span.
-    let value = format!("00-{:032x}-{:016x}-00", forward.request_id.uuid().as_u128(), forward.span.max(1));
+    let value = format!(
+        "00-{:032x}-{:016x}-00",
+        forward.request_id.uuid().as_u128(),
+        forward.span.max(1)
+    );
     put(request, TRACEPARENT, HeaderValue::from_str(&value).ok());
 }
 
@@ -236,15 +249,25 @@ fn on_shared_host(response: &mut ResponseHeader, reply: &Reply<'_>) -> usize {
             }
         }
     }
-    let location = response.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-    let place =
-        Place { prefix: reply.prefix, base_path: reply.base_path, host: reply.host, is_internal: reply.is_internal };
+    let location = response
+        .headers
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok());
+    let place = Place {
+        prefix: reply.prefix,
+        base_path: reply.base_path,
+        host: reply.host,
+        is_internal: reply.is_internal,
+    };
     if let Some(rewritten) = location.and_then(|text| rewrite_location(text, &place))
         && let Ok(value) = HeaderValue::from_str(&rewritten)
     {
         set(response, header::LOCATION, value);
     }
-    let content_type = response.headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let content_type = response
+        .headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.to_str().unwrap_or_default());
     if is_document(content_type) {
         let sandbox = HeaderValue::from_static("sandbox");
         // Appended: a browser obeys every policy, so the instance's own can only be narrowed.
@@ -258,7 +281,10 @@ fn on_shared_host(response: &mut ResponseHeader, reply: &Reply<'_>) -> usize {
 fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     name.len() >= RESERVED.len()
-        && name.iter().zip(RESERVED).all(|(given, ours)| given == ours || (*given == b'_' && *ours == b'-'))
+        && name
+            .iter()
+            .zip(RESERVED)
+            .all(|(given, ours)| given == ours || (*given == b'_' && *ours == b'-'))
 }
 
 /// Allocates only if there are any.

@@ -5,11 +5,13 @@
 //! came.
 
 use authsome_core::id::ApplicationId;
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, Method, Version, header};
 
 /// A request head as it was parsed, and its bytes as they were received.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
     /// The protocol version.
     pub version: Version,
     /// The request target as it came.
@@ -50,6 +52,9 @@ pub enum BadHead {
     /// The target has characters that no target has, or a path that two servers could read differently.
     #[error("The request path is not valid")]
     Path,
+    /// `TRACE`, which would show the client what the edge adds for the instance, or `CONNECT`.
+    #[error("The request method is not accepted")]
+    Method,
     /// 404: the path does not name an application.
     #[error("Application not found")]
     NoApplication,
@@ -59,6 +64,9 @@ pub enum BadHead {
 pub fn check(head: &Head<'_>, max_bytes: usize) -> Result<(), BadHead> {
     if head.raw.len() > max_bytes {
         return Err(BadHead::TooLarge);
+    }
+    if matches!(*head.method, Method::TRACE | Method::CONNECT) {
+        return Err(BadHead::Method);
     }
     check_host(head.headers)?;
     check_framing(head)?;
@@ -71,11 +79,15 @@ pub fn check(head: &Head<'_>, max_bytes: usize) -> Result<(), BadHead> {
 
 fn check_host(headers: &HeaderMap) -> Result<(), BadHead> {
     let mut hosts = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(BadHead::Host) };
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(BadHead::Host);
+    };
     let host = host.as_bytes();
     let formed = !host.is_empty()
         && host.len() <= 255
-        && host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
+        && host
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
     if formed { Ok(()) } else { Err(BadHead::Host) }
 }
 
@@ -101,7 +113,9 @@ fn check_framing(head: &Head<'_>) -> Result<(), BadHead> {
 /// Does a line of the head begin with this header name?
 fn names_header(raw: &[u8], name: &[u8]) -> bool {
     raw.split(|b| *b == b'\n').skip(1).any(|line| {
-        line.split(|b| *b == b':').next().is_some_and(|given| given.trim_ascii().eq_ignore_ascii_case(name))
+        line.split(|b| *b == b':')
+            .next()
+            .is_some_and(|given| given.trim_ascii().eq_ignore_ascii_case(name))
     })
 }
 
@@ -132,11 +146,18 @@ pub fn target(raw: &[u8]) -> Result<Target<'_>, BadHead> {
 /// The path, which begins with `/`, and the query of an origin-form or absolute-form target.
 pub fn path_and_query(raw: &[u8]) -> Result<(&str, Option<&str>), BadHead> {
     // Visible ASCII without what no server agrees about. What a client means by another character it can encode.
-    if raw.iter().any(|b| !matches!(b, 0x21..=0x7e) || matches!(b, b'\\' | b'#')) {
+    if raw
+        .iter()
+        .any(|b| !matches!(b, 0x21..=0x7e) || matches!(b, b'\\' | b'#'))
+    {
         return Err(BadHead::Path);
     }
     let text = str::from_utf8(raw).map_err(|_| BadHead::Path)?;
-    let origin_form = if text.starts_with('/') { text } else { after_authority(text).ok_or(BadHead::Path)? };
+    let origin_form = if text.starts_with('/') {
+        text
+    } else {
+        after_authority(text).ok_or(BadHead::Path)?
+    };
     let (path, query) = match origin_form.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (origin_form, None),

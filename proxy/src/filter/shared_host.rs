@@ -27,7 +27,11 @@ pub fn confine_cookie(value: &str, prefix: &str) -> Option<String> {
     let pair = parts.next()?.trim();
     // Without `=` the whole text is the value of a nameless cookie; browsers read a prefix there too.
     let name = pair.split_once('=').map_or(pair, |(name, _)| name).trim();
-    let text = if name.is_empty() { pair.trim_start_matches('=').trim_start() } else { name };
+    let text = if name.is_empty() {
+        pair.trim_start_matches('=').trim_start()
+    } else {
+        name
+    };
     if text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("__host-")) {
         return None;
     }
@@ -105,16 +109,24 @@ fn strip_scheme(value: &str) -> Option<&str> {
 
 /// Is `path` equal to `prefix` or below it?
 fn is_below(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
 }
 
 /// Would a browser run script in an answer of this content type? Such documents are sandboxed away from the shared origin.
 pub fn is_document(content_type: Option<&str>) -> bool {
     let Some(content_type) = content_type else { return true };
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    ["text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml", "application/pdf"]
-        .iter()
-        .any(|document| essence.eq_ignore_ascii_case(document))
+    [
+        "text/html",
+        "application/xhtml+xml",
+        "image/svg+xml",
+        "text/xml",
+        "application/xml",
+        "application/pdf",
+    ]
+    .iter()
+    .any(|document| essence.eq_ignore_ascii_case(document))
         || essence.is_empty()
         || essence.to_ascii_lowercase().ends_with("+xml")
 }
@@ -135,13 +147,25 @@ mod tests {
             confined("s=1; Path=/; Domain=authsome.cloud; HttpOnly; Secure; SameSite=Lax; Max-Age=5"),
             "s=1; HttpOnly; Secure; SameSite=Lax; Max-Age=5; Path=/v1/app_x"
         );
-        assert_eq!(confined("s=1;PATH = /other ;dOmAiN=x; path=/; ;"), "s=1; Path=/v1/app_x");
-        assert_eq!(confined("__Secure-s=1; Secure; Path=/"), "__Secure-s=1; Secure; Path=/v1/app_x");
+        assert_eq!(
+            confined("s=1;PATH = /other ;dOmAiN=x; path=/; ;"),
+            "s=1; Path=/v1/app_x"
+        );
+        assert_eq!(
+            confined("__Secure-s=1; Secure; Path=/"),
+            "__Secure-s=1; Secure; Path=/v1/app_x"
+        );
     }
 
     #[test]
     fn a_host_cookie_is_dropped() {
-        for value in ["__Host-s=1; Secure; Path=/", "__host-s=1", " __HOST-s = 1", "=__Host-s=1", "__Host-s"] {
+        for value in [
+            "__Host-s=1; Secure; Path=/",
+            "__host-s=1",
+            " __HOST-s = 1",
+            "=__Host-s=1",
+            "__Host-s",
+        ] {
             assert_eq!(confine_cookie(value, PREFIX), None, "{value}");
         }
     }
@@ -195,7 +219,13 @@ mod tests {
 
     #[test]
     fn only_documents_are_sandboxed() {
-        for document in [Some("text/html; charset=utf-8"), Some("TEXT/HTML"), Some("image/svg+xml"), Some("a/b+xml"), None] {
+        for document in [
+            Some("text/html; charset=utf-8"),
+            Some("TEXT/HTML"),
+            Some("image/svg+xml"),
+            Some("a/b+xml"),
+            None,
+        ] {
             assert!(is_document(document), "{document:?}");
         }
         for data in ["application/json", "text/plain", "text/event-stream", "image/png"] {

@@ -37,7 +37,11 @@ fn key(application_id: ApplicationId, key_type: KeyType) -> KeyRecord {
         id: KeyId::generate(&ManualClock::default(), &SeededEntropy::new(3)),
         application_id,
         key_type,
-        scopes: if key_type == KeyType::Secret { Scopes::ALL } else { Scopes::NONE },
+        scopes: if key_type == KeyType::Secret {
+            Scopes::ALL
+        } else {
+            Scopes::NONE
+        },
         state: KeyState::Active,
         expires_at_ms: None,
         networks: vec![],
@@ -57,7 +61,11 @@ struct World {
 impl World {
     fn new() -> Self {
         let id = app_id(1);
-        Self { app: Some(app(id)), secret: Some(key(id, KeyType::Secret)), public: Some(key(id, KeyType::Public)) }
+        Self {
+            app: Some(app(id)),
+            secret: Some(key(id, KeyType::Secret)),
+            public: Some(key(id, KeyType::Public)),
+        }
     }
 
     fn serve(serve: Serve) -> Self {
@@ -148,13 +156,34 @@ fn bad_keys(good: &KeyRecord) -> Vec<Option<KeyRecord>> {
     };
     vec![
         None,
-        Some(KeyRecord { state: KeyState::Revoked, ..good.clone() }),
-        Some(KeyRecord { state: KeyState::Disabled, ..good.clone() }),
-        Some(KeyRecord { expires_at_ms: Some(NOW), ..good.clone() }),
-        Some(KeyRecord { expires_at_ms: Some(0), ..good.clone() }),
-        Some(KeyRecord { application_id: app_id(2), ..good.clone() }),
-        Some(KeyRecord { digest: Digest::of(b"another"), ..good.clone() }),
-        Some(KeyRecord { key_type: other_type, ..good.clone() }),
+        Some(KeyRecord {
+            state: KeyState::Revoked,
+            ..good.clone()
+        }),
+        Some(KeyRecord {
+            state: KeyState::Disabled,
+            ..good.clone()
+        }),
+        Some(KeyRecord {
+            expires_at_ms: Some(NOW),
+            ..good.clone()
+        }),
+        Some(KeyRecord {
+            expires_at_ms: Some(0),
+            ..good.clone()
+        }),
+        Some(KeyRecord {
+            application_id: app_id(2),
+            ..good.clone()
+        }),
+        Some(KeyRecord {
+            digest: Digest::of(b"another"),
+            ..good.clone()
+        }),
+        Some(KeyRecord {
+            key_type: other_type,
+            ..good.clone()
+        }),
     ]
 }
 
@@ -164,19 +193,36 @@ fn a_key_that_does_not_open_the_application_is_always_the_same_401() {
         World::new(),
         World::serve(Serve::Refuse(Unavailability::Suspended)),
         World::serve(Serve::Refuse(Unavailability::Deleted)),
-        World { app: None, ..World::new() },
+        World {
+            app: None,
+            ..World::new()
+        },
     ];
     for world in states {
         for path in [OPEN, PUBLISHABLE, USERS_READ, UNNAMED] {
             for bad in bad_keys(world.secret.as_ref().unwrap()) {
-                let world = World { secret: bad, ..world.clone() };
+                let world = World {
+                    secret: bad,
+                    ..world.clone()
+                };
                 assert_eq!(step(&world, path, With::Secret), Step::Refuse(Refusal::InvalidKey));
-                assert_eq!(step(&world, path, With::Both), Step::Refuse(Refusal::InvalidKey), "both must be good");
+                assert_eq!(
+                    step(&world, path, With::Both),
+                    Step::Refuse(Refusal::InvalidKey),
+                    "both must be good"
+                );
             }
             for bad in bad_keys(world.public.as_ref().unwrap()) {
-                let world = World { public: bad, ..world.clone() };
+                let world = World {
+                    public: bad,
+                    ..world.clone()
+                };
                 assert_eq!(step(&world, path, With::Public), Step::Refuse(Refusal::InvalidKey));
-                assert_eq!(step(&world, path, With::Both), Step::Refuse(Refusal::InvalidKey), "both must be good");
+                assert_eq!(
+                    step(&world, path, With::Both),
+                    Step::Refuse(Refusal::InvalidKey),
+                    "both must be good"
+                );
             }
         }
     }
@@ -186,15 +232,24 @@ fn a_key_that_does_not_open_the_application_is_always_the_same_401() {
 fn a_key_is_dead_from_the_very_millisecond_of_its_expiry() {
     let mut world = World::new();
     world.secret.as_mut().unwrap().expires_at_ms = Some(NOW + 1);
-    assert_eq!(step(&world, USERS_READ, With::Secret), Step::Admit(Some(KeyType::Secret)));
-    let later = Request { now_ms: NOW + 1, ..request(USERS_READ, With::Secret) };
+    assert_eq!(
+        step(&world, USERS_READ, With::Secret),
+        Step::Admit(Some(KeyType::Secret))
+    );
+    let later = Request {
+        now_ms: NOW + 1,
+        ..request(USERS_READ, With::Secret)
+    };
     assert_eq!(verdict(&world, &later).0, Step::Refuse(Refusal::InvalidKey));
 }
 
 #[test]
 fn a_deleted_application_answers_like_one_that_never_was() {
     let deleted = World::serve(Serve::Refuse(Unavailability::Deleted));
-    let absent = World { app: None, ..World::new() };
+    let absent = World {
+        app: None,
+        ..World::new()
+    };
     for path in [OPEN, PUBLISHABLE, USERS_READ, UNNAMED] {
         for with in ALL_WITH {
             let expected = match (with, path) {
@@ -210,10 +265,20 @@ fn a_deleted_application_answers_like_one_that_never_was() {
 
 #[test]
 fn without_a_key_no_state_of_an_application_shows_on_a_keyed_path() {
-    let mut worlds: Vec<World> = [Unavailability::Provisioning, Unavailability::Suspended, Unavailability::Failed]
-        .map(|reason| World::serve(Serve::Refuse(reason)))
-        .into();
-    worlds.extend([World::new(), World { app: None, ..World::new() }]);
+    let mut worlds: Vec<World> = [
+        Unavailability::Provisioning,
+        Unavailability::Suspended,
+        Unavailability::Failed,
+    ]
+    .map(|reason| World::serve(Serve::Refuse(reason)))
+    .into();
+    worlds.extend([
+        World::new(),
+        World {
+            app: None,
+            ..World::new()
+        },
+    ]);
     for world in worlds {
         for path in [PUBLISHABLE, USERS_READ, UNNAMED] {
             assert_eq!(step(&world, path, With::Nothing), Step::Refuse(Refusal::MissingKey));
@@ -223,7 +288,11 @@ fn without_a_key_no_state_of_an_application_shows_on_a_keyed_path() {
 
 #[test]
 fn an_application_that_does_not_serve_says_why_to_whom_it_may_serve() {
-    for reason in [Unavailability::Provisioning, Unavailability::Suspended, Unavailability::Failed] {
+    for reason in [
+        Unavailability::Provisioning,
+        Unavailability::Suspended,
+        Unavailability::Failed,
+    ] {
         let world = World::serve(Serve::Refuse(reason));
         let told = Step::Refuse(Refusal::NotServing(reason));
         assert_eq!(step(&world, OPEN, With::Nothing), told);
@@ -250,8 +319,11 @@ fn a_secret_key_needs_the_scope_of_the_path() {
     ];
     for (scopes, path, allowed) in cases {
         world.secret.as_mut().unwrap().scopes = scopes;
-        let expected =
-            if allowed { Step::Admit(Some(KeyType::Secret)) } else { Step::Refuse(Refusal::MissingScope) };
+        let expected = if allowed {
+            Step::Admit(Some(KeyType::Secret))
+        } else {
+            Step::Refuse(Refusal::MissingScope)
+        };
         assert_eq!(step(&world, path, With::Secret), expected, "{scopes} {path:?}");
     }
 }
@@ -262,7 +334,14 @@ fn a_key_with_networks_is_accepted_from_them_only() {
     world.secret.as_mut().unwrap().networks = vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
     let from = |peer: Option<&str>| {
         let peer = peer.map(|text| text.parse().unwrap());
-        verdict(&world, &Request { peer, ..request(USERS_READ, With::Secret) }).0
+        verdict(
+            &world,
+            &Request {
+                peer,
+                ..request(USERS_READ, With::Secret)
+            },
+        )
+        .0
     };
     let admitted = Step::Admit(Some(KeyType::Secret));
     for peer in ["192.0.2.7", "2001:db8::1", "::ffff:192.0.2.7"] {
@@ -277,18 +356,35 @@ fn a_key_with_networks_is_accepted_from_them_only() {
 fn the_policy_of_the_application_is_the_one_that_counts() {
     let mut world = World::new();
     world.app.as_mut().unwrap().path_policy = vec![
-        PathRule { methods: vec![], pattern: "/hooks/**".into(), class: PathClass::Open },
-        PathRule { methods: vec!["POST".into()], pattern: "/v1/signin".into(), class: PathClass::Secret(None) },
+        PathRule {
+            methods: vec![],
+            pattern: "/hooks/**".into(),
+            class: PathClass::Open,
+        },
+        PathRule {
+            methods: vec!["POST".into()],
+            pattern: "/v1/signin".into(),
+            class: PathClass::Secret(None),
+        },
     ];
     assert_eq!(step(&world, ("PUT", "/hooks/x"), With::Nothing), Step::Admit(None));
-    assert_eq!(step(&world, PUBLISHABLE, With::Public), Step::Refuse(Refusal::SecretKeyNeeded));
+    assert_eq!(
+        step(&world, PUBLISHABLE, With::Public),
+        Step::Refuse(Refusal::SecretKeyNeeded)
+    );
     let absent = World { app: None, ..world };
-    assert_eq!(step(&absent, ("PUT", "/hooks/x"), With::Nothing), Step::Refuse(Refusal::MissingKey));
+    assert_eq!(
+        step(&absent, ("PUT", "/hooks/x"), With::Nothing),
+        Step::Refuse(Refusal::MissingKey)
+    );
 }
 
 #[test]
 fn a_wrong_key_costs_one_look_up_and_none_of_the_application() {
-    let world = World { secret: None, ..World::new() };
+    let world = World {
+        secret: None,
+        ..World::new()
+    };
     let (_, asked) = verdict(&world, &request(USERS_READ, With::Secret));
     assert_eq!(asked, [Ask::Secret(Digest::of(b"secret"))]);
 }

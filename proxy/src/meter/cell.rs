@@ -33,15 +33,39 @@ impl Tally {
     }
 
     pub(super) fn counter(&self, application_id: ApplicationId, hour: u32, is_final: bool) -> UsageCounter {
-        let Self { requests, errors, bytes_in, bytes_out } = *self;
-        UsageCounter { application_id, hour, requests, errors, bytes_in, bytes_out, is_final }
+        let Self {
+            requests,
+            errors,
+            bytes_in,
+            bytes_out,
+        } = *self;
+        UsageCounter {
+            application_id,
+            hour,
+            requests,
+            errors,
+            bytes_in,
+            bytes_out,
+            is_final,
+        }
     }
 }
 
 impl From<&UsageCounter> for Tally {
     fn from(counter: &UsageCounter) -> Self {
-        let UsageCounter { requests, errors, bytes_in, bytes_out, .. } = *counter;
-        Self { requests, errors, bytes_in, bytes_out }
+        let UsageCounter {
+            requests,
+            errors,
+            bytes_in,
+            bytes_out,
+            ..
+        } = *counter;
+        Self {
+            requests,
+            errors,
+            bytes_in,
+            bytes_out,
+        }
     }
 }
 
@@ -89,7 +113,10 @@ impl Cell {
             return None;
         }
         let hour = u32::try_from(tag >> 1).ok()?;
-        let uuid = Uuid::from_u64_pair(self.app_high.load(Ordering::Relaxed), self.app_low.load(Ordering::Relaxed));
+        let uuid = Uuid::from_u64_pair(
+            self.app_high.load(Ordering::Relaxed),
+            self.app_low.load(Ordering::Relaxed),
+        );
         Some((ApplicationId::from_uuid(uuid), hour))
     }
 

@@ -27,7 +27,7 @@ const HEADER: usize = CELL;
 const EXTENSION: &str = "counters";
 /// A file on its way: its header is not written yet.
 const UNBORN: &str = "new";
-const UNBORN_AGE: Duration = Duration::from_secs(60);
+const UNBORN_AGE: Duration = Duration::from_mins(1);
 const SET_ASIDE: &str = "corrupt";
 /// 64 MiB; a longer file is not one of ours.
 const CAPACITY_MAX: u32 = 1 << 20;
@@ -45,7 +45,10 @@ pub(super) enum FileError {
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> FileError + use<> {
     let path = path.to_owned();
-    move |source| FileError::Io { path: path.clone(), source }
+    move |source| FileError::Io {
+        path: path.clone(),
+        source,
+    }
 }
 
 /// The cells of a living writer.
@@ -68,8 +71,12 @@ impl CounterFile {
         let failed = io(&path);
         let length = HEADER + capacity as usize * CELL;
         let made = (|| -> std::io::Result<(File, MmapRaw)> {
-            let mut file =
-                OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unborn)?;
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&unborn)?;
             file.try_lock()?;
             fill(&mut file, length)?;
             write_header(&file, writer, capacity)?;
@@ -78,7 +85,12 @@ impl CounterFile {
             Ok((file, map))
         })();
         match made {
-            Ok((file, map)) => Ok(Self { path, map, capacity: capacity as usize, _lock: file }),
+            Ok((file, map)) => Ok(Self {
+                path,
+                map,
+                capacity: capacity as usize,
+                _lock: file,
+            }),
             Err(error) => {
                 // It holds nothing; a successor would remove it too.
                 let _ = std::fs::remove_file(&unborn);
@@ -89,7 +101,11 @@ impl CounterFile {
 
     pub(super) fn cells(&self) -> &[Cell] {
         let start = self.map.as_ptr().wrapping_add(HEADER);
-        #[expect(unsafe_code, reason = "a mapped file can be shared with atomics only through a raw pointer")]
+        #[expect(
+            unsafe_code,
+            clippy::cast_ptr_alignment,
+            reason = "a mapped file can be shared as atomics only through a raw pointer; it begins at a page"
+        )]
         // SAFETY: `map` covers HEADER + capacity * CELL bytes of a file that was filled to that length, that nobody else
         // maps or writes while our lock is held, and that lives as long as `self`. A mapping begins at a page, so
         // `start` is aligned to CELL. `Cell` is `repr(C)` and consists of atomics only: every bit pattern is a value of
@@ -148,7 +164,10 @@ pub(super) struct Predecessor {
 
 impl Predecessor {
     fn open(path: &Path) -> Result<Self, FileError> {
-        let corrupt = |what| FileError::Corrupt { path: path.to_owned(), what };
+        let corrupt = |what| FileError::Corrupt {
+            path: path.to_owned(),
+            what,
+        };
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(io(path))?;
         match file.try_lock() {
             Ok(()) => {}
@@ -161,7 +180,9 @@ impl Predecessor {
         }
         let mut bytes = Vec::new();
         (&file).read_to_end(&mut bytes).map_err(io(path))?;
-        let (head, cells) = bytes.split_at_checked(HEADER).ok_or_else(|| corrupt("shorter than its header"))?;
+        let (head, cells) = bytes
+            .split_at_checked(HEADER)
+            .ok_or_else(|| corrupt("shorter than its header"))?;
         let field = |from: usize| [head[from], head[from + 1], head[from + 2], head[from + 3]];
         if head[..8] != MAGIC {
             return Err(corrupt("not a counter file"));
@@ -182,7 +203,12 @@ impl Predecessor {
             let (app, hour) = cell.owner()?;
             Some(cell.tally().counter(app, hour, true))
         });
-        Ok(Self { writer, counters: counters.collect(), path: path.to_owned(), _lock: file })
+        Ok(Self {
+            writer,
+            counters: counters.collect(),
+            path: path.to_owned(),
+            _lock: file,
+        })
     }
 
     /// Everything in it is confirmed.
@@ -217,7 +243,9 @@ pub(super) fn take_over(directory: &Path) -> Found {
         }
     };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("usage-"));
+        let named = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("usage-"));
         match path.extension().and_then(|extension| extension.to_str()) {
             Some(EXTENSION) if named => {}
             Some(UNBORN) if named => {
@@ -245,7 +273,9 @@ pub(super) fn take_over(directory: &Path) -> Found {
 fn remove_unborn(path: &Path) {
     let old = |file: &File| {
         let modified = file.metadata().and_then(|metadata| metadata.modified()).ok();
-        modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > UNBORN_AGE)
+        modified
+            .and_then(|at| at.elapsed().ok())
+            .is_some_and(|age| age > UNBORN_AGE)
     };
     if File::open(path).is_ok_and(|file| old(&file) && file.try_lock().is_ok()) {
         let _ = std::fs::remove_file(path);

@@ -105,7 +105,11 @@ impl Ledger {
     }
 
     pub(super) fn cell(&self, place: Place) -> Option<&Cell> {
-        self.segments.get(place.segment as usize)?.get()?.cells().get(place.cell as usize)
+        self.segments
+            .get(place.segment as usize)?
+            .get()?
+            .cells()
+            .get(place.cell as usize)
     }
 
     /// May a cell of this hour still be counted in?
@@ -164,7 +168,11 @@ impl Ledger {
 
     fn add(&self, book: &mut Book, writer: Uuid, cells: Cells) -> Option<()> {
         let on_disk = matches!(cells, Cells::File(_));
-        let segment = Segment { writer, cells, used: AtomicU32::new(0) };
+        let segment = Segment {
+            writer,
+            cells,
+            used: AtomicU32::new(0),
+        };
         self.segments.get(book.segments as usize)?.set(segment).ok()?;
         book.segments += 1;
         self.metrics.segment_added(on_disk);

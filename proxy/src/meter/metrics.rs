@@ -26,20 +26,26 @@ impl MeterMetrics {
             let gauge = IntGauge::new(format!("authsome_edge_meter_{name}"), help)?;
             registry.register(Box::new(gauge.clone())).map(|()| gauge)
         };
-        let segments =
-            IntGaugeVec::new(Opts::new("authsome_edge_meter_segments", "Blocks of counters by where they live"), &[
-                "backing",
-            ])?;
+        let segments = IntGaugeVec::new(
+            Opts::new("authsome_edge_meter_segments", "Blocks of counters by where they live"),
+            &["backing"],
+        )?;
         registry.register(Box::new(segments.clone()))?;
-        let reports =
-            IntCounterVec::new(Opts::new("authsome_edge_meter_reports_total", "Usage reports by outcome"), &[
-                "outcome",
-            ])?;
+        let reports = IntCounterVec::new(
+            Opts::new("authsome_edge_meter_reports_total", "Usage reports by outcome"),
+            &["outcome"],
+        )?;
         registry.register(Box::new(reports.clone()))?;
         Ok(Self {
             segments: ["file", "memory"].map(|backing| segments.with_label_values(&[backing])),
-            cells: gauge("counters", "Applications' hours that are counted or wait for confirmation")?,
-            inherited: gauge("inherited_counters", "Counters of dead writers that wait for confirmation")?,
+            cells: gauge(
+                "counters",
+                "Applications' hours that are counted or wait for confirmation",
+            )?,
+            inherited: gauge(
+                "inherited_counters",
+                "Counters of dead writers that wait for confirmation",
+            )?,
             lost: counter("lost_requests_total", "Requests that no counter had room for")?,
             reports: ["acknowledged", "failed"].map(|outcome| reports.with_label_values(&[outcome])),
             freed: counter("confirmed_counters_total", "Counters whose final value is in Postgres")?,

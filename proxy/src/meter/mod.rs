@@ -38,7 +38,10 @@ pub struct MeterSettings {
 impl MeterSettings {
     /// The usual size: 65,536 applications' hours, 4 MiB.
     pub fn in_directory(directory: PathBuf) -> Self {
-        Self { directory, capacity: 65_536 }
+        Self {
+            directory,
+            capacity: 65_536,
+        }
     }
 }
 
@@ -54,7 +57,9 @@ pub struct Meter(Arc<Inner>);
 
 impl std::fmt::Debug for Meter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Meter").field("counters", &self.0.ledger.used()).finish()
+        f.debug_struct("Meter")
+            .field("counters", &self.0.ledger.used())
+            .finish()
     }
 }
 
@@ -72,14 +77,30 @@ impl Meter {
         if let Err(error) = ledger.extend(&*entropy) {
             tracing::error!(%error, "no counter file can be made; usage is counted in memory until one can");
         }
-        let publisher =
-            Publisher::new(Arc::clone(&ledger), directory, clock, Arc::clone(&entropy), metrics.clone());
-        (Self(Arc::new(Inner { ledger, entropy, metrics })), publisher)
+        let publisher = Publisher::new(
+            Arc::clone(&ledger),
+            directory,
+            clock,
+            Arc::clone(&entropy),
+            metrics.clone(),
+        );
+        (
+            Self(Arc::new(Inner {
+                ledger,
+                entropy,
+                metrics,
+            })),
+            publisher,
+        )
     }
 
     /// The counters of an application. Any number of slots of one application count into the same.
     pub fn slot(&self, app: ApplicationId) -> Slot {
-        Slot { meter: self.clone(), app, place: AtomicU64::new(0) }
+        Slot {
+            meter: self.clone(),
+            app,
+            place: AtomicU64::new(0),
+        }
     }
 }
 
@@ -101,10 +122,12 @@ impl Slot {
         // A clock that was set back counts in the hour that it had reached, as long as that is open.
         let cell = match remembered {
             Some((place, known)) if known >= hour && ledger.is_open(known) => ledger.cell(place),
-            _ => ledger.place(self.app, hour, &*self.meter.0.entropy).and_then(|(place, hour)| {
-                self.place.store(pack(place, hour), Ordering::Relaxed);
-                ledger.cell(place)
-            }),
+            _ => ledger
+                .place(self.app, hour, &*self.meter.0.entropy)
+                .and_then(|(place, hour)| {
+                    self.place.store(pack(place, hour), Ordering::Relaxed);
+                    ledger.cell(place)
+                }),
         };
         match cell {
             Some(cell) => cell.add(tally),

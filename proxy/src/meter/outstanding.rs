@@ -50,7 +50,14 @@ pub(super) struct Outstanding {
 
 impl Outstanding {
     pub(super) fn new(ledger: Arc<Ledger>) -> Self {
-        Self { ledger, round: 0, told: HashMap::new(), bequests: Vec::new(), closing: None, settled: 0 }
+        Self {
+            ledger,
+            round: 0,
+            told: HashMap::new(),
+            bequests: Vec::new(),
+            closing: None,
+            settled: 0,
+        }
     }
 
     /// A new round, in which the hours up to `over` are over.
@@ -74,14 +81,18 @@ impl Outstanding {
             predecessor.remove();
             return false;
         }
-        self.bequests.push(Bequest { predecessor, told: HashMap::new() });
+        self.bequests.push(Bequest {
+            predecessor,
+            told: HashMap::new(),
+        });
         true
     }
 
     /// Everyone whose confirmations matter.
     pub(super) fn writers(&self) -> Vec<Uuid> {
         let own = self.ledger.segments().map(|segment| segment.writer);
-        own.chain(self.bequests.iter().map(|bequest| bequest.predecessor.writer)).collect()
+        own.chain(self.bequests.iter().map(|bequest| bequest.predecessor.writer))
+            .collect()
     }
 
     /// What is to be sent now, in messages.
@@ -93,7 +104,10 @@ impl Outstanding {
                 let Some((app, hour)) = cell.owner() else { continue };
                 let is_final = hour <= self.settled;
                 let tally = cell.tally();
-                let told = self.told.get(&Place { segment: number, cell: index });
+                let told = self.told.get(&Place {
+                    segment: number,
+                    cell: index,
+                });
                 if self.is_due(told, &tally, is_final) {
                     counters.push(tally.counter(app, hour, is_final));
                 }
@@ -115,9 +129,7 @@ impl Outstanding {
         match told {
             None => is_final || *tally != Tally::default(),
             Some(told) => {
-                told.tally != *tally
-                    || (is_final && !told.is_final)
-                    || (is_final && self.round >= told.round + REPEAT)
+                told.tally != *tally || (is_final && !told.is_final) || (is_final && self.round >= told.round + REPEAT)
             }
         }
     }
@@ -127,12 +139,16 @@ impl Outstanding {
         for counter in &report.counters {
             let (app, hour) = (counter.application_id, counter.hour);
             let round = self.round;
-            let told = if let Some(bequest) =
-                self.bequests.iter_mut().find(|bequest| bequest.predecessor.writer == report.writer)
+            let told = if let Some(bequest) = self
+                .bequests
+                .iter_mut()
+                .find(|bequest| bequest.predecessor.writer == report.writer)
             {
                 bequest.told.entry((app, hour)).or_default()
             } else {
-                let Some(place) = self.place(report.writer, app, hour) else { continue };
+                let Some(place) = self.place(report.writer, app, hour) else {
+                    continue;
+                };
                 self.told.entry(place).or_default()
             };
             told.tally = counter.into();
@@ -146,12 +162,18 @@ impl Outstanding {
 
     /// Postgres has these values of a writer. Frees the counters that are settled with it; returns how many.
     pub(super) fn confirmed(&mut self, writer: Uuid, confirmation: &UsageConfirmation) -> usize {
-        if let Some(index) = self.bequests.iter().position(|bequest| bequest.predecessor.writer == writer) {
+        if let Some(index) = self
+            .bequests
+            .iter()
+            .position(|bequest| bequest.predecessor.writer == writer)
+        {
             return self.bequest_confirmed(index, confirmation);
         }
         let mut freed = 0;
         for counter in &confirmation.counters {
-            let Some(place) = self.place(writer, counter.application_id, counter.hour) else { continue };
+            let Some(place) = self.place(writer, counter.application_id, counter.hour) else {
+                continue;
+            };
             let Some(cell) = self.ledger.cell(place) else { continue };
             let settled = self
                 .told
@@ -191,11 +213,17 @@ impl Outstanding {
 
     /// Counters of dead writers that are not confirmed.
     pub(super) fn inherited(&self) -> usize {
-        self.bequests.iter().map(|bequest| bequest.predecessor.counters.len()).sum()
+        self.bequests
+            .iter()
+            .map(|bequest| bequest.predecessor.counters.len())
+            .sum()
     }
 }
 
 fn split(writer: Uuid, counters: &[UsageCounter], reports: &mut Vec<UsageReport>) {
     let messages = counters.chunks(UsageReport::MAX_COUNTERS);
-    reports.extend(messages.map(|counters| UsageReport { writer, counters: counters.to_vec() }));
+    reports.extend(messages.map(|counters| UsageReport {
+        writer,
+        counters: counters.to_vec(),
+    }));
 }

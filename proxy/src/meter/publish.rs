@@ -34,8 +34,10 @@ const ACK: Duration = Duration::from_secs(2);
 const AFTER_HOUR_MS: i64 = 5_000;
 /// How often to look for files whose writers have died.
 const TAKE_OVER: Duration = Duration::from_secs(30);
+/// How long the sending of one round may take; what is left is sent in the next.
+const SENDING: Duration = Duration::from_secs(4);
 /// How long telling everything at the end may take.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(4);
 /// Reports on their way at once.
 const IN_FLIGHT: usize = 16;
 
@@ -51,7 +53,9 @@ pub struct Publisher {
 
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Publisher").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("Publisher")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,7 +80,14 @@ impl Publisher {
         metrics: MeterMetrics,
     ) -> Self {
         let outstanding = Outstanding::new(Arc::clone(&ledger));
-        Self { ledger, directory, clock, entropy, metrics, outstanding }
+        Self {
+            ledger,
+            directory,
+            clock,
+            entropy,
+            metrics,
+            outstanding,
+        }
     }
 
     /// Publishes until `shutdown` holds true (or its sender is gone), then once more everything. To be stopped after the last
@@ -85,7 +96,11 @@ impl Publisher {
         let mut context = jetstream::new(nats.clone());
         context.set_timeout(ACK);
         let (confirmations, mut confirmed) = mpsc::channel::<Confirmed>(64);
-        let mut hearing = Hearing { nats: nats.clone(), confirmations, writers: HashMap::new() };
+        let mut hearing = Hearing {
+            nats: nats.clone(),
+            confirmations,
+            writers: HashMap::new(),
+        };
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked: Option<Instant> = None;
@@ -107,7 +122,8 @@ impl Publisher {
                     self.outstanding.next_round(hour_of(over_ms).saturating_sub(1));
                     hearing.listen_to(&self.outstanding.writers());
                     self.tell(&nats, &context).await;
-                    self.metrics.set_counters(self.ledger.used(), self.outstanding.inherited());
+                    self.metrics
+                        .set_counters(self.ledger.used(), self.outstanding.inherited());
                 }
             }
         }
@@ -125,9 +141,17 @@ impl Publisher {
             self.metrics.reported(false);
             return false;
         }
-        let mut sent = futures::stream::iter(due).map(|report| send(context, report)).buffer_unordered(IN_FLIGHT);
+        let mut sent = futures::stream::iter(due)
+            .map(|report| send(context, report))
+            .buffer_unordered(IN_FLIGHT);
         let mut complete = true;
-        while let Some(outcome) = sent.next().await {
+        let end = Instant::now() + SENDING;
+        loop {
+            let outcome = match tokio::time::timeout_at(end, sent.next()).await {
+                Ok(Some(outcome)) => outcome,
+                Ok(None) => return complete,
+                Err(_) => return false,
+            };
             self.metrics.reported(outcome.is_ok());
             match outcome {
                 Ok(report) => self.outstanding.acknowledged(&report),
@@ -137,7 +161,6 @@ impl Publisher {
                 }
             }
         }
-        complete
     }
 
     fn settle(&mut self, writer: Uuid, confirmation: &UsageConfirmation) {
@@ -214,7 +237,9 @@ enum SendError {
 async fn send(context: &jetstream::Context, report: UsageReport) -> Result<UsageReport, SendError> {
     let payload = serde_json::to_vec(&report)?;
     let publish = async {
-        let acknowledgement = context.publish(names::usage_counters(report.writer), payload.into()).await?;
+        let acknowledgement = context
+            .publish(names::usage_counters(report.writer), payload.into())
+            .await?;
         acknowledgement.await
     };
     tokio::time::timeout(ACK, publish).await??;
@@ -238,7 +263,8 @@ impl Drop for Subscription {
 
 impl Hearing {
     fn listen_to(&mut self, writers: &[Uuid]) {
-        self.writers.retain(|writer, subscription| writers.contains(writer) && !subscription.0.is_finished());
+        self.writers
+            .retain(|writer, subscription| writers.contains(writer) && !subscription.0.is_finished());
         for writer in writers {
             let (nats, confirmations) = (&self.nats, &self.confirmations);
             self.writers.entry(*writer).or_insert_with(|| {

@@ -3,8 +3,8 @@ use std::path::Path;
 use authsome_contract::wire::{UsageConfirmation, UsageReport};
 use authsome_core::clock::ManualClock;
 use authsome_core::entropy::SeededEntropy;
-use proptest::prelude::*;
 use prometheus::Registry;
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::file::{self, CounterFile};
@@ -12,7 +12,12 @@ use super::outstanding::Outstanding;
 use super::*;
 
 const HOUR_MS: i64 = 3_600_000;
-const ONE: Tally = Tally { requests: 1, errors: 0, bytes_in: 100, bytes_out: 200 };
+const ONE: Tally = Tally {
+    requests: 1,
+    errors: 0,
+    bytes_in: 100,
+    bytes_out: 200,
+};
 
 fn app(n: u128) -> ApplicationId {
     ApplicationId::from_uuid(Uuid::from_u128(n))
@@ -23,8 +28,17 @@ fn metrics() -> MeterMetrics {
 }
 
 fn open(directory: &Path, capacity: u32, seed: u64) -> Meter {
-    let settings = MeterSettings { directory: directory.to_owned(), capacity };
-    Meter::open(settings, Arc::new(ManualClock::default()), Arc::new(SeededEntropy::new(seed)), metrics()).0
+    let settings = MeterSettings {
+        directory: directory.to_owned(),
+        capacity,
+    };
+    Meter::open(
+        settings,
+        Arc::new(ManualClock::default()),
+        Arc::new(SeededEntropy::new(seed)),
+        metrics(),
+    )
+    .0
 }
 
 fn outstanding(meter: &Meter) -> Outstanding {
@@ -32,7 +46,11 @@ fn outstanding(meter: &Meter) -> Outstanding {
 }
 
 fn requests(reports: &[UsageReport]) -> u64 {
-    reports.iter().flat_map(|report| &report.counters).map(|counter| counter.requests).sum()
+    reports
+        .iter()
+        .flat_map(|report| &report.counters)
+        .map(|counter| counter.requests)
+        .sum()
 }
 
 fn acknowledge(outstanding: &mut Outstanding) -> Vec<UsageReport> {
@@ -45,10 +63,14 @@ fn acknowledge(outstanding: &mut Outstanding) -> Vec<UsageReport> {
 
 fn confirm(outstanding: &mut Outstanding, reports: &[UsageReport]) -> usize {
     let confirmations = reports.iter().map(|report| {
-        let confirmation = UsageConfirmation { counters: report.counters.clone() };
+        let confirmation = UsageConfirmation {
+            counters: report.counters.clone(),
+        };
         (report.writer, confirmation)
     });
-    confirmations.map(|(writer, confirmation)| outstanding.confirmed(writer, &confirmation)).sum()
+    confirmations
+        .map(|(writer, confirmation)| outstanding.confirmed(writer, &confirmation))
+        .sum()
 }
 
 #[test]
@@ -64,7 +86,10 @@ fn what_threads_count_adds_up() {
     let due = outstanding(&meter).due();
     assert_eq!(requests(&due), 40_000);
     assert_eq!(due[0].counters.len(), 2, "an hour each");
-    assert_eq!(due[0].counters.iter().map(|counter| counter.bytes_out).sum::<u64>(), 8_000_000);
+    assert_eq!(
+        due[0].counters.iter().map(|counter| counter.bytes_out).sum::<u64>(),
+        8_000_000
+    );
 }
 
 #[test]
@@ -73,7 +98,11 @@ fn a_killed_writers_counts_are_told_as_final_and_its_file_goes_when_they_are_con
     let killed = open(directory.path(), 64, 1);
     killed.slot(app(1)).count(HOUR_MS * 10, ONE);
     killed.slot(app(2)).count(HOUR_MS * 11, Tally { errors: 1, ..ONE });
-    assert_eq!(file::take_over(directory.path()).predecessors.len(), 0, "its writer lives");
+    assert_eq!(
+        file::take_over(directory.path()).predecessors.len(),
+        0,
+        "its writer lives"
+    );
     drop(killed);
 
     let successor = open(directory.path(), 64, 2);
@@ -88,7 +117,11 @@ fn a_killed_writers_counts_are_told_as_final_and_its_file_goes_when_they_are_con
     assert!(outstanding.due().is_empty());
     assert_eq!(confirm(&mut outstanding, &due), 2);
     assert_eq!(outstanding.inherited(), 0);
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "only the living writer's file is left");
+    assert_eq!(
+        std::fs::read_dir(directory.path()).unwrap().count(),
+        1,
+        "only the living writer's file is left"
+    );
 }
 
 #[test]
@@ -98,7 +131,7 @@ fn a_counter_is_freed_only_when_its_hour_is_over_settled_and_confirmed() {
     let slot = meter.slot(app(1));
     slot.count(HOUR_MS * 10, ONE);
     let mut outstanding = outstanding(&meter);
-    outstanding.next_round(9);
+    outstanding.next_round(0);
     let due = acknowledge(&mut outstanding);
     assert!(!due[0].counters[0].is_final);
     assert_eq!(confirm(&mut outstanding, &due), 0, "the hour is not over");
@@ -109,11 +142,19 @@ fn a_counter_is_freed_only_when_its_hour_is_over_settled_and_confirmed() {
     }
     let due = acknowledge(&mut outstanding);
     assert!(due[0].counters[0].is_final);
-    assert_eq!(confirm(&mut outstanding, &due), 0, "a stopped thread may still be about to count");
+    assert_eq!(
+        confirm(&mut outstanding, &due),
+        0,
+        "a stopped thread may still be about to count"
+    );
     for _ in 0..10 {
         outstanding.next_round(10);
     }
-    assert_eq!(requests(&acknowledge(&mut outstanding)), 1, "told again until it is confirmed");
+    assert_eq!(
+        requests(&acknowledge(&mut outstanding)),
+        1,
+        "told again until it is confirmed"
+    );
     let mut less = due.clone();
     less[0].counters[0].bytes_out -= 1;
     assert_eq!(confirm(&mut outstanding, &less), 0, "not all of it");
@@ -131,7 +172,11 @@ fn a_clock_that_goes_back_counts_in_no_hour_that_is_over() {
     slot.count(HOUR_MS * 10, ONE);
     slot.count(HOUR_MS * 3, ONE);
     let due = outstanding(&meter).due();
-    let hours: Vec<_> = due[0].counters.iter().map(|counter| (counter.hour, counter.requests)).collect();
+    let hours: Vec<_> = due[0]
+        .counters
+        .iter()
+        .map(|counter| (counter.hour, counter.requests))
+        .collect();
     assert_eq!(hours, [(10, 1), (11, 2)]);
 }
 
@@ -180,15 +225,28 @@ fn a_corrupt_file_is_set_aside_and_never_believed() {
     let dead = open(directory.path(), 4, 1);
     dead.slot(app(1)).count(HOUR_MS * 10, ONE);
     drop(dead);
-    let path = std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+    let path = std::fs::read_dir(directory.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     let good = std::fs::read(&path).unwrap();
     let spoilt: [Vec<u8>; 6] = [
         Vec::new(),
         good[..40].to_vec(),
         good[..good.len() - 1].to_vec(),
         [good.as_slice(), &[0; 64]].concat(),
-        { let mut bytes = good.clone(); bytes[20] ^= 1; bytes },
-        { let mut bytes = good.clone(); bytes[0] = b'X'; bytes },
+        {
+            let mut bytes = good.clone();
+            bytes[20] ^= 1;
+            bytes
+        },
+        {
+            let mut bytes = good.clone();
+            bytes[0] = b'X';
+            bytes
+        },
     ];
     for bytes in spoilt {
         std::fs::write(&path, &bytes).unwrap();
@@ -205,7 +263,12 @@ fn a_file_has_all_its_blocks_before_it_is_mapped() {
     use std::os::unix::fs::MetadataExt;
     let directory = tempfile::tempdir().unwrap();
     let file = CounterFile::create(directory.path(), Uuid::from_u128(1), 1024).unwrap();
-    let path = std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+    let path = std::fs::read_dir(directory.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     let metadata = std::fs::metadata(path).unwrap();
     assert!(metadata.blocks() * 512 >= metadata.len(), "{metadata:?}");
     assert_eq!(metadata.mode() & 0o777, 0o600);
@@ -215,16 +278,26 @@ fn a_file_has_all_its_blocks_before_it_is_mapped() {
 /// What may happen to a writer and its successors.
 #[derive(Debug, Clone)]
 enum Event {
-    Count { app: u128, hour: i64 },
+    Count {
+        app: u128,
+        hour: i64,
+    },
     /// A round whose messages may be lost on the way, doubled, or not confirmed.
-    Round { over: u32, delivered: bool, confirmed: bool },
+    Round {
+        over: u32,
+        delivered: bool,
+        confirmed: bool,
+    },
     Kill,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let count = (0..3_u128, 10..14_i64).prop_map(|(app, hour)| Event::Count { app, hour });
-    let round = (8..14_u32, any::<bool>(), any::<bool>())
-        .prop_map(|(over, delivered, confirmed)| Event::Round { over, delivered, confirmed });
+    let round = (8..14_u32, any::<bool>(), any::<bool>()).prop_map(|(over, delivered, confirmed)| Event::Round {
+        over,
+        delivered,
+        confirmed,
+    });
     prop::collection::vec(prop_oneof![6 => count, 6 => round, 1 => Just(Event::Kill)], 1..120)
 }
 

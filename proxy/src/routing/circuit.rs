@@ -46,7 +46,8 @@ impl Circuit {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if failures >= self.threshold {
             let pause = u64::try_from(self.pause.as_millis()).unwrap_or(u64::MAX);
-            self.open_until.store(self.elapsed_ms().saturating_add(pause), Ordering::Relaxed);
+            self.open_until
+                .store(self.elapsed_ms().saturating_add(pause), Ordering::Relaxed);
         }
         failures == self.threshold
     }

@@ -5,8 +5,8 @@
 //! waits.
 
 use std::mem::size_of;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use authsome_contract::model::{AppRecord, KeyRecord, Scopes, Version};
@@ -66,7 +66,12 @@ impl KeyEntry {
                 header(&record.scopes.to_string())
             },
         };
-        Self { record, app, headers, freshness }
+        Self {
+            record,
+            app,
+            headers,
+            freshness,
+        }
     }
 
     /// Bytes of memory, near enough for a bound: the entry, what it owns, and moka's bookkeeping.
@@ -111,14 +116,24 @@ impl AppEntry {
             environment: HeaderValue::from_static(record.environment.as_str()),
             region: header(&record.region),
         };
-        Self { record, usage, next_endpoint: AtomicUsize::new(0), headers, prepared: OnceLock::new() }
+        Self {
+            record,
+            usage,
+            next_endpoint: AtomicUsize::new(0),
+            headers,
+            prepared: OnceLock::new(),
+        }
     }
 
     fn heap(&self) -> usize {
         let record = &self.record;
         size_of::<Self>()
             + record.endpoints.len() * size_of::<std::net::SocketAddr>()
-            + record.origins.iter().map(|o| o.len() + size_of::<String>()).sum::<usize>()
+            + record
+                .origins
+                .iter()
+                .map(|o| o.len() + size_of::<String>())
+                .sum::<usize>()
             + record.path_policy.len() * 128
             + record.edge_credentials.as_ref().map_or(0, String::len)
             + record.region.len()
@@ -143,7 +158,11 @@ pub(super) struct AppState {
 
 impl AppSlot {
     pub(super) fn new(id: ApplicationId, state: AppState, freshness: Freshness) -> Self {
-        Self { id, state: ArcSwap::from_pointee(state), freshness }
+        Self {
+            id,
+            state: ArcSwap::from_pointee(state),
+            freshness,
+        }
     }
 
     /// The application as it now stands, or `None` when it is gone.
@@ -179,7 +198,10 @@ pub(super) struct Freshness {
 
 impl Freshness {
     pub(super) fn new(generation: u32, confirmed_ms: i64) -> Self {
-        Self { generation: AtomicU32::new(generation), confirmed_ms: AtomicI64::new(confirmed_ms) }
+        Self {
+            generation: AtomicU32::new(generation),
+            confirmed_ms: AtomicI64::new(confirmed_ms),
+        }
     }
 
     pub(super) fn generation(&self) -> u32 {
@@ -188,6 +210,11 @@ impl Freshness {
 
     pub(super) fn confirmed_ms(&self) -> i64 {
         self.confirmed_ms.load(Ordering::Relaxed)
+    }
+
+    /// Was it confirmed by something that was read at `at_ms` or later?
+    pub(super) fn is_younger_than(&self, at_ms: i64) -> bool {
+        self.confirmed_ms() >= at_ms
     }
 
     /// Read again from a source at `now_ms`, with the feed in `generation` when the reading began.

@@ -80,7 +80,11 @@ impl Fence {
 
     /// To be drawn before the first byte is read from a source.
     pub(super) fn ticket(&self, generation: u32, at_ms: i64) -> Ticket {
-        Ticket { moves: self.moves.load(Ordering::SeqCst), generation, at_ms }
+        Ticket {
+            moves: self.moves.load(Ordering::SeqCst),
+            generation,
+            at_ms,
+        }
     }
 
     pub(super) fn key(&self, digest: &Digest) -> MutexGuard<'_, Stretch<()>> {

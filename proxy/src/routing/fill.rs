@@ -63,7 +63,9 @@ impl Filler {
                     self.shared.table.pulse().release();
                     let absence = self.shared.table.settle_absent_key(&ticket, &digest);
                     if absence == Absence::Kept || reading == READINGS {
-                        self.shared.metrics.fill(TableName::Key, Source::Postgres, FillOutcome::Absent);
+                        self.shared
+                            .metrics
+                            .fill(TableName::Key, Source::Postgres, FillOutcome::Absent);
                         return Ok(None);
                     }
                 }
@@ -97,7 +99,9 @@ impl Filler {
                     self.shared.table.pulse().release();
                     let absence = self.shared.table.settle_absent_app(&ticket, &id);
                     if absence == Absence::Kept || reading == READINGS {
-                        self.shared.metrics.fill(TableName::App, Source::Postgres, FillOutcome::Absent);
+                        self.shared
+                            .metrics
+                            .fill(TableName::App, Source::Postgres, FillOutcome::Absent);
                         return Ok(None);
                     }
                 }
@@ -153,11 +157,7 @@ impl Filler {
         }
     }
 
-    fn redis_answer<R>(
-        &self,
-        table: TableName,
-        answer: Answer<R>,
-    ) -> Option<authsome_contract::wire::Versioned<R>> {
+    fn redis_answer<R>(&self, table: TableName, answer: Answer<R>) -> Option<authsome_contract::wire::Versioned<R>> {
         let outcome = match answer {
             Answer::Found(versioned) => {
                 self.shared.table.pulse().release();
@@ -172,7 +172,9 @@ impl Filler {
     }
 
     fn redis_behind<T>(&self, table: TableName) -> FromRedis<T> {
-        self.shared.metrics.fill(table, Source::Redis, FillOutcome::RefusedStale);
+        self.shared
+            .metrics
+            .fill(table, Source::Redis, FillOutcome::RefusedStale);
         FromRedis::AskPostgres
     }
 
@@ -202,8 +204,13 @@ impl Filler {
 
     /// The database itself is behind what the feed has said: it was restored, and the epoch is not raised yet.
     fn behind(&self, table: TableName) -> Unavailable {
-        self.shared.metrics.fill(table, Source::Postgres, FillOutcome::RefusedStale);
-        tracing::warn!(table = table.as_str(), "Postgres has an older version than the feed; was it restored?");
+        self.shared
+            .metrics
+            .fill(table, Source::Postgres, FillOutcome::RefusedStale);
+        tracing::warn!(
+            table = table.as_str(),
+            "Postgres has an older version than the feed; was it restored?"
+        );
         Unavailable
     }
 

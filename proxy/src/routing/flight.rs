@@ -33,7 +33,10 @@ pub(super) enum Joined<K: Eq + Hash + Copy, T> {
 
 impl<K: Eq + Hash + Copy, T: Clone> Flights<K, T> {
     pub(super) fn new(limit: usize) -> Self {
-        Self { under_way: Arc::new(Mutex::new(HashMap::new())), limit }
+        Self {
+            under_way: Arc::new(Mutex::new(HashMap::new())),
+            limit,
+        }
     }
 
     pub(super) fn join(&self, name: K) -> Joined<K, T> {
@@ -46,7 +49,11 @@ impl<K: Eq + Hash + Copy, T: Clone> Flights<K, T> {
         }
         let (sender, receiver) = watch::channel(None);
         under_way.insert(name, receiver.clone());
-        let landing = Landing { under_way: Arc::clone(&self.under_way), name, sender };
+        let landing = Landing {
+            under_way: Arc::clone(&self.under_way),
+            name,
+            sender,
+        };
         Joined::First(landing, Wait(receiver))
     }
 
@@ -109,8 +116,12 @@ mod tests {
     #[tokio::test]
     async fn the_caller_who_started_it_may_vanish() {
         let flights = Flights::<u8, u32>::new(10);
-        let Joined::First(landing, first) = flights.join(1) else { panic!("nobody was here before") };
-        let Joined::Later(second) = flights.join(1) else { panic!("a fill is under way") };
+        let Joined::First(landing, first) = flights.join(1) else {
+            panic!("nobody was here before")
+        };
+        let Joined::Later(second) = flights.join(1) else {
+            panic!("a fill is under way")
+        };
         drop(first);
         landing.land(Ok(Some(7)));
         assert_eq!(second.outcome().await, Ok(Some(7)));
@@ -120,7 +131,9 @@ mod tests {
     #[tokio::test]
     async fn a_fill_that_dies_tells_the_waiting_and_makes_room_for_another() {
         let flights = Flights::<u8, u32>::new(1);
-        let Joined::First(landing, first) = flights.join(1) else { panic!("nobody was here before") };
+        let Joined::First(landing, first) = flights.join(1) else {
+            panic!("nobody was here before")
+        };
         assert!(matches!(flights.join(2), Joined::Full));
         drop(landing);
         assert_eq!(first.outcome().await, Err(Unavailable));
@@ -130,7 +143,9 @@ mod tests {
     #[tokio::test]
     async fn a_new_flight_of_the_same_name_survives_the_end_of_the_old() {
         let flights = Flights::<u8, u32>::new(2);
-        let Joined::First(landing, _) = flights.join(1) else { panic!("nobody was here before") };
+        let Joined::First(landing, _) = flights.join(1) else {
+            panic!("nobody was here before")
+        };
         landing.land(Ok(None));
         assert!(matches!(flights.join(1), Joined::First(..)));
     }

@@ -14,7 +14,10 @@ pub(super) struct UniformState {
 
 impl UniformState {
     pub(super) fn new(entropy: &dyn Entropy) -> Self {
-        Self { add: entropy.next_u64(), multiply: entropy.next_u64() | 1 }
+        Self {
+            add: entropy.next_u64(),
+            multiply: entropy.next_u64() | 1,
+        }
     }
 }
 
@@ -22,7 +25,10 @@ impl BuildHasher for UniformState {
     type Hasher = UniformHasher;
 
     fn build_hasher(&self) -> UniformHasher {
-        UniformHasher { state: self.add, multiply: self.multiply }
+        UniformHasher {
+            state: self.add,
+            multiply: self.multiply,
+        }
     }
 }
 
@@ -75,7 +81,11 @@ mod tests {
                 state.hash_one(Digest::from_bytes(bytes)) % 1024
             })
             .collect();
-        assert!(buckets.len() > 500, "{} of 1024 buckets used by 1000 names", buckets.len());
+        assert!(
+            buckets.len() > 500,
+            "{} of 1024 buckets used by 1000 names",
+            buckets.len()
+        );
     }
 
     #[test]

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use moka::notification::RemovalCause;
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::table::{Applied, TableSizes};
 
@@ -54,7 +52,14 @@ pub(super) enum LookupOutcome {
 
 const TABLES: [&str; 2] = ["key", "app"];
 const SOURCES: [&str; 2] = ["redis", "postgres"];
-const FILL_OUTCOMES: [&str; 6] = ["found", "absent", "untrusted", "refused_stale", "inconsistent", "unavailable"];
+const FILL_OUTCOMES: [&str; 6] = [
+    "found",
+    "absent",
+    "untrusted",
+    "refused_stale",
+    "inconsistent",
+    "unavailable",
+];
 const LOOKUPS: [&str; 3] = ["hit", "absent", "unknown"];
 const CAUSES: [&str; 4] = ["expired", "explicit", "replaced", "size"];
 const CHANGES: [&str; 5] = ["updated", "not_held", "known", "ignored", "undecodable"];
@@ -94,18 +99,42 @@ impl RoutingMetrics {
             registry.register(Box::new(gauge.clone())).map(|()| gauge)
         };
         let lookups = counters("lookups_total", "Look-ups in memory by outcome", &["table", "outcome"])?;
-        let fills = counters("fills_total", "Questions to a source by outcome", &["table", "source", "outcome"])?;
-        let evictions = counters("removals_total", "Entries that left memory by cause", &["table", "cause"])?;
-        let stale =
-            counters("stale_served_total", "Entries served past their bound because nothing answered", &["table"])?;
+        let fills = counters(
+            "fills_total",
+            "Questions to a source by outcome",
+            &["table", "source", "outcome"],
+        )?;
+        let evictions = counters(
+            "removals_total",
+            "Entries that left memory by cause",
+            &["table", "cause"],
+        )?;
+        let stale = counters(
+            "stale_served_total",
+            "Entries served past their bound because nothing answered",
+            &["table"],
+        )?;
         let refused = counters("unavailable_total", "Callers that got no answer", &["table"])?;
-        let changes = counters("feed_changes_total", "Changes from the feed by what they met", &["outcome"])?;
-        let resyncs = counters("feed_interruptions_total", "Times the feed stopped being live by reason", &["reason"])?;
+        let changes = counters(
+            "feed_changes_total",
+            "Changes from the feed by what they met",
+            &["outcome"],
+        )?;
+        let resyncs = counters(
+            "feed_interruptions_total",
+            "Times the feed stopped being live by reason",
+            &["reason"],
+        )?;
         let entries = gauges("entries", "Entries in memory", &["table"])?;
         let bytes = gauges("bytes", "Weight of the entries in memory", &["table"])?;
         let seconds = prometheus::HistogramVec::new(
-            HistogramOpts::new("authsome_edge_routing_resolve_seconds", "Time that a miss waited for its answer")
-                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
+            HistogramOpts::new(
+                "authsome_edge_routing_resolve_seconds",
+                "Time that a miss waited for its answer",
+            )
+            .buckets(vec![
+                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+            ]),
             &["table"],
         )?;
         registry.register(Box::new(seconds.clone()))?;
@@ -181,9 +210,12 @@ impl RoutingMetrics {
 
     pub(super) fn set_sizes(&self, sizes: &TableSizes, fills: usize) {
         let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        for (table, count) in
-            [("key", sizes.keys), ("app", sizes.apps), ("absent", sizes.absent), ("floor", sizes.floors)]
-        {
+        for (table, count) in [
+            ("key", sizes.keys),
+            ("app", sizes.apps),
+            ("absent", sizes.absent),
+            ("floor", sizes.floors),
+        ] {
             self.entries.with_label_values(&[table]).set(int(count));
         }
         self.bytes.with_label_values(&["key"]).set(int(sizes.keys_bytes));
@@ -200,7 +232,10 @@ impl RoutingMetrics {
     /// Sum over tables of one source's outcomes, for the admin port.
     pub(super) fn fill_totals(&self, source: Source) -> FillTotals {
         let sum = |outcome: FillOutcome| {
-            self.fills.iter().map(|table| table[source as usize][outcome as usize].get()).sum::<u64>()
+            self.fills
+                .iter()
+                .map(|table| table[source as usize][outcome as usize].get())
+                .sum::<u64>()
         };
         FillTotals {
             found: sum(FillOutcome::Found),

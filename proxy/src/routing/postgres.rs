@@ -56,13 +56,15 @@ impl PostgresSource {
     /// Connects when first asked. Must be called in the runtime that will use it.
     pub(super) fn connect(address: &SecretUrl, permits: u32, deadline: Duration) -> Result<Self, PostgresAddressError> {
         let options = PgConnectOptions::from_str(address.expose())
-            .map_err(|_| PostgresAddressError { address: address.to_string() })?
+            .map_err(|_| PostgresAddressError {
+                address: address.to_string(),
+            })?
             .application_name("authsome-proxy")
             .options([("statement_timeout", format!("{}ms", deadline.as_millis()))]);
         let pool = PgPoolOptions::new()
             .max_connections(permits)
             .acquire_timeout(deadline)
-            .idle_timeout(Duration::from_secs(300))
+            .idle_timeout(Duration::from_mins(5))
             // A ping before each query would double the latency; a broken connection shows in the query, which is repeated.
             .test_before_acquire(false)
             .connect_lazy_with(options);
@@ -74,10 +76,7 @@ impl PostgresSource {
     }
 
     /// The key and its application, in one round trip.
-    pub(super) async fn key(
-        &self,
-        digest: &Digest,
-    ) -> Result<Option<Dated<(KeyRecord, AppRecord)>>, PostgresError> {
+    pub(super) async fn key(&self, digest: &Digest) -> Result<Option<Dated<(KeyRecord, AppRecord)>>, PostgresError> {
         let question = self.admitted().await?;
         let mut answer = self.key_once(digest).await;
         if is_broken_connection(&answer) {
@@ -120,13 +119,20 @@ impl PostgresSource {
         if self.circuit.is_open() {
             return Err(PostgresError::CircuitOpen);
         }
-        Ok(Question { circuit: &self.circuit, open: true, _permit: permit })
+        Ok(Question {
+            circuit: &self.circuit,
+            open: true,
+            _permit: permit,
+        })
     }
 }
 
 /// The pool held a connection that had died while idle: worth one more try.
 fn is_broken_connection<T>(answer: &Result<T, PostgresError>) -> bool {
-    matches!(answer, Err(PostgresError::Query(sqlx::Error::Io(_) | sqlx::Error::Protocol(_))))
+    matches!(
+        answer,
+        Err(PostgresError::Query(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)))
+    )
 }
 
 /// A question under its permit. One that is given up at the caller's deadline counts as a failure.
@@ -242,10 +248,16 @@ async fn key_with_application(
         expires_at_ms: row.expires_at_ms,
         revoked: row.revoked,
     };
-    Ok(Some(Dated { value: (key.into_record()?, app.into_record()?), database_ms: row.database_ms }))
+    Ok(Some(Dated {
+        value: (key.into_record()?, app.into_record()?),
+        database_ms: row.database_ms,
+    }))
 }
 
-async fn application(connection: &mut PgConnection, id: ApplicationId) -> Result<Option<Dated<AppRecord>>, PostgresError> {
+async fn application(
+    connection: &mut PgConnection,
+    id: ApplicationId,
+) -> Result<Option<Dated<AppRecord>>, PostgresError> {
     let row = sqlx::query!(
         r#"SELECT a.id AS "id!: ApplicationId", a.workspace_id AS "workspace_id!: WorkspaceId", a.epoch AS "epoch!",
                   a.version AS "version!", a.environment AS "environment!", a.region AS "region!", a.status AS "status!",
@@ -278,5 +290,8 @@ async fn application(connection: &mut PgConnection, id: ApplicationId) -> Result
         plan: row.plan,
         workspace_status: row.workspace_status,
     };
-    Ok(Some(Dated { value: app.into_record()?, database_ms }))
+    Ok(Some(Dated {
+        value: app.into_record()?,
+        database_ms,
+    }))
 }

@@ -43,7 +43,10 @@ pub(super) struct Bounds {
 impl Bounds {
     pub(super) fn new(stale: Duration, max_stale: Duration) -> Self {
         let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX / 4);
-        Self { stale_ms: ms(stale), max_stale_ms: ms(max_stale) }
+        Self {
+            stale_ms: ms(stale),
+            max_stale_ms: ms(max_stale),
+        }
     }
 }
 
@@ -85,7 +88,8 @@ impl Pulse {
 
     /// The common case is three loads: generation, its entry's, and the end of the last heartbeat.
     pub(super) fn is_fresh(&self, freshness: &Freshness, now_ms: i64) -> bool {
-        (freshness.generation() == self.generation() && self.is_live(now_ms)) || self.age(freshness, now_ms) == Age::Fresh
+        (freshness.generation() == self.generation() && self.is_live(now_ms))
+            || self.age(freshness, now_ms) == Age::Fresh
     }
 
     pub(super) fn age(&self, freshness: &Freshness, now_ms: i64) -> Age {
@@ -151,7 +155,10 @@ impl Pulse {
 
     /// (epoch, position) up to which this edge has applied the feed; zeros before the first heartbeat.
     pub(super) fn covered(&self) -> (u64, u64) {
-        (self.epoch.load(Ordering::Relaxed), self.position.load(Ordering::Relaxed))
+        (
+            self.epoch.load(Ordering::Relaxed),
+            self.position.load(Ordering::Relaxed),
+        )
     }
 
     pub(super) fn set_sequence(&self, sequence: u64) {
@@ -171,7 +178,8 @@ impl Pulse {
     }
 
     pub(super) fn learn_database_time(&self, database_ms: i64, now_ms: i64) {
-        self.database_offset_ms.store(database_ms.saturating_sub(now_ms), Ordering::Relaxed);
+        self.database_offset_ms
+            .store(database_ms.saturating_sub(now_ms), Ordering::Relaxed);
     }
 
     pub(super) fn database_now_ms(&self, now_ms: i64) -> i64 {
@@ -186,7 +194,10 @@ mod tests {
     const BEAT: Duration = Duration::from_millis(3500);
 
     fn pulse() -> Pulse {
-        Pulse::new(Bounds { stale_ms: 10_000, max_stale_ms: 86_400_000 })
+        Pulse::new(Bounds {
+            stale_ms: 10_000,
+            max_stale_ms: 86_400_000,
+        })
     }
 
     #[test]
@@ -217,7 +228,11 @@ mod tests {
         pulse.next_generation(1, 8);
         pulse.beat(50_005_000, BEAT, 1, 9);
         assert_eq!(pulse.age(&entry, 50_009_000), Age::Fresh);
-        assert_eq!(pulse.age(&entry, 50_010_000), Age::Stale, "the new feed does not vouch for what it did not see");
+        assert_eq!(
+            pulse.age(&entry, 50_010_000),
+            Age::Stale,
+            "the new feed does not vouch for what it did not see"
+        );
         entry.confirm(pulse.generation(), 50_010_000);
         pulse.beat(50_100_000, BEAT, 1, 9);
         assert!(pulse.is_fresh(&entry, 50_100_000));

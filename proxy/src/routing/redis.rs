@@ -74,8 +74,10 @@ pub(super) struct RedisSource {
 impl RedisSource {
     /// Starts connecting and returns at once; reconnects for ever. Must be called in the runtime that will use it.
     pub(super) fn connect(address: &SecretUrl) -> Result<Self, RedisAddressError> {
-        let wrong =
-            |error: fred::error::Error| RedisAddressError { address: address.to_string(), detail: error.to_string() };
+        let wrong = |error: fred::error::Error| RedisAddressError {
+            address: address.to_string(),
+            detail: error.to_string(),
+        };
         let mut config = Config::from_url(address.expose()).map_err(wrong)?;
         config.fail_fast = false;
         let client = Builder::from_config(config)
@@ -93,7 +95,11 @@ impl RedisSource {
             .build()
             .map_err(wrong)?;
         let connection = client.connect();
-        Ok(Self { client, connection, circuit: Circuit::new(1, CIRCUIT_PAUSE) })
+        Ok(Self {
+            client,
+            connection,
+            circuit: Circuit::new(1, CIRCUIT_PAUSE),
+        })
     }
 
     pub(super) async fn key(&self, digest: &Digest, trust: Trust) -> Answer<KeyRecord> {
@@ -116,7 +122,9 @@ impl RedisSource {
             Err(elapsed) => return self.failed(&elapsed),
         };
         self.circuit.succeeded();
-        let [value, mark] = values.as_slice() else { return Answer::Failed };
+        let [value, mark] = values.as_slice() else {
+            return Answer::Failed;
+        };
         let mark = mark.as_ref().and_then(|mark| serde_json::from_slice::<Mark>(mark).ok());
         if !mark.is_some_and(|mark| trust.holds(&mark)) {
             return Answer::Untrusted;
@@ -152,12 +160,20 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn mark(renewed_at_ms: i64, epoch: u64, position: u64) -> Mark {
-        Mark { epoch, position, renewed_at_ms }
+        Mark {
+            epoch,
+            position,
+            renewed_at_ms,
+        }
     }
 
     #[test]
     fn redis_is_trusted_only_with_a_young_mark_that_is_not_behind_the_edge() {
-        let trust = Trust { database_now_ms: NOW, max_age_ms: 5_000, covered: (2, 40) };
+        let trust = Trust {
+            database_now_ms: NOW,
+            max_age_ms: 5_000,
+            covered: (2, 40),
+        };
         assert!(trust.holds(&mark(NOW - 4_999, 2, 40)));
         assert!(trust.holds(&mark(NOW + 100, 3, 1)));
         assert!(!trust.holds(&mark(NOW - 5_000, 2, 40)), "old mark");

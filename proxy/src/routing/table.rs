@@ -3,7 +3,7 @@
 //! Bounded by weight, so that absence never means "does not exist" but "ask". It owns the rules of who may write: newer
 //! versions only, whatever the order of arrival; a fill only when no change passed while it was read; and nothing below the
 //! floor that a change or tombstone has set. It depends on nothing that can fail: with every source gone it goes on
-//! answering with what it has, for as long as [`Pulse`](super::pulse::Pulse) allows.
+//! answering with what it has, for as long as [`Pulse`] allows.
 
 use std::sync::Arc;
 
@@ -25,9 +25,9 @@ use crate::meter::Meter;
 /// What became of a record that a fill brought.
 #[derive(Debug, Clone)]
 pub(super) enum Settled<T> {
-    /// This is the record to act on: the one that was brought, or a newer one that is already here.
+    /// This is the record to act on: the one that was brought, or a newer one that came meanwhile.
     Accepted(T),
-    /// Something newer is known to exist and is not at hand: the source is behind; ask another.
+    /// Something newer was known before: the source is behind; ask another.
     Behind,
 }
 
@@ -120,9 +120,8 @@ impl Table {
     pub(super) fn key(&self, digest: &Digest, now_ms: i64) -> Lookup<Arc<KeyEntry>> {
         match self.keys.get(digest) {
             Some(entry) if self.is_fresh(&entry, now_ms) => Lookup::Hit(entry),
-            Some(_) => Lookup::Unknown,
             None if self.absent_keys.contains_key(digest) => Lookup::Absent,
-            None => Lookup::Unknown,
+            Some(_) | None => Lookup::Unknown,
         }
     }
 
@@ -132,9 +131,8 @@ impl Table {
                 Some(entry) => Lookup::Hit(entry),
                 None => Lookup::Absent,
             },
-            Some(_) => Lookup::Unknown,
             None if self.absent_apps.contains_key(id) => Lookup::Absent,
-            None => Lookup::Unknown,
+            Some(_) | None => Lookup::Unknown,
         }
     }
 
@@ -184,7 +182,11 @@ impl Table {
         if let Some(slot) = stretch.payload.find(&id) {
             let held = slot.version();
             if version < held {
-                return Settled::Accepted(slot);
+                return if moved || slot.freshness.is_younger_than(ticket.at_ms) {
+                    Settled::Accepted(slot)
+                } else {
+                    Settled::Behind
+                };
             }
             // A tombstone is one above the last version of its row; an equal version without a record is a row that was once
             // not found, and here it is.
@@ -216,12 +218,21 @@ impl Table {
     pub(super) fn settle_key(&self, ticket: &Ticket, record: KeyRecord, slot: Arc<AppSlot>) -> Settled<Arc<KeyEntry>> {
         let (digest, version) = (record.digest, record.version);
         // Only a slot that changes reach may be kept.
-        let reached = self.fence.app(&slot.id()).payload.find(&slot.id()).is_some_and(|held| Arc::ptr_eq(&held, &slot));
+        let reached = self
+            .fence
+            .app(&slot.id())
+            .payload
+            .find(&slot.id())
+            .is_some_and(|held| Arc::ptr_eq(&held, &slot));
         let stretch = self.fence.key(&digest);
         let moved = stretch.moved_since(ticket);
         if let Some(held) = self.keys.get(&digest) {
             if version < held.record.version {
-                return Settled::Accepted(held);
+                return if moved || held.freshness.is_younger_than(ticket.at_ms) {
+                    Settled::Accepted(held)
+                } else {
+                    Settled::Behind
+                };
             }
             if version == held.record.version && Arc::ptr_eq(&held.app, &slot) {
                 if !moved {
@@ -233,7 +244,11 @@ impl Table {
         if self.key_floors.get(&digest).is_some_and(|floor| version < floor) {
             return Settled::Behind;
         }
-        let entry = Arc::new(KeyEntry::new(record, slot, Freshness::new(ticket.generation, ticket.at_ms)));
+        let entry = Arc::new(KeyEntry::new(
+            record,
+            slot,
+            Freshness::new(ticket.generation, ticket.at_ms),
+        ));
         if reached && !moved {
             self.absent_keys.invalidate(&digest);
             self.keys.insert(digest, Arc::clone(&entry));
@@ -291,7 +306,11 @@ impl Table {
                 return Applied::NotHeld;
             }
             let freshness = Freshness::new(self.pulse.generation(), now_ms);
-            let slot = Arc::new(AppSlot::new(id, self.app_state(change.version, change.record), freshness));
+            let slot = Arc::new(AppSlot::new(
+                id,
+                self.app_state(change.version, change.record),
+                freshness,
+            ));
             stretch.payload.add(&slot);
             self.apps.insert(id, slot);
             return Applied::Updated;
@@ -310,7 +329,11 @@ impl Table {
 
     fn apply_key(&self, digest: Digest, change: Versioned<KeyRecord>, now_ms: i64, hold_new: bool) -> Applied {
         let slot = match (&change.record, hold_new) {
-            (Some(record), true) => self.fence.app(&record.application_id).payload.find(&record.application_id),
+            (Some(record), true) => self
+                .fence
+                .app(&record.application_id)
+                .payload
+                .find(&record.application_id),
             _ => None,
         };
         let mut stretch = self.fence.key(&digest);
@@ -332,7 +355,8 @@ impl Table {
             // A key never moves to another application; a record that says so is read again.
             (Some(record), Some(slot)) if record.application_id == slot.id() => {
                 let freshness = Freshness::new(self.pulse.generation(), now_ms);
-                self.keys.insert(digest, Arc::new(KeyEntry::new(record, slot, freshness)));
+                self.keys
+                    .insert(digest, Arc::new(KeyEntry::new(record, slot, freshness)));
                 Applied::Updated
             }
             _ if held.is_some() => {
@@ -344,7 +368,12 @@ impl Table {
     }
 
     fn app_state(&self, version: Version, record: Option<AppRecord>) -> AppState {
-        let entry = record.map(|record| Arc::new({ let usage = self.meter.slot(record.id); AppEntry::new(record, usage) }));
+        let entry = record.map(|record| {
+            Arc::new({
+                let usage = self.meter.slot(record.id);
+                AppEntry::new(record, usage)
+            })
+        });
         AppState { version, entry }
     }
 

@@ -21,7 +21,10 @@ pub fn refusal_of(error: &Error) -> (Blame, Option<Refusal>) {
         (_, ErrorType::HTTPStatus(413)) => (Blame::Client, Some(Refusal::TooLarge)),
         (
             ErrorSource::Upstream,
-            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout,
+            ErrorType::ConnectTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout
+            | ErrorType::TLSHandshakeTimedout,
         ) => (Blame::Instance, Some(Refusal::GatewayTimeout)),
         (ErrorSource::Upstream, _) => (Blame::Instance, Some(Refusal::BadGateway)),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => (Blame::Client, Some(Refusal::RequestTimeout)),

@@ -53,15 +53,27 @@ struct Unsealed {
 impl InstanceCredentials {
     /// Opens the credentials of a record, if it has any.
     pub fn unseal(record: &AppRecord, ring: Option<&EdgeRing>) -> Result<Self, CredentialsError> {
-        let Some(encoded) = &record.edge_credentials else { return Ok(Self::default()) };
+        let Some(encoded) = &record.edge_credentials else {
+            return Ok(Self::default());
+        };
         let ring = ring.ok_or(CredentialsError::NoRing)?;
         let sealed = STANDARD.decode(encoded).map_err(|_| CredentialsError::Encoding)?;
         let row = record.id.text();
-        let text = ring.open_text(Aad { table_column: EDGE_CREDENTIALS_COLUMN, row: &row }, &sealed)?;
+        let text = ring.open_text(
+            Aad {
+                table_column: EDGE_CREDENTIALS_COLUMN,
+                row: &row,
+            },
+            &sealed,
+        )?;
         let unsealed: Unsealed = serde_json::from_str(text.expose_secret()).map_err(|_| CredentialsError::Form)?;
         Ok(Self {
             publishable_key: unsealed.publishable_key.map(|key| secret_value(&key)).transpose()?,
-            app_id: unsealed.app_id.map(|id| HeaderValue::from_str(&id)).transpose().map_err(|_| CredentialsError::Form)?,
+            app_id: unsealed
+                .app_id
+                .map(|id| HeaderValue::from_str(&id))
+                .transpose()
+                .map_err(|_| CredentialsError::Form)?,
             service_key: unsealed.service_key.map(|key| secret_value(&key)).transpose()?,
         })
     }
@@ -106,41 +118,51 @@ mod tests {
         }
     }
 
-    fn sealed(json: &str, row: &str) -> Option<String> {
-        let aad = Aad { table_column: EDGE_CREDENTIALS_COLUMN, row };
-        Some(STANDARD.encode(ring().seal(aad, json.as_bytes(), &SeededEntropy::new(5))))
+    fn sealed(json: &str, row: &str) -> String {
+        let aad = Aad {
+            table_column: EDGE_CREDENTIALS_COLUMN,
+            row,
+        };
+        STANDARD.encode(ring().seal(aad, json.as_bytes(), &SeededEntropy::new(5)))
     }
 
     #[test]
     fn credentials_open_for_their_own_application_only() {
         let id = record(None).id.to_string();
         let json = r#"{"publishableKey":"pk_instance","appId":"aapp_1","serviceKey":"ask_2","later":1}"#;
-        let opened = InstanceCredentials::unseal(&record(sealed(json, &id)), Some(&ring())).unwrap();
+        let opened = InstanceCredentials::unseal(&record(Some(sealed(json, &id))), Some(&ring())).unwrap();
         assert_eq!(opened.publishable_key.unwrap(), "pk_instance");
         assert_eq!(opened.app_id.unwrap(), "aapp_1");
         assert_eq!(opened.service_key.unwrap(), "ask_2");
-        let moved = InstanceCredentials::unseal(&record(sealed(json, "app_other")), Some(&ring()));
+        let moved = InstanceCredentials::unseal(&record(Some(sealed(json, "app_other"))), Some(&ring()));
         assert_eq!(moved.unwrap_err(), CredentialsError::Seal(SealError::Refused));
     }
 
     #[test]
     fn what_cannot_be_opened_is_an_error_and_not_an_absence() {
         let id = record(None).id.to_string();
-        assert!(InstanceCredentials::unseal(&record(None), None).unwrap().service_key.is_none());
-        let unseal = |text: Option<String>, ring: Option<&EdgeRing>| {
-            InstanceCredentials::unseal(&record(text), ring).unwrap_err()
-        };
+        assert!(
+            InstanceCredentials::unseal(&record(None), None)
+                .unwrap()
+                .service_key
+                .is_none()
+        );
+        let unseal =
+            |text: String, ring: Option<&EdgeRing>| InstanceCredentials::unseal(&record(Some(text)), ring).unwrap_err();
         assert_eq!(unseal(sealed("{}", &id), None), CredentialsError::NoRing);
-        assert_eq!(unseal(Some("???".into()), Some(&ring())), CredentialsError::Encoding);
+        assert_eq!(unseal("???".into(), Some(&ring())), CredentialsError::Encoding);
         assert_eq!(unseal(sealed("[]", &id), Some(&ring())), CredentialsError::Form);
-        assert_eq!(unseal(sealed(r#"{"serviceKey":"a\nb"}"#, &id), Some(&ring())), CredentialsError::Form);
+        assert_eq!(
+            unseal(sealed(r#"{"serviceKey":"a\nb"}"#, &id), Some(&ring())),
+            CredentialsError::Form
+        );
     }
 
     #[test]
     fn secrets_do_not_show() {
         let id = record(None).id.to_string();
         let json = r#"{"publishableKey":"visible-pk","serviceKey":"visible-sk"}"#;
-        let opened = InstanceCredentials::unseal(&record(sealed(json, &id)), Some(&ring())).unwrap();
+        let opened = InstanceCredentials::unseal(&record(Some(sealed(json, &id))), Some(&ring())).unwrap();
         assert!(!format!("{opened:?}").contains("visible"));
     }
 }

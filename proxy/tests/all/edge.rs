@@ -10,22 +10,25 @@ use crate::db::Tenants;
 use crate::instance::nobody;
 use crate::wire::{Message, exchange};
 
-pub struct Edge {
-    pub program: Program,
-    pub address: String,
-    pub admin: String,
+pub(crate) struct Edge {
+    pub(crate) program: Program,
+    pub(crate) address: String,
+    pub(crate) admin: String,
     /// Holds its log and its counters.
-    pub directory: TempDir,
+    _directory: TempDir,
 }
 
 /// The command for an edge, with nothing but its own addresses and directory set.
-pub fn command(directory: &TempDir) -> (ProgramCommand, String, String) {
+pub(crate) fn command(directory: &TempDir) -> (ProgramCommand, String, String) {
     let [address, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", port::free().unwrap()));
     let command = ProgramCommand::new("authsome-proxy", directory.path().join("log"))
         .unwrap()
         .env("AUTHSOME_LISTEN_ADDRESS", &address)
         .env("AUTHSOME_LISTEN_ADMIN", &admin)
-        .env("AUTHSOME_DATA_DIRECTORY", directory.path().join("data").display().to_string())
+        .env(
+            "AUTHSOME_DATA_DIRECTORY",
+            directory.path().join("data").display().to_string(),
+        )
         .env("AUTHSOME_SHUTDOWN_LINGER", "0s")
         .env("AUTHSOME_SERVER_THREADS", "2")
         .env("DATABASE_URL", "")
@@ -36,7 +39,7 @@ pub fn command(directory: &TempDir) -> (ProgramCommand, String, String) {
 
 impl Edge {
     /// An edge on this database, without Redis and NATS.
-    pub async fn start(tenants: &Tenants, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(tenants: &Tenants, settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (mut command, address, admin) = command(&directory);
         command = command
@@ -46,34 +49,69 @@ impl Edge {
         for (name, value) in settings {
             command = command.env(*name, *value);
         }
-        let program = command.ready_at(&admin, "/readyz").deadline(Duration::from_secs(20)).start().await.unwrap();
-        Self { program, address, admin, directory }
+        let program = command
+            .ready_at(&admin, "/readyz")
+            .deadline(Duration::from_secs(20))
+            .start()
+            .await
+            .unwrap();
+        Self {
+            program,
+            address,
+            admin,
+            _directory: directory,
+        }
     }
 
     /// A GET of `/v1/{app}{tail}` with these header lines (each with its line end).
-    pub async fn get(&self, app: ApplicationId, tail: &str, headers: &str) -> Message {
+    pub(crate) async fn get(&self, app: ApplicationId, tail: &str, headers: &str) -> Message {
         self.request("GET", app, tail, headers, "").await
     }
 
-    pub async fn request(&self, method: &str, app: ApplicationId, tail: &str, headers: &str, body: &str) -> Message {
-        exchange(&self.address, request(method, &format!("/v1/{app}{tail}"), headers, body)).await
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        app: ApplicationId,
+        tail: &str,
+        headers: &str,
+        body: &str,
+    ) -> Message {
+        exchange(
+            &self.address,
+            request(method, &format!("/v1/{app}{tail}"), headers, body),
+        )
+        .await
     }
 
     /// The value of a series on `/metrics`, as `name{label="value"}`.
-    pub async fn metric(&self, series: &str) -> u64 {
-        let text = exchange(&self.admin, "GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {series} in\n{text}")).trim().parse::<f64>().unwrap() as u64
+    pub(crate) async fn metric(&self, series: &str) -> u64 {
+        let text = exchange(
+            &self.admin,
+            "GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        )
+        .await
+        .text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in\n{text}"))
+            .trim()
+            .parse()
+            .unwrap()
     }
 }
 
 /// A request as bytes; the connection stays open after it.
-pub fn request(method: &str, target: &str, headers: &str, body: &str) -> String {
-    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+pub(crate) fn request(method: &str, target: &str, headers: &str, body: &str) -> String {
+    let length = if body.is_empty() {
+        String::new()
+    } else {
+        format!("content-length: {}\r\n", body.len())
+    };
     format!("{method} {target} HTTP/1.1\r\nhost: api.authsome.test\r\n{headers}{length}\r\n{body}")
 }
 
 /// The header line of a key.
-pub fn key(key: &authsome_core::key::ApiKey) -> String {
+pub(crate) fn key(key: &authsome_core::key::ApiKey) -> String {
     format!("x-api-key: {}\r\n", key.expose())
 }

@@ -18,9 +18,16 @@ async fn an_instance_that_is_away_is_a_502_and_one_without_an_address_a_503() {
     let answer = edge.get(dead.id, "/users", &key(&dead.secret)).await;
     assert_eq!((answer.status(), answer.error_code().as_str()), (502, "bad_gateway"));
     assert_eq!(answer.header("x-authsome-app-id"), Some(&*dead.id.to_string()));
-    assert_eq!(edge.metric("edge_connect_failures_total").await, 3, "it was tried three times");
+    assert_eq!(
+        edge.metric("authsome_edge_connect_failures_total").await,
+        3,
+        "it was tried three times"
+    );
     let answer = edge.get(none.id, "/users", &key(&none.secret)).await;
-    assert_eq!((answer.status(), answer.error_code().as_str()), (503, "service_unavailable"));
+    assert_eq!(
+        (answer.status(), answer.error_code().as_str()),
+        (503, "service_unavailable")
+    );
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert!(!edge.program.log().contains("panicked"), "{}", edge.program.log());
 }
@@ -28,10 +35,14 @@ async fn an_instance_that_is_away_is_a_502_and_one_without_an_address_a_503() {
 #[tokio::test]
 async fn a_dead_instance_beside_a_live_one_costs_no_request() {
     let (tenants, instance) = (Tenants::new().await, Instance::echo().await);
-    let app = tenants.app(NewApp::at(&[nobody(), instance.endpoint(), nobody()])).await;
+    let app = tenants
+        .app(NewApp::at(&[nobody(), instance.endpoint(), nobody()]))
+        .await;
     let edge = Edge::start(&tenants, &[]).await;
     for _ in 0..6 {
-        let answer = edge.request("POST", app.id, "/v1/signin", &key(&app.public), "once").await;
+        let answer = edge
+            .request("POST", app.id, "/v1/signin", &key(&app.public), "once")
+            .await;
         assert_eq!(answer.status(), 200);
     }
     assert_eq!(instance.seen().len(), 6, "each was sent exactly once");
@@ -44,7 +55,10 @@ async fn an_instance_that_does_not_answer_is_a_504() {
     let edge = Edge::start(&tenants, &[("AUTHSOME_UPSTREAM_READ_TIMEOUT", "500ms")]).await;
     let began = Instant::now();
     let answer = edge.request("POST", app.id, "/v1/signin", &key(&app.public), "x").await;
-    assert_eq!((answer.status(), answer.error_code().as_str()), (504, "gateway_timeout"));
+    assert_eq!(
+        (answer.status(), answer.error_code().as_str()),
+        (504, "gateway_timeout")
+    );
     assert!(began.elapsed() < Duration::from_secs(10));
     assert_eq!(instance.seen().len(), 1, "a request that was sent is not sent again");
 }
@@ -62,12 +76,14 @@ async fn an_answer_that_is_not_http_is_a_502_that_shows_nothing_of_it() {
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_breaks_the_connection() {
-    let instance = Instance::start(|_| Reply::Last(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec())).await;
+    let instance =
+        Instance::start(|_| Reply::Last(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec())).await;
     let tenants = Tenants::new().await;
     let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
     let edge = Edge::start(&tenants, &[]).await;
     let mut wire = Wire::connect(&edge.address).await;
-    wire.send(request("GET", &format!("/v1/{}/users", app.id), &key(&app.secret), "")).await;
+    wire.send(request("GET", &format!("/v1/{}/users", app.id), &key(&app.secret), ""))
+        .await;
     assert_eq!(wire.receive_head().await.unwrap().status(), 200);
     assert_eq!(wire.exactly(4).await, b"half");
     assert!(wire.is_closed().await, "the client can tell that something is missing");
@@ -79,16 +95,21 @@ async fn a_client_that_leaves_disturbs_nobody() {
     let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
     let edge = Edge::start(&tenants, &[]).await;
     let mut wire = Wire::connect(&edge.address).await;
-    wire.send(request("GET", &format!("/v1/{}/users", app.id), &key(&app.secret), "")).await;
-    wait_for("the instance to be asked", Duration::from_secs(10), async || instance.seen().first().cloned()).await.unwrap();
-    drop(wire);
-    wait_for("the request to be over", Duration::from_secs(10), async || {
-        (edge.metric("edge_in_flight_requests").await == 0).then_some(())
+    wire.send(request("GET", &format!("/v1/{}/users", app.id), &key(&app.secret), ""))
+        .await;
+    wait_for("the instance to be asked", Duration::from_secs(10), async || {
+        instance.seen().first().cloned()
     })
     .await
     .unwrap();
-    assert_eq!(edge.metric("edge_failures_total{blame=\"client\"}").await, 1);
-    assert_eq!(edge.metric("edge_failures_total{blame=\"edge\"}").await, 0);
+    drop(wire);
+    wait_for("the request to be over", Duration::from_secs(10), async || {
+        (edge.metric("authsome_edge_in_flight_requests").await == 0).then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(edge.metric("authsome_edge_failures_total{blame=\"client\"}").await, 1);
+    assert_eq!(edge.metric("authsome_edge_failures_total{blame=\"edge\"}").await, 0);
 }
 
 #[tokio::test]
@@ -115,17 +136,27 @@ async fn an_edge_without_any_store_listens_says_what_is_away_and_refuses_without
     assert!(!program.log().contains("hunter2"), "{}", program.log());
 
     assert_eq!(exchange(&admin, request("GET", "/readyz", "", "")).await.status(), 503);
-    assert_eq!(exchange(&address, request("GET", "/health", "", "")).await.status(), 200);
+    assert_eq!(
+        exchange(&address, request("GET", "/health", "", "")).await.status(),
+        200
+    );
     let entropy = authsome_core::entropy::SystemEntropy::new();
     let app = authsome_core::id::ApplicationId::generate(&authsome_core::clock::SystemClock, &entropy);
     let kinds = (authsome_core::key::KeyType::Secret, authsome_core::key::KeyMode::Live);
     let secret = authsome_core::key::ApiKey::generate(kinds.0, kinds.1, &app, &entropy);
     for header in [key(&secret), String::new()] {
         let answer = exchange(&address, request("GET", &format!("/v1/{app}/v1/health"), &header, "")).await;
-        assert_eq!((answer.status(), answer.error_code().as_str()), (503, "service_unavailable"));
+        assert_eq!(
+            (answer.status(), answer.error_code().as_str()),
+            (503, "service_unavailable")
+        );
         assert_eq!(answer.header("retry-after"), Some("1"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
     }
-    let malformed = exchange(&address, request("GET", &format!("/v1/{app}/users"), "x-api-key: sk_live_x\r\n", "")).await;
+    let malformed = exchange(
+        &address,
+        request("GET", &format!("/v1/{app}/users"), "x-api-key: sk_live_x\r\n", ""),
+    )
+    .await;
     assert_eq!(malformed.status(), 401, "what is wrong in itself needs no store");
 }

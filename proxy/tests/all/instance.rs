@@ -8,14 +8,14 @@ use tokio::task::JoinHandle;
 
 use crate::wire::{Message, Wire};
 
-pub struct Instance {
-    pub address: SocketAddr,
+pub(crate) struct Instance {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Message>>>,
     accepting: JoinHandle<()>,
 }
 
 /// What the instance does with a request.
-pub enum Reply {
+pub(crate) enum Reply {
     /// Sends these bytes.
     Bytes(Vec<u8>),
     /// Sends these bytes and closes.
@@ -25,13 +25,19 @@ pub enum Reply {
 }
 
 impl Reply {
-    pub fn ok(headers: &str, body: &str) -> Self {
-        Self::Bytes(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len()).into_bytes())
+    pub(crate) fn ok(headers: &str, body: &str) -> Self {
+        Self::Bytes(
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{headers}\r\n{body}",
+                body.len()
+            )
+            .into_bytes(),
+        )
     }
 }
 
 impl Instance {
-    pub async fn start(answer: impl Fn(&Message) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(answer: impl Fn(&Message) -> Reply + Send + Sync + 'static) -> Self {
         Self::connected(move |message, mut wire| {
             let reply = answer(&message);
             async move {
@@ -50,7 +56,7 @@ impl Instance {
     }
 
     /// Hands over the connection with each request; it is closed unless given back.
-    pub async fn connected<F: Future<Output = Option<Wire>> + Send>(
+    pub(crate) async fn connected<F: Future<Output = Option<Wire>> + Send>(
         answer: impl Fn(Message, Wire) -> F + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -72,24 +78,28 @@ impl Instance {
                 });
             }
         });
-        Self { address, seen, accepting }
+        Self {
+            address,
+            seen,
+            accepting,
+        }
     }
 
     /// Answers everything with 200 and its own name.
-    pub async fn echo() -> Self {
+    pub(crate) async fn echo() -> Self {
         Self::start(|_| Reply::ok("content-type: application/json\r\n", "{\"ok\":true}")).await
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         self.address.to_string()
     }
 
     /// What reached it so far.
-    pub fn seen(&self) -> Vec<Message> {
+    pub(crate) fn seen(&self) -> Vec<Message> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub fn only(&self) -> Message {
+    pub(crate) fn only(&self) -> Message {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:#?}");
         seen[0].clone()
@@ -103,6 +113,6 @@ impl Drop for Instance {
 }
 
 /// An address at which nothing listens.
-pub fn nobody() -> String {
+pub(crate) fn nobody() -> String {
     format!("127.0.0.1:{}", authsome_testkit::port::free().unwrap())
 }

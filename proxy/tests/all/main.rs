@@ -1,4 +1,5 @@
 //! The edge as a process, against real servers and raw sockets.
+#![cfg(test)]
 
 mod db;
 mod edge;
@@ -8,5 +9,11 @@ mod edge_forwards;
 mod edge_hostile;
 mod edge_process;
 mod edge_refuses;
+mod edge_usage;
 mod instance;
+mod meter_kill;
+mod meter_usage;
+mod routing_feed;
+mod routing_fixture;
+mod routing_sources;
 mod wire;

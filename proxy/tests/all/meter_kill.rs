@@ -17,13 +17,21 @@ const DIRECTORY: &str = "AUTHSOME_TEST_METER_DIRECTORY";
 #[test]
 #[ignore = "run by the test below, in a process of its own"]
 fn counts_until_it_is_killed() {
-    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
+        return;
+    };
     let clock = ManualClock::default();
     let (meter, _publisher) = open(directory.as_ref(), &clock);
     let slots: Vec<_> = (0..10).map(|_| meter.slot(some_app())).collect();
     for thousands in 1_u64.. {
         for n in 0..1000 {
-            slots[n % 10].count(clock.unix_millis(), Tally { requests: 1, ..Tally::default() });
+            slots[n % 10].count(
+                clock.unix_millis(),
+                Tally {
+                    requests: 1,
+                    ..Tally::default()
+                },
+            );
         }
         println!("counted {thousands}");
     }
@@ -33,14 +41,28 @@ fn counts_until_it_is_killed() {
 async fn a_killed_process_loses_nothing_that_it_counted() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "meter_kill::counts_until_it_is_killed"])
+        .args([
+            "--ignored",
+            "--exact",
+            "--nocapture",
+            "meter_kill::counts_until_it_is_killed",
+        ])
         .env(DIRECTORY, directory.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let said = |line: String| line.split_once("counted ").and_then(|(_, count)| count.parse::<u64>().ok());
-    let mut thousands = lines.by_ref().filter_map(said).find(|thousands| *thousands >= 20).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let said = |line: String| {
+        line.split_once("counted ")
+            .and_then(|(_, count)| count.parse::<u64>().ok())
+    };
+    let mut thousands = lines
+        .by_ref()
+        .filter_map(said)
+        .find(|thousands| *thousands >= 20)
+        .unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     thousands = lines.filter_map(said).last().unwrap_or(thousands);
@@ -55,5 +77,8 @@ async fn a_killed_process_loses_nothing_that_it_counted() {
     assert!(report.counters.iter().all(|counter| counter.is_final));
     // The dead process had said so many, and may have counted up to a thousand more before the signal.
     let billed = aggregator.requests();
-    assert!((thousands * 1000..=thousands * 1000 + 1000).contains(&billed), "{billed} after {thousands} thousand");
+    assert!(
+        (thousands * 1000..=thousands * 1000 + 1000).contains(&billed),
+        "{billed} after {thousands} thousand"
+    );
 }

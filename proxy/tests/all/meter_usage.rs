@@ -18,26 +18,40 @@ use tokio::sync::watch;
 
 use crate::routing_fixture::{SOON, connect};
 
-const ONE: Tally = Tally { requests: 1, errors: 1, bytes_in: 10, bytes_out: 20 };
+/// Longer than an hour takes to settle.
+const ROUNDS: Duration = Duration::from_secs(30);
+const ONE: Tally = Tally {
+    requests: 1,
+    errors: 1,
+    bytes_in: 10,
+    bytes_out: 20,
+};
 
-pub fn open(directory: &Path, clock: &ManualClock) -> (Meter, Publisher) {
+pub(crate) fn open(directory: &Path, clock: &ManualClock) -> (Meter, Publisher) {
+    open_counted(directory, clock, &Registry::new())
+}
+
+fn open_counted(directory: &Path, clock: &ManualClock, registry: &Registry) -> (Meter, Publisher) {
     Meter::open(
-        MeterSettings { directory: directory.to_owned(), capacity: 256 },
+        MeterSettings {
+            directory: directory.to_owned(),
+            capacity: 256,
+        },
         Arc::new(clock.clone()),
         Arc::new(SystemEntropy::new()),
-        MeterMetrics::register(&Registry::new()).unwrap(),
+        MeterMetrics::register(registry).unwrap(),
     )
 }
 
 /// What the aggregator does: keeps the greatest values and says so.
-pub struct Aggregator {
+pub(crate) struct Aggregator {
     client: async_nats::Client,
     messages: jetstream::consumer::pull::Stream,
-    pub greatest: HashMap<(uuid::Uuid, ApplicationId, u32), UsageCounter>,
+    pub(crate) greatest: HashMap<(uuid::Uuid, ApplicationId, u32), UsageCounter>,
 }
 
 impl Aggregator {
-    pub async fn start(server: &NatsServer) -> Self {
+    pub(crate) async fn start(server: &NatsServer) -> Self {
         let client = connect(server).await;
         let context = jetstream::new(client.clone());
         let config = jetstream::stream::Config {
@@ -51,14 +65,25 @@ impl Aggregator {
             durable_name: Some(names::USAGE_CONSUMER.to_owned()),
             ..Default::default()
         };
-        let consumer = stream.get_or_create_consumer(names::USAGE_CONSUMER, config).await.unwrap();
+        let consumer = stream
+            .get_or_create_consumer(names::USAGE_CONSUMER, config)
+            .await
+            .unwrap();
         let messages = consumer.messages().await.unwrap();
-        Self { client, messages, greatest: HashMap::new() }
+        Self {
+            client,
+            messages,
+            greatest: HashMap::new(),
+        }
     }
 
     /// The next report, taken into account and confirmed.
-    pub async fn next(&mut self) -> UsageReport {
-        let message = tokio::time::timeout(SOON, self.messages.next()).await.unwrap().unwrap().unwrap();
+    pub(crate) async fn next(&mut self) -> UsageReport {
+        let message = tokio::time::timeout(ROUNDS, self.messages.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         let report: UsageReport = serde_json::from_slice(&message.payload).unwrap();
         for counter in &report.counters {
             let name = (report.writer, counter.application_id, counter.hour);
@@ -68,17 +93,23 @@ impl Aggregator {
             }
         }
         message.ack().await.unwrap();
-        let confirmation = serde_json::to_vec(&UsageConfirmation { counters: report.counters.clone() }).unwrap();
-        self.client.publish(names::usage_confirmed(report.writer), confirmation.into()).await.unwrap();
+        let confirmation = serde_json::to_vec(&UsageConfirmation {
+            counters: report.counters.clone(),
+        })
+        .unwrap();
+        self.client
+            .publish(names::usage_confirmed(report.writer), confirmation.into())
+            .await
+            .unwrap();
         self.client.flush().await.unwrap();
         report
     }
 
-    pub fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.greatest.values().map(|counter| counter.requests).sum()
     }
 
-    pub async fn until(&mut self, requests: u64) {
+    pub(crate) async fn until(&mut self, requests: u64) {
         while self.requests() < requests {
             self.next().await;
         }
@@ -86,7 +117,17 @@ impl Aggregator {
     }
 }
 
-pub fn some_app() -> ApplicationId {
+fn failed_reports(registry: &Registry) -> u64 {
+    let text = prometheus::TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .unwrap();
+    let series = "authsome_edge_meter_reports_total{outcome=\"failed\"} ";
+    text.lines()
+        .find_map(|line| line.strip_prefix(series)?.parse().ok())
+        .unwrap()
+}
+
+pub(crate) fn some_app() -> ApplicationId {
     ApplicationId::generate(&ManualClock::default(), &SystemEntropy::new())
 }
 
@@ -119,16 +160,25 @@ async fn counting_goes_on_without_nats_and_without_the_stream_and_all_of_it_arri
     let directory = tempfile::tempdir().unwrap();
     let mut server = NatsServer::start(NatsOptions::default()).await.unwrap();
     let clock = ManualClock::default();
-    let (meter, publisher) = open(directory.path(), &clock);
+    let registry = Registry::new();
+    let (meter, publisher) = open_counted(directory.path(), &clock, &registry);
     let client = connect(&server).await;
     server.kill().await.unwrap();
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(publisher.run(client, stopped));
     let slots: Vec<_> = (0..50).map(|_| meter.slot(some_app())).collect();
-    slots.iter().for_each(|slot| slot.count(clock.unix_millis(), ONE));
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for slot in &slots {
+        slot.count(clock.unix_millis(), ONE);
+    }
+    wait_for("a report that could not be sent", SOON, async || {
+        (failed_reports(&registry) > 0).then_some(())
+    })
+    .await
+    .unwrap();
     server.restart().await.unwrap();
-    slots.iter().for_each(|slot| slot.count(clock.unix_millis(), ONE));
+    for slot in &slots {
+        slot.count(clock.unix_millis(), ONE);
+    }
     let mut aggregator = Aggregator::start(&server).await;
     aggregator.until(100).await;
     stop.send_replace(true);
@@ -147,7 +197,7 @@ async fn an_hour_that_is_over_becomes_final_is_confirmed_and_its_counter_freed()
     meter.slot(some_app()).count(clock.unix_millis(), ONE);
     aggregator.until(1).await;
     clock.advance(Duration::from_secs(3600 + 10));
-    let long = Duration::from_secs(60);
+    let long = Duration::from_mins(1);
     // Ten rounds to settle, ten more before the counter may go to another.
     tokio::time::timeout(long, async {
         while !aggregator.next().await.counters[0].is_final {}
@@ -174,5 +224,7 @@ async fn a_file_that_no_writer_holds_is_told_as_final_and_removed() {
     let _task = tokio::spawn(publisher.run(connect(&server).await, stopped));
     assert!(aggregator.next().await.counters[0].is_final);
     let files = || std::fs::read_dir(directory.path()).unwrap().count();
-    wait_for("the file to go", SOON, async || (files() == 1).then_some(())).await.unwrap();
+    wait_for("the file to go", SOON, async || (files() == 1).then_some(()))
+        .await
+        .unwrap();
 }

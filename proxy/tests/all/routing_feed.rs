@@ -30,7 +30,11 @@ async fn a_revocation_reaches_a_held_key_within_a_tenth_of_a_second() {
         assert!(began.elapsed() < Duration::from_secs(1), "still not revoked");
         tokio::task::yield_now().await;
     }
-    assert!(began.elapsed() < Duration::from_millis(100), "{:?} after the acknowledgement", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(100),
+        "{:?} after the acknowledgement",
+        began.elapsed()
+    );
     edge.stop().await;
 }
 
@@ -44,11 +48,30 @@ async fn a_change_of_an_application_is_seen_through_its_keys() {
     let mut record = entry.app.load().unwrap().record.clone();
     record.serve = Serve::Refuse(authsome_contract::model::Refusal::Suspended);
     record.version = next(record.version);
-    relay.publish(&Change::App(record.id, Versioned { version: record.version, record: Some(record.clone()) })).await;
-    wait_for("the suspension", SOON, async || (entry.app.load()?.record.serve != Serve::Yes).then_some(())).await.unwrap();
-    let gone = Versioned { version: next(record.version), record: None };
+    relay
+        .publish(&Change::App(
+            record.id,
+            Versioned {
+                version: record.version,
+                record: Some(record.clone()),
+            },
+        ))
+        .await;
+    wait_for("the suspension", SOON, async || {
+        (entry.app.load()?.record.serve != Serve::Yes).then_some(())
+    })
+    .await
+    .unwrap();
+    let gone = Versioned {
+        version: next(record.version),
+        record: None,
+    };
     relay.publish(&Change::App(record.id, gone)).await;
-    wait_for("the end of the application", SOON, async || entry.app.load().is_none().then_some(())).await.unwrap();
+    wait_for("the end of the application", SOON, async || {
+        entry.app.load().is_none().then_some(())
+    })
+    .await
+    .unwrap();
     edge.stop().await;
 }
 
@@ -59,12 +82,16 @@ async fn what_cannot_be_understood_is_skipped_and_what_follows_is_applied() {
     let edge = platform.edge(RoutingSettings::default()).await;
     relay.make_live(&edge).await;
     let entry = edge.found(&platform.app.secret).await;
-    relay.publish_raw(names::edge_key(&platform.app.public.digest()), "{").await;
+    relay
+        .publish_raw(names::edge_key(&platform.app.public.digest()), "{")
+        .await;
     relay.publish_raw("edge.planet.mars".to_owned(), "{}").await;
     relay.publish(&key_change(&revoked(&entry.record))).await;
-    wait_for("the revocation", SOON, async || (state(&edge, &platform) == Some(KeyState::Revoked)).then_some(()))
-        .await
-        .unwrap();
+    wait_for("the revocation", SOON, async || {
+        (state(&edge, &platform) == Some(KeyState::Revoked)).then_some(())
+    })
+    .await
+    .unwrap();
     relay.make_live(&edge).await;
     edge.stop().await;
 }
@@ -103,7 +130,10 @@ async fn silence_of_the_relay_is_noticed_and_the_next_heartbeat_ends_it() {
 async fn a_stream_that_was_made_anew_makes_every_entry_be_read_again() {
     let platform = Platform::start().await;
     let mut relay = Relay::start(&platform.nats).await;
-    let settings = RoutingSettings { stale_bound: Duration::from_millis(500), ..RoutingSettings::default() };
+    let settings = RoutingSettings {
+        stale_bound: Duration::from_millis(500),
+        ..RoutingSettings::default()
+    };
     let edge = platform.edge(settings).await;
     relay.make_live(&edge).await;
     edge.found(&platform.app.secret).await;
@@ -157,6 +187,10 @@ async fn a_restarted_nats_is_followed_on_and_misses_nothing() {
     })
     .await
     .unwrap();
-    assert_eq!(edge.routing.stats().feed.generation, generation, "the stream is the same and nothing was missed");
+    assert_eq!(
+        edge.routing.stats().feed.generation,
+        generation,
+        "the stream is the same and nothing was missed"
+    );
     edge.stop().await;
 }

@@ -21,19 +21,19 @@ use tokio::task::JoinHandle;
 
 use crate::db::{App, NewApp, Tenants};
 
-pub const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// Postgres behind a proxy that can misbehave, Redis, NATS, and one application.
-pub struct Platform {
-    pub tenants: Tenants,
-    pub postgres: ChaosProxy,
-    pub redis: RedisServer,
-    pub nats: NatsServer,
-    pub app: App,
+pub(crate) struct Platform {
+    pub(crate) tenants: Tenants,
+    pub(crate) postgres: ChaosProxy,
+    pub(crate) redis: RedisServer,
+    pub(crate) nats: NatsServer,
+    pub(crate) app: App,
 }
 
 impl Platform {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let tenants = Tenants::new().await;
         let server = authsome_testkit::shared_postgres().await.unwrap();
         let app = tenants.app(NewApp::at(&["127.0.0.1:9000".to_owned()])).await;
@@ -46,12 +46,15 @@ impl Platform {
         }
     }
 
-    pub async fn edge(&self, settings: RoutingSettings) -> Edge {
+    pub(crate) async fn edge(&self, settings: RoutingSettings) -> Edge {
         let directory = tempfile::tempdir().unwrap();
         let registry = Registry::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (meter, _) = Meter::open(
-            MeterSettings { directory: directory.path().to_owned(), capacity: 64 },
+            MeterSettings {
+                directory: directory.path().to_owned(),
+                capacity: 64,
+            },
             Arc::clone(&clock),
             Arc::new(SystemEntropy::new()),
             MeterMetrics::register(&registry).unwrap(),
@@ -65,15 +68,20 @@ impl Platform {
         let (stop, stopped) = watch::channel(false);
         let client = connect(&self.nats).await;
         let task = tokio::spawn(async move { backend.run(sources, client, stopped).await.unwrap() });
-        Edge { routing, stop, task, _directory: directory }
+        Edge {
+            routing,
+            stop,
+            task,
+            _directory: directory,
+        }
     }
 
-    pub fn secret(&self) -> Digest {
+    pub(crate) fn secret(&self) -> Digest {
         self.app.secret.digest()
     }
 }
 
-pub async fn connect(server: &NatsServer) -> async_nats::Client {
+pub(crate) async fn connect(server: &NatsServer) -> async_nats::Client {
     async_nats::ConnectOptions::with_user_and_password(nats::USER.to_owned(), server.password().to_owned())
         .retry_on_initial_connect()
         .reconnect_delay_callback(|_| Duration::from_millis(100))
@@ -82,85 +90,99 @@ pub async fn connect(server: &NatsServer) -> async_nats::Client {
         .unwrap()
 }
 
-pub struct Edge {
-    pub routing: Routing,
+pub(crate) struct Edge {
+    pub(crate) routing: Routing,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     _directory: tempfile::TempDir,
 }
 
 impl Edge {
-    pub fn look(&self, digest: &Digest) -> Lookup<Arc<KeyEntry>> {
+    pub(crate) fn look(&self, digest: &Digest) -> Lookup<Arc<KeyEntry>> {
         self.routing.key(digest, SystemClock.unix_millis())
     }
 
-    pub async fn found(&self, key: &ApiKey) -> Arc<KeyEntry> {
-        self.routing.resolve_key(key.digest()).await.unwrap().expect("the key exists")
+    pub(crate) async fn found(&self, key: &ApiKey) -> Arc<KeyEntry> {
+        self.routing
+            .resolve_key(key.digest())
+            .await
+            .unwrap()
+            .expect("the key exists")
     }
 
-    pub async fn live(&self) {
-        wait_for("a live feed", SOON, async || self.routing.stats().feed.live.then_some(())).await.unwrap();
+    pub(crate) async fn not_live(&self) {
+        wait_for("a feed that is not live", SOON, async || {
+            (!self.routing.stats().feed.live).then_some(())
+        })
+        .await
+        .unwrap();
     }
 
-    pub async fn not_live(&self) {
-        wait_for("a feed that is not live", SOON, async || (!self.routing.stats().feed.live).then_some(())).await.unwrap();
-    }
-
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         tokio::time::timeout(SOON, self.task).await.unwrap().unwrap();
     }
 }
 
 /// The relay's side of NATS.
-pub struct Relay {
+pub(crate) struct Relay {
     client: async_nats::Client,
     context: jetstream::Context,
     incarnation: i64,
     sequence: u64,
-    pub position: u64,
+    pub(crate) position: u64,
 }
 
 impl Relay {
-    pub async fn start(server: &NatsServer) -> Self {
+    pub(crate) async fn start(server: &NatsServer) -> Self {
         let client = connect(server).await;
         let context = jetstream::new(client.clone());
-        let mut relay = Self { client, context, incarnation: 0, sequence: 0, position: 0 };
+        let mut relay = Self {
+            client,
+            context,
+            incarnation: 0,
+            sequence: 0,
+            position: 0,
+        };
         relay.create_stream().await;
         relay
     }
 
-    pub async fn create_stream(&mut self) {
+    pub(crate) async fn create_stream(&mut self) {
         let config = jetstream::stream::Config {
             name: names::EDGE_STREAM.to_owned(),
             subjects: vec![names::EDGE_SUBJECTS.to_owned()],
             max_messages_per_subject: 1,
             ..Default::default()
         };
-        let stream = wait_for("the stream", SOON, async || self.context.create_stream(config.clone()).await).await.unwrap();
+        let stream = wait_for("the stream", SOON, async || {
+            self.context.create_stream(config.clone()).await
+        })
+        .await
+        .unwrap();
         let info = stream.cached_info();
         self.incarnation = i64::try_from(info.created.unix_timestamp_nanos()).unwrap();
         self.sequence = info.state.last_sequence;
     }
 
-    pub async fn delete_stream(&self) {
+    pub(crate) async fn delete_stream(&self) {
         self.context.delete_stream(names::EDGE_STREAM).await.unwrap();
     }
 
-    pub async fn publish(&mut self, change: &Change) {
+    pub(crate) async fn publish(&mut self, change: &Change) {
         let payload = change.payload().unwrap();
         let ack = self.context.publish(change.subject(), payload.into()).await.unwrap();
         self.sequence = ack.await.unwrap().sequence;
         self.position += 1;
     }
 
-    pub async fn publish_raw(&mut self, subject: String, payload: &'static str) {
+    pub(crate) async fn publish_raw(&mut self, subject: String, payload: &'static str) {
         let ack = self.context.publish(subject, payload.into()).await.unwrap();
         self.sequence = ack.await.unwrap().sequence;
         self.position += 1;
     }
 
-    pub async fn beat(&self) {
+    pub(crate) async fn beat(&self) {
         let heartbeat = Heartbeat {
             epoch: 1,
             incarnation: self.incarnation,
@@ -169,12 +191,15 @@ impl Relay {
             database_time_ms: SystemClock.unix_millis(),
         };
         let payload = serde_json::to_vec(&heartbeat).unwrap();
-        self.client.publish(names::RELAY_HEARTBEAT, payload.into()).await.unwrap();
+        self.client
+            .publish(names::RELAY_HEARTBEAT, payload.into())
+            .await
+            .unwrap();
         self.client.flush().await.unwrap();
     }
 
     /// Heartbeats until the edge says that its feed lives.
-    pub async fn make_live(&self, edge: &Edge) {
+    pub(crate) async fn make_live(&self, edge: &Edge) {
         wait_for("a live feed", SOON, async || {
             self.beat().await;
             edge.routing.stats().feed.live.then_some(())
@@ -185,48 +210,75 @@ impl Relay {
 }
 
 /// The relay's side of Redis.
-pub struct Copy {
+pub(crate) struct Copy {
     client: fred::clients::Client,
 }
 
 impl Copy {
-    pub async fn connect(server: &RedisServer) -> Self {
+    pub(crate) async fn connect(server: &RedisServer) -> Self {
         let config = fred::types::config::Config::from_url(&server.url()).unwrap();
         let client = fred::types::Builder::from_config(config).build().unwrap();
         client.init().await.unwrap();
         Self { client }
     }
 
-    pub async fn mark(&self, position: u64, age: Duration) {
+    pub(crate) async fn mark(&self, position: u64, age: Duration) {
         let renewed_at_ms = SystemClock.unix_millis() - i64::try_from(age.as_millis()).unwrap();
-        let mark = serde_json::to_string(&Mark { epoch: 1, position, renewed_at_ms }).unwrap();
+        let mark = serde_json::to_string(&Mark {
+            epoch: 1,
+            position,
+            renewed_at_ms,
+        })
+        .unwrap();
         self.set(names::REDIS_MARK, mark).await;
     }
 
-    pub async fn put(&self, change: &Change) {
+    pub(crate) async fn put(&self, change: &Change) {
         let version = redis_version(change.version().unwrap());
         let payload = String::from_utf8(change.payload().unwrap()).unwrap();
         self.set(&change.redis_key().unwrap(), version + &payload).await;
     }
 
     async fn set(&self, name: &str, value: String) {
-        self.client.set::<(), _, _>(name, value, None, None, false).await.unwrap();
+        self.client
+            .set::<(), _, _>(name, value, None, None, false)
+            .await
+            .unwrap();
     }
 }
 
-pub fn key_change(record: &KeyRecord) -> Change {
-    Change::Key(record.digest, Versioned { version: record.version, record: Some(record.clone()) })
+pub(crate) fn key_change(record: &KeyRecord) -> Change {
+    Change::Key(
+        record.digest,
+        Versioned {
+            version: record.version,
+            record: Some(record.clone()),
+        },
+    )
 }
 
-pub fn app_change(entry: &KeyEntry) -> Change {
+pub(crate) fn app_change(entry: &KeyEntry) -> Change {
     let record = entry.app.load().expect("the application exists").record.clone();
-    Change::App(record.id, Versioned { version: record.version, record: Some(record) })
+    Change::App(
+        record.id,
+        Versioned {
+            version: record.version,
+            record: Some(record),
+        },
+    )
 }
 
-pub fn revoked(record: &KeyRecord) -> KeyRecord {
-    KeyRecord { state: KeyState::Revoked, version: next(record.version), ..record.clone() }
+pub(crate) fn revoked(record: &KeyRecord) -> KeyRecord {
+    KeyRecord {
+        state: KeyState::Revoked,
+        version: next(record.version),
+        ..record.clone()
+    }
 }
 
-pub fn next(version: Version) -> Version {
-    Version { row: version.row + 1, ..version }
+pub(crate) fn next(version: Version) -> Version {
+    Version {
+        row: version.row + 1,
+        ..version
+    }
 }

@@ -34,7 +34,10 @@ async fn a_miss_asks_postgres_and_is_a_hit_from_then_on() {
     let app = entry.app.load().unwrap();
     assert_eq!(app.record.endpoints, ["127.0.0.1:9000".parse().unwrap()]);
     assert!(matches!(edge.look(&digest), Lookup::Hit(_)));
-    assert!(matches!(edge.routing.app(&platform.app.id, SystemClock.unix_millis()), Lookup::Hit(_)));
+    assert!(matches!(
+        edge.routing.app(&platform.app.id, SystemClock.unix_millis()),
+        Lookup::Hit(_)
+    ));
     edge.stop().await;
 }
 
@@ -46,7 +49,10 @@ async fn an_application_is_found_by_its_id_and_an_unknown_one_is_not() {
     assert_eq!(app.record.id, platform.app.id);
     let stranger = ApplicationId::generate(&SystemClock, &SystemEntropy::new());
     assert!(edge.routing.resolve_app(stranger).await.unwrap().is_none());
-    assert!(matches!(edge.routing.app(&stranger, SystemClock.unix_millis()), Lookup::Absent));
+    assert!(matches!(
+        edge.routing.app(&stranger, SystemClock.unix_millis()),
+        Lookup::Absent
+    ));
     edge.stop().await;
 }
 
@@ -62,8 +68,16 @@ async fn a_trusted_redis_answers_without_postgres_and_an_untrusted_one_does_not_
 
     let edge = platform.edge(short()).await;
     copy.mark(0, Duration::from_secs(6)).await;
-    assert_eq!(edge.routing.resolve_key(platform.secret()).await.unwrap_err(), Unavailable, "the mark is old");
-    copy.mark(0, Duration::ZERO).await;
+    wait_for("an answer that does not count", SOON, async || {
+        assert_eq!(
+            edge.routing.resolve_key(platform.secret()).await.unwrap_err(),
+            Unavailable,
+            "the mark is old"
+        );
+        (edge.routing.stats().redis.untrusted > 0).then_some(())
+    })
+    .await
+    .unwrap();
     let entry = wait_for("an answer from Redis", SOON, async || {
         copy.mark(0, Duration::ZERO).await;
         edge.routing.resolve_key(platform.secret()).await
@@ -73,7 +87,6 @@ async fn a_trusted_redis_answers_without_postgres_and_an_untrusted_one_does_not_
     .unwrap();
     assert_eq!(entry.record, known.record);
     assert_eq!(edge.routing.stats().postgres.found, 0);
-    assert!(edge.routing.stats().redis.untrusted >= 1);
     teacher.stop().await;
     edge.stop().await;
 }
@@ -109,16 +122,19 @@ async fn redis_that_is_behind_the_feed_is_not_believed() {
 async fn a_key_created_after_it_was_refused_is_found_when_its_change_arrives() {
     let platform = Platform::start().await;
     let mut relay = Relay::start(&platform.nats).await;
-    let edge = platform.edge(RoutingSettings { negative_ttl: Duration::from_secs(600), ..short() }).await;
+    let edge = platform
+        .edge(RoutingSettings {
+            negative_ttl: Duration::from_mins(10),
+            ..short()
+        })
+        .await;
     relay.make_live(&edge).await;
-    // A key that the test can know before it exists: one that is taken away and put back.
-    let key = platform.tenants.key(platform.app.id, KeyType::Secret, &["*"]).await;
-    let teacher = platform.edge(RoutingSettings::default()).await;
-    let record = teacher.found(&key).await.record.clone();
-    platform.tenants.hide(&key).await;
+    let key = ApiKey::generate(KeyType::Secret, KeyMode::Live, &platform.app.id, &SystemEntropy::new());
     assert!(edge.routing.resolve_key(key.digest()).await.unwrap().is_none());
     assert!(matches!(edge.look(&key.digest()), Lookup::Absent));
-    platform.tenants.unhide(&key).await;
+    platform.tenants.insert_key(platform.app.id, &key, &["*"]).await;
+    let teacher = platform.edge(RoutingSettings::default()).await;
+    let record = teacher.found(&key).await.record.clone();
     relay.publish(&key_change(&record)).await;
     wait_for("the name to be worth asking for", SOON, async || {
         matches!(edge.look(&key.digest()), Lookup::Unknown).then_some(())
@@ -142,7 +158,11 @@ async fn a_thousand_misses_of_one_key_are_one_question_and_survive_their_first_c
         let routing = edge.routing.clone();
         async move { routing.resolve_key(digest).await }
     });
-    wait_for("the first caller's question", SOON, async || (platform.postgres.accepted() > 0).then_some(())).await.unwrap();
+    wait_for("the first caller's question", SOON, async || {
+        (platform.postgres.accepted() > 0).then_some(())
+    })
+    .await
+    .unwrap();
     let rest: Vec<_> = (0..1000)
         .map(|_| {
             let routing = edge.routing.clone();
@@ -195,8 +215,17 @@ async fn without_any_source_unknown_keys_are_unavailable_and_known_ones_go_on() 
     let known = edge.found(&platform.app.secret).await;
     platform.redis.kill().await.unwrap();
     platform.postgres.set(Mode::Refuse).await;
-    assert_eq!(edge.routing.resolve_key(platform.app.public.digest()).await.unwrap_err(), Unavailable);
-    assert!(matches!(edge.look(&platform.app.public.digest()), Lookup::Unknown), "nothing is remembered of it");
+    assert_eq!(
+        edge.routing
+            .resolve_key(platform.app.public.digest())
+            .await
+            .unwrap_err(),
+        Unavailable
+    );
+    assert!(
+        matches!(edge.look(&platform.app.public.digest()), Lookup::Unknown),
+        "nothing is remembered of it"
+    );
     // Past its bound it must be read again, and since nothing answers it is served as it was.
     wait_for("the bound to pass", SOON, async || {
         matches!(edge.look(&platform.secret()), Lookup::Unknown).then_some(())
@@ -207,7 +236,10 @@ async fn without_any_source_unknown_keys_are_unavailable_and_known_ones_go_on() 
     let again = edge.found(&platform.app.secret).await;
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     assert_eq!(again.record, known.record);
-    assert!(matches!(edge.look(&platform.secret()), Lookup::Hit(_)), "for a while nobody asks again");
+    assert!(
+        matches!(edge.look(&platform.secret()), Lookup::Hit(_)),
+        "for a while nobody asks again"
+    );
     assert!(edge.routing.stats().stale_served >= 1);
     // And when Postgres is back the key is what Postgres says.
     platform.tenants.revoke(&platform.app.secret).await;
@@ -228,17 +260,29 @@ async fn a_hanging_postgres_is_unavailable_within_the_deadline() {
     edge.found(&platform.app.public).await;
     platform.postgres.set(Mode::Blackhole).await;
     let began = Instant::now();
-    assert_eq!(edge.routing.resolve_key(platform.secret()).await.unwrap_err(), Unavailable);
+    assert_eq!(
+        edge.routing.resolve_key(platform.secret()).await.unwrap_err(),
+        Unavailable
+    );
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     platform.postgres.set(Mode::Pass).await;
-    wait_for("Postgres to answer again", SOON, async || edge.routing.resolve_key(platform.secret()).await).await.unwrap();
+    wait_for("Postgres to answer again", SOON, async || {
+        edge.routing.resolve_key(platform.secret()).await
+    })
+    .await
+    .unwrap();
     edge.stop().await;
 }
 
 #[tokio::test]
 async fn a_flood_of_unknown_keys_never_uses_more_connections_than_there_are_permits() {
     let platform = Platform::start().await;
-    let edge = platform.edge(RoutingSettings { postgres_permits: 3, ..RoutingSettings::default() }).await;
+    let edge = platform
+        .edge(RoutingSettings {
+            postgres_permits: 3,
+            ..RoutingSettings::default()
+        })
+        .await;
     let strangers = (0..500).map(|_| {
         let key = ApiKey::generate(KeyType::Secret, KeyMode::Live, &platform.app.id, &SystemEntropy::new());
         let routing = edge.routing.clone();
@@ -247,6 +291,10 @@ async fn a_flood_of_unknown_keys_never_uses_more_connections_than_there_are_perm
     for stranger in strangers.collect::<Vec<_>>() {
         assert!(matches!(stranger.await.unwrap(), Ok(None) | Err(Unavailable)));
     }
-    assert!(platform.postgres.accepted() <= 3, "{} connections", platform.postgres.accepted());
+    assert!(
+        platform.postgres.accepted() <= 3,
+        "{} connections",
+        platform.postgres.accepted()
+    );
     edge.stop().await;
 }

@@ -6,83 +6,98 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Longer than anything that a test waits for on purpose.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A head and a body as they were received.
 #[derive(Debug, Clone, Default)]
-pub struct Message {
+pub(crate) struct Message {
     /// Status line or request line.
-    pub start: String,
+    pub(crate) start: String,
     /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Message {
-    pub fn status(&self) -> u16 {
-        self.start.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{self:?}"))
+    pub(crate) fn status(&self) -> u16 {
+        self.start
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("{self:?}"))
     }
 
     /// The second word of a request line.
-    pub fn target(&self) -> &str {
+    pub(crate) fn target(&self) -> &str {
         self.start.split(' ').nth(1).unwrap_or_default()
     }
 
     /// The only value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(given, _)| given == name);
         let first = values.next().map(|(_, value)| value.as_str());
         assert!(values.next().is_none(), "several {name} in {self:?}");
         first
     }
 
-    pub fn all(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str()).collect()
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.headers
+            .iter()
+            .filter(|(given, _)| given == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// `error.code` of the platform's envelope, whose request id must be that of the header.
-    pub fn error_code(&self) -> String {
+    pub(crate) fn error_code(&self) -> String {
         let json = self.json();
-        assert_eq!(json["error"]["requestId"].as_str(), self.header("x-authsome-request-id"), "{self:?}");
+        assert_eq!(
+            json["error"]["requestId"].as_str(),
+            self.header("x-authsome-request-id"),
+            "{self:?}"
+        );
         json["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
 }
 
 /// One connection.
-pub struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Wire {
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: Vec::new() }
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
-    pub async fn connect(address: &str) -> Self {
+    pub(crate) async fn connect(address: &str) -> Self {
         Self::new(TcpStream::connect(address).await.unwrap())
     }
 
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
     /// Reads a head and, by its own framing, the body. `None` if the peer closed before a head.
-    pub async fn receive(&mut self) -> Option<Message> {
+    pub(crate) async fn receive(&mut self) -> Option<Message> {
         let message = self.receive_head().await?;
         Some(self.receive_body(message).await)
     }
 
     /// As [`Self::receive`] for the answer to a HEAD, or one whose body is not awaited.
-    pub async fn receive_head(&mut self) -> Option<Message> {
+    pub(crate) async fn receive_head(&mut self) -> Option<Message> {
         let end = loop {
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
@@ -99,7 +114,11 @@ impl Wire {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        Some(Message { start, headers, body: Vec::new() })
+        Some(Message {
+            start,
+            headers,
+            body: Vec::new(),
+        })
     }
 
     async fn receive_body(&mut self, mut message: Message) -> Message {
@@ -118,7 +137,7 @@ impl Wire {
     }
 
     /// One chunk of a chunked body; `None` at its end.
-    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
         let line = self.line().await;
         let length = usize::from_str_radix(line.trim(), 16).unwrap_or_else(|_| panic!("bad chunk length {line:?}"));
         let part = self.exactly(length).await;
@@ -136,22 +155,28 @@ impl Wire {
         }
     }
 
-    pub async fn exactly(&mut self, length: usize) -> Vec<u8> {
+    pub(crate) async fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.buffer.len() < length {
-            assert!(self.read_more().await > 0, "the peer closed after {} of {length} bytes", self.buffer.len());
+            assert!(
+                self.read_more().await > 0,
+                "the peer closed after {} of {length} bytes",
+                self.buffer.len()
+            );
         }
         self.buffer.drain(..length).collect()
     }
 
     /// Is the connection closed without another byte?
-    pub async fn is_closed(&mut self) -> bool {
+    pub(crate) async fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && self.read_more().await == 0
     }
 
     /// 0 at the end, and when the peer has reset the connection.
     async fn read_more(&mut self) -> usize {
-        let mut part = [0; 16 * 1024];
-        let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut part)).await.expect("the peer is silent");
+        let mut part = vec![0; 16 * 1024];
+        let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut part))
+            .await
+            .expect("the peer is silent");
         let read = read.unwrap_or(0);
         self.buffer.extend_from_slice(&part[..read]);
         read
@@ -159,7 +184,7 @@ impl Wire {
 }
 
 /// Sends one request on a connection of its own.
-pub async fn exchange(address: &str, request: impl AsRef<[u8]>) -> Message {
+pub(crate) async fn exchange(address: &str, request: impl AsRef<[u8]>) -> Message {
     let mut wire = Wire::connect(address).await;
     wire.send(request).await;
     wire.receive().await.expect("an answer")

@@ -19,13 +19,15 @@ use crate::config::Reader;
 
 /// Libraries that handle credentials and, below `info`, may write what goes over the wire (sqlx: whole statements, and
 /// `CREATE ROLE` holds a password): they are held at `info` whatever the filter says.
-const NEVER_BELOW_INFO: [&str; 10] = [
+const NEVER_BELOW_INFO: [&str; 12] = [
     "async_nats",
     "fred",
     "h2",
     "hyper",
     "hyper_util",
     "lettre",
+    "pingora_core",
+    "pingora_proxy",
     "reqwest",
     "rustls",
     "sqlx",

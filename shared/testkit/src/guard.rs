@@ -48,9 +48,10 @@ echo "$child"
     kill -s KILL "$child"
 ) >/dev/null 2>&1 &
 watcher=$!
+# The child alone holds the log, and with it the lock, from here on; nor does the shell comment on its end there.
+exec 2>/dev/null
 wait "$child"
 status=$?
-exec 2>/dev/null
 kill "$watcher"
 echo "exit $status"
 if [ -n "$scratch" ]; then
@@ -243,13 +244,23 @@ impl GuardedCommand {
     fn begin_anew_if_long(&self, log: &File) -> Result<(), Error> {
         let cutting = Error::io(format!("cut the log file {}", self.log.display()));
         log.metadata()
-            .and_then(|meta| if meta.len() > LONGEST_LOG { log.set_len(0) } else { Ok(()) })
+            .and_then(|meta| {
+                if meta.len() > LONGEST_LOG {
+                    log.set_len(0)
+                } else {
+                    Ok(())
+                }
+            })
             .map_err(cutting)
     }
 
     fn spawn_blocking(&self, log: File) -> Result<GuardedChild, Error> {
         let name = self.name();
         let mut command = Command::new("/bin/sh");
+        // Before what is set: a name may be both.
+        for name in &self.removed_envs {
+            command.env_remove(name);
+        }
         command
             .args([
                 "-c",
@@ -266,9 +277,6 @@ impl GuardedCommand {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::from(log));
-        for name in &self.removed_envs {
-            command.env_remove(name);
-        }
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
@@ -443,6 +451,41 @@ impl GuardedChild {
     pub fn log_tail(&self, lines: usize) -> String {
         log_tail(&self.log, lines)
     }
+}
+
+/// Whether a process that was started with this log file still runs.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be opened or locked.
+pub fn in_use(log: &Path) -> Result<bool, Error> {
+    let file = match File::open(log) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(Error::io(format!("open {}", log.display()))(error)),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(Error::io(format!("lock {}", log.display()))(error)),
+    }
+}
+
+/// Waits until no process that was started with this log file runs any more.
+///
+/// # Errors
+/// [`Error::StillRunning`] once `within` has passed.
+pub async fn wait_until_unused(program: &str, log: &Path, within: Duration) -> Result<(), Error> {
+    let give_up = Instant::now() + within;
+    while in_use(log)? {
+        if Instant::now() >= give_up {
+            return Err(Error::StillRunning {
+                program: program.to_owned(),
+                log: log.to_owned(),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 /// The last `lines` lines of a log file, at most 64 KiB; what cannot be read is said instead.

@@ -16,10 +16,19 @@ impl AggregatorMetrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             reports: IntCounter::new("authsome_usage_reports_total", "Usage reports taken from the stream")?,
-            confirmed: IntCounter::new("authsome_usage_confirmed_total", "Final counters confirmed to their writers")?,
-            failures: IntCounter::new("authsome_usage_failures_total", "Batches of usage reports that must come again")?,
+            confirmed: IntCounter::new(
+                "authsome_usage_confirmed_total",
+                "Final counters confirmed to their writers",
+            )?,
+            failures: IntCounter::new(
+                "authsome_usage_failures_total",
+                "Batches of usage reports that must come again",
+            )?,
             refused: IntCounterVec::new(
-                Opts::new("authsome_usage_refused_total", "Reports and counters that cannot be billed, by reason"),
+                Opts::new(
+                    "authsome_usage_refused_total",
+                    "Reports and counters that cannot be billed, by reason",
+                ),
                 &["reason"],
             )?,
         };

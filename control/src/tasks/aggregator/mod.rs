@@ -38,7 +38,11 @@ const WAIT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// After a failure.
-const RETRY: Backoff = Backoff { base: Duration::from_millis(100), factor: 2.0, max: Duration::from_secs(5) };
+const RETRY: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    factor: 2.0,
+    max: Duration::from_secs(5),
+};
 
 /// What the aggregator works with.
 pub struct Aggregator {
@@ -73,15 +77,17 @@ impl AggregatorError {
 impl Aggregator {
     /// Merges reports until `stop`. What is fetched and not yet acknowledged then comes again elsewhere.
     pub async fn run(self, stop: CancellationToken) -> Result<(), TaskError> {
-        stop.run_until_cancelled(self.batches()).await;
+        stop.run_until_cancelled(Box::pin(self.batches())).await;
         Ok(())
     }
 
     async fn batches(&self) {
-        let jetstream = jetstream::context::ContextBuilder::new().timeout(Duration::from_secs(3)).build(self.nats.clone());
+        let jetstream = jetstream::context::ContextBuilder::new()
+            .timeout(Duration::from_secs(3))
+            .build(self.nats.clone());
         let mut failed = 0;
         loop {
-            let error = match self.from_consumer(&jetstream, &mut failed).await {
+            let error = match self.take_batches(&jetstream, &mut failed).await {
                 Ok(()) => continue,
                 Err(error) => error,
             };
@@ -95,14 +101,16 @@ impl Aggregator {
     }
 
     /// Batch after batch, until there was none for a while.
-    async fn from_consumer(&self, jetstream: &jetstream::Context, failed: &mut u32) -> Result<(), AggregatorError> {
+    async fn take_batches(&self, jetstream: &jetstream::Context, failed: &mut u32) -> Result<(), AggregatorError> {
         let consumer = consumer(jetstream).await?;
         loop {
             let messages = fetch(&consumer).await?;
             if messages.is_empty() {
                 return Ok(());
             }
-            tokio::time::timeout(ANSWER, self.take(&messages)).await.map_err(|_| AggregatorError::Silent)??;
+            tokio::time::timeout(ANSWER, self.take(&messages))
+                .await
+                .map_err(|_| AggregatorError::Silent)??;
             if std::mem::take(failed) > 0 {
                 tracing::info!("usage reports are merged again");
             }
@@ -164,7 +172,10 @@ impl Aggregator {
             match serde_json::to_vec(&confirmation) {
                 Ok(payload) => {
                     let subject = names::usage_confirmed(writer);
-                    self.nats.publish(subject, payload.into()).await.map_err(AggregatorError::nats)?;
+                    self.nats
+                        .publish(subject, payload.into())
+                        .await
+                        .map_err(AggregatorError::nats)?;
                 }
                 Err(error) => tracing::error!(%writer, %error, "usage confirmation cannot be written as JSON"),
             }
@@ -193,15 +204,29 @@ async fn consumer(jetstream: &jetstream::Context) -> Result<PullConsumer, Aggreg
         max_ack_pending: 4_096,
         ..pull::Config::default()
     };
-    stream.get_or_create_consumer(names::USAGE_CONSUMER, config).await.map_err(AggregatorError::nats)
+    stream
+        .get_or_create_consumer(names::USAGE_CONSUMER, config)
+        .await
+        .map_err(AggregatorError::nats)
 }
 
 /// Waits for a report, then takes what else is there.
 async fn fetch(consumer: &PullConsumer) -> Result<Vec<jetstream::Message>, AggregatorError> {
-    let first = consumer.batch().max_messages(1).expires(WAIT).messages().await.map_err(AggregatorError::nats)?;
+    let first = consumer
+        .batch()
+        .max_messages(1)
+        .expires(WAIT)
+        .messages()
+        .await
+        .map_err(AggregatorError::nats)?;
     let mut messages = collect(first, WAIT + ANSWER).await?;
     if !messages.is_empty() {
-        let rest = consumer.fetch().max_messages(BATCH - 1).messages().await.map_err(AggregatorError::nats)?;
+        let rest = consumer
+            .fetch()
+            .max_messages(BATCH - 1)
+            .messages()
+            .await
+            .map_err(AggregatorError::nats)?;
         messages.extend(collect(rest, ANSWER).await?);
     }
     Ok(messages)

@@ -48,10 +48,16 @@ impl Merge {
                     continue;
                 }
                 let key = (report.writer, counter.application_id, counter.hour);
-                greatest.entry(key).and_modify(|held| raise(held, &counter)).or_insert(counter);
+                greatest
+                    .entry(key)
+                    .and_modify(|held| raise(held, &counter))
+                    .or_insert(counter);
             }
         }
-        let counters = greatest.iter().filter_map(|(key, counter)| row(key.0, counter)).collect();
+        let counters = greatest
+            .iter()
+            .filter_map(|(key, counter)| row(key.0, counter))
+            .collect();
         let finals = greatest.into_iter().filter(|(_, counter)| counter.is_final).collect();
         Self { counters, finals }
     }
@@ -75,7 +81,9 @@ impl Merge {
         let unknown: HashSet<ApplicationId> = self
             .counters
             .iter()
-            .filter(|row| hour_number(row.hour).is_none_or(|hour| !stands.contains_key(&(row.writer, row.application_id, hour))))
+            .filter(|row| {
+                hour_number(row.hour).is_none_or(|hour| !stands.contains_key(&(row.writer, row.application_id, hour)))
+            })
             .map(|row| row.application_id)
             .collect();
         for application in unknown {
@@ -95,8 +103,13 @@ impl Merge {
             metrics.confirmed.inc();
         }
         let chunks = by_writer.into_iter().flat_map(|(writer, counters)| {
-            let chunks: Vec<_> = counters.chunks(UsageReport::MAX_COUNTERS).map(<[UsageCounter]>::to_vec).collect();
-            chunks.into_iter().map(move |counters| (writer, UsageConfirmation { counters }))
+            let chunks: Vec<_> = counters
+                .chunks(UsageReport::MAX_COUNTERS)
+                .map(<[UsageCounter]>::to_vec)
+                .collect();
+            chunks
+                .into_iter()
+                .map(move |counters| (writer, UsageConfirmation { counters }))
         });
         chunks.collect()
     }
@@ -106,7 +119,9 @@ fn is_plausible(counter: &UsageCounter, now: OffsetDateTime) -> bool {
     let latest = now.unix_timestamp() / HOUR_SECONDS + AHEAD_HOURS;
     counter.hour >= FIRST_HOUR
         && i64::from(counter.hour) <= latest
-        && [counter.requests, counter.errors, counter.bytes_in, counter.bytes_out].iter().all(|value| *value <= GREATEST)
+        && [counter.requests, counter.errors, counter.bytes_in, counter.bytes_out]
+            .iter()
+            .all(|value| *value <= GREATEST)
 }
 
 fn raise(held: &mut UsageCounter, other: &UsageCounter) {

@@ -153,5 +153,7 @@ async fn connection(pool: &PgPool) -> Result<sqlx::pool::PoolConnection<sqlx::Po
 }
 
 async fn bounded(work: impl Future<Output = Result<(), DeliveryError>>) -> Result<(), DeliveryError> {
-    tokio::time::timeout(DELIVERY, work).await.map_err(|_| DeliveryError::Silent(DELIVERY))?
+    tokio::time::timeout(DELIVERY, work)
+        .await
+        .map_err(|_| DeliveryError::Silent(DELIVERY))?
 }

@@ -33,7 +33,10 @@ pub(super) struct Jobs {
 
 impl Jobs {
     pub(super) fn new(relay: &Relay) -> Self {
-        Self { jetstream: jetstream(&relay.nats), metrics: relay.metrics.clone() }
+        Self {
+            jetstream: jetstream(&relay.nats),
+            metrics: relay.metrics.clone(),
+        }
     }
 }
 
@@ -49,7 +52,10 @@ impl Receiver for Jobs {
             duplicate_window: REMEMBER,
             ..Config::default()
         };
-        self.jetstream.get_or_create_stream(config).await.map_err(DeliveryError::nats)?;
+        self.jetstream
+            .get_or_create_stream(config)
+            .await
+            .map_err(DeliveryError::nats)?;
         Ok(cursor)
     }
 
@@ -68,7 +74,10 @@ impl Receiver for Jobs {
             // Each attempt of an operation is an entry of its own.
             headers.insert(NATS_MESSAGE_ID, format!("{}.{}", job.operation_id, entry.id));
             let payload = serde_json::to_vec(&job)?.into();
-            let ack = self.jetstream.publish_with_headers(job.subject(), headers, payload).await;
+            let ack = self
+                .jetstream
+                .publish_with_headers(job.subject(), headers, payload)
+                .await;
             acks.push(ack.map_err(DeliveryError::nats)?);
         }
         for ack in acks {

@@ -34,7 +34,7 @@ pub(super) enum TermError {
 pub(super) async fn terms(relay: &Relay, pool: &PgPool) -> Infallible {
     let mut failed = 0;
     loop {
-        let Err(error) = term(relay, pool, &mut failed).await;
+        let Err(error) = Box::pin(term(relay, pool, &mut failed)).await;
         tracing::warn!(%error, "the relay's term ended; trying again");
         tokio::time::sleep(RETRY.delay(failed, relay.entropy.as_ref())).await;
         failed = failed.saturating_add(1);
@@ -68,7 +68,10 @@ async fn term(relay: &Relay, pool: &PgPool, failed: &mut u32) -> Result<Infallib
 
 /// The outcome of work on the session, or [`TermError::Silent`].
 pub(super) async fn bounded<T>(work: impl Future<Output = Result<T, DbError>>) -> Result<T, TermError> {
-    timeout(STATEMENT, work).await.map_err(|_| TermError::Silent)?.map_err(TermError::Db)
+    timeout(STATEMENT, work)
+        .await
+        .map_err(|_| TermError::Silent)?
+        .map_err(TermError::Db)
 }
 
 /// Shows the lead in metrics and log for as long as it lasts, however it ends.
@@ -76,7 +79,11 @@ struct Lead<'a>(&'a Relay);
 
 impl<'a> Lead<'a> {
     fn taken(relay: &'a Relay, pulse: outbox::Pulse) -> Self {
-        tracing::info!(epoch = pulse.epoch, position = pulse.last, "this process leads the relay");
+        tracing::info!(
+            epoch = pulse.epoch,
+            position = pulse.last,
+            "this process leads the relay"
+        );
         relay.metrics.leader.set(1);
         Self(relay)
     }

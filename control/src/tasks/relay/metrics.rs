@@ -24,7 +24,10 @@ impl RelayMetrics {
         let metrics = Self {
             leader: IntGauge::new("authsome_relay_leader", "1 while this process leads the relay")?,
             lag_rows: IntGaugeVec::new(
-                Opts::new("authsome_relay_lag_rows", "Outbox entries that the target has not received (leader only)"),
+                Opts::new(
+                    "authsome_relay_lag_rows",
+                    "Outbox entries that the target has not received (leader only)",
+                ),
                 target,
             )?,
             lag_seconds: GaugeVec::new(
@@ -32,7 +35,10 @@ impl RelayMetrics {
                 target,
             )?,
             delivered: IntCounterVec::new(
-                Opts::new("authsome_relay_delivered_total", "Outbox entries that the target has received"),
+                Opts::new(
+                    "authsome_relay_delivered_total",
+                    "Outbox entries that the target has received",
+                ),
                 target,
             )?,
             failures: IntCounterVec::new(
@@ -40,7 +46,10 @@ impl RelayMetrics {
                 target,
             )?,
             fills: IntCounterVec::new(
-                Opts::new("authsome_relay_fills_total", "Times that the whole table was written to the target"),
+                Opts::new(
+                    "authsome_relay_fills_total",
+                    "Times that the whole table was written to the target",
+                ),
                 target,
             )?,
             inconsistent: IntCounter::new(
@@ -65,7 +74,9 @@ impl RelayMetrics {
     }
 
     pub(super) fn delivered(&self, target: Target, entries: usize) {
-        self.delivered.with_label_values(&[target.as_str()]).inc_by(entries as u64);
+        self.delivered
+            .with_label_values(&[target.as_str()])
+            .inc_by(entries as u64);
     }
 
     pub(super) fn failed(&self, target: Target) {

@@ -29,7 +29,11 @@ pub use metrics::RelayMetrics;
 use super::TaskError;
 
 /// Between two terms, and between two attempts of a receiver.
-const RETRY: Backoff = Backoff { base: Duration::from_millis(50), factor: 2.0, max: Duration::from_secs(2) };
+const RETRY: Backoff = Backoff {
+    base: Duration::from_millis(50),
+    factor: 2.0,
+    max: Duration::from_secs(2),
+};
 
 /// What the relay works with.
 pub struct Relay {
@@ -53,7 +57,7 @@ impl Relay {
             .max_connections(5)
             .acquire_timeout(Duration::from_secs(3))
             .connect_lazy_with((*self.pool.connect_options()).clone());
-        stop.run_until_cancelled(leader::terms(&self, &pool)).await;
+        stop.run_until_cancelled(Box::pin(leader::terms(&self, &pool))).await;
         Ok(())
     }
 }

@@ -43,9 +43,17 @@ impl Record {
     fn new(position: i64, change: Change, metrics: &RelayMetrics) -> Result<Self, DeliveryError> {
         let payload = change.payload()?;
         if payload.len() <= MAX_PAYLOAD {
-            return Ok(Self { position, change, payload });
+            return Ok(Self {
+                position,
+                change,
+                payload,
+            });
         }
-        tracing::error!(subject = change.subject(), bytes = payload.len(), "record is too large and is withdrawn");
+        tracing::error!(
+            subject = change.subject(),
+            bytes = payload.len(),
+            "record is too large and is withdrawn"
+        );
         metrics.inconsistent.inc();
         let change = match change {
             Change::App(id, v) => Change::App(id, tombstone(v.version)),
@@ -54,7 +62,11 @@ impl Record {
             Change::Complete => Change::Complete,
         };
         let payload = change.payload()?;
-        Ok(Self { position, change, payload })
+        Ok(Self {
+            position,
+            change,
+            payload,
+        })
     }
 }
 
@@ -70,11 +82,19 @@ pub(super) async fn announced(
     metrics: &RelayMetrics,
 ) -> Result<Vec<Record>, DeliveryError> {
     let mut seen = HashSet::new();
-    let mut latest: Vec<&Entry> =
-        entries.iter().rev().filter(|entry| seen.insert((entry.topic, entry.reference.as_str()))).collect();
+    let mut latest: Vec<&Entry> = entries
+        .iter()
+        .rev()
+        .filter(|entry| seen.insert((entry.topic, entry.reference.as_str())))
+        .collect();
     latest.reverse();
 
-    let of = |topic| latest.iter().filter(move |entry| entry.topic == topic).map(|entry| entry.reference.as_str());
+    let of = |topic| {
+        latest
+            .iter()
+            .filter(move |entry| entry.topic == topic)
+            .map(|entry| entry.reference.as_str())
+    };
     let ids: Vec<ApplicationId> = of(Topic::App).filter_map(|text| text.parse().ok()).collect();
     let digests: Vec<Digest> = of(Topic::Key).filter_map(|text| text.parse().ok()).collect();
     let (mut apps, mut keys) = (HashMap::new(), HashMap::new());
@@ -94,12 +114,16 @@ pub(super) async fn announced(
     for entry in latest {
         let gone = Version::from_columns(entry.epoch, entry.version);
         let change = match entry.topic {
-            Topic::App => entry.reference.parse().ok().map(|id| {
-                Change::App(id, apps.remove(&id).unwrap_or_else(|| tombstone(gone)))
-            }),
-            Topic::Key => entry.reference.parse().ok().map(|digest| {
-                Change::Key(digest, keys.remove(&digest).unwrap_or_else(|| tombstone(gone)))
-            }),
+            Topic::App => entry
+                .reference
+                .parse()
+                .ok()
+                .map(|id| Change::App(id, apps.remove(&id).unwrap_or_else(|| tombstone(gone)))),
+            Topic::Key => entry
+                .reference
+                .parse()
+                .ok()
+                .map(|digest| Change::Key(digest, keys.remove(&digest).unwrap_or_else(|| tombstone(gone)))),
             // This release has no table of hosts. A neighbouring one announces them again.
             Topic::Host => None,
             Topic::Job => continue,
@@ -107,7 +131,11 @@ pub(super) async fn announced(
         if let Some(change) = change {
             records.push(Record::new(entry.position, change, metrics)?);
         } else {
-            tracing::error!(id = entry.id, reference = entry.reference, "outbox entry is not understood and is skipped");
+            tracing::error!(
+                id = entry.id,
+                reference = entry.reference,
+                "outbox entry is not understood and is skipped"
+            );
             metrics.inconsistent.inc();
         }
     }
@@ -131,7 +159,12 @@ enum Next {
 impl<'a> Table<'a> {
     /// `position` was given out before this call: the pages hold at least what was committed up to it.
     pub(super) fn new(pool: &'a PgPool, metrics: &'a RelayMetrics, position: i64) -> Self {
-        Self { pool, metrics, position, next: Next::Apps(String::new()) }
+        Self {
+            pool,
+            metrics,
+            position,
+            next: Next::Apps(String::new()),
+        }
     }
 
     /// The next page; `None` after the last.
@@ -142,34 +175,52 @@ impl<'a> Table<'a> {
             Next::Keys(after) => self.keys(&mut connection, &after.clone()).await?,
             Next::Done => return Ok(None),
         };
-        let records = changes.into_iter().map(|change| Record::new(self.position, change, self.metrics));
+        let records = changes
+            .into_iter()
+            .map(|change| Record::new(self.position, change, self.metrics));
         records.collect::<Result<_, _>>().map(Some)
     }
 
     async fn apps(&mut self, connection: &mut PgConnection, after: &str) -> Result<Vec<Change>, DbError> {
         let rows = route::apps_page(connection, after, PAGE).await?;
-        self.next = rows.last().map_or(Next::Keys(Vec::new()), |row| Next::Apps(row.id.to_string()));
-        Ok(rows.into_iter().map(|row| Change::App(row.id, app(row, self.metrics))).collect())
+        self.next = rows
+            .last()
+            .map_or(Next::Keys(Vec::new()), |row| Next::Apps(row.id.to_string()));
+        Ok(rows
+            .into_iter()
+            .map(|row| Change::App(row.id, app(row, self.metrics)))
+            .collect())
     }
 
     async fn keys(&mut self, connection: &mut PgConnection, after: &[u8]) -> Result<Vec<Change>, DbError> {
         let rows = route::keys_page(connection, after, PAGE).await?;
         self.next = rows.last().map_or(Next::Done, |row| Next::Keys(row.digest.clone()));
         let changes = rows.into_iter().filter_map(|row| key(row, self.metrics));
-        Ok(changes.map(|(digest, versioned)| Change::Key(digest, versioned)).collect())
+        Ok(changes
+            .map(|(digest, versioned)| Change::Key(digest, versioned))
+            .collect())
     }
 }
 
 fn app(row: AppRow, metrics: &RelayMetrics) -> Versioned<authsome_contract::model::AppRecord> {
     let version = Version::from_columns(row.epoch, row.version);
-    Versioned { version, record: understood(row.into_record(), metrics) }
+    Versioned {
+        version,
+        record: understood(row.into_record(), metrics),
+    }
 }
 
 /// `None` only where the digest is not one, which the table's CHECK rules out.
 fn key(row: KeyRow, metrics: &RelayMetrics) -> Option<(Digest, Versioned<authsome_contract::model::KeyRecord>)> {
     let version = Version::from_columns(row.epoch, row.version);
     let digest = Digest::try_from(row.digest.as_slice()).ok()?;
-    Some((digest, Versioned { version, record: understood(row.into_record(), metrics) }))
+    Some((
+        digest,
+        Versioned {
+            version,
+            record: understood(row.into_record(), metrics),
+        },
+    ))
 }
 
 fn understood<R>(record: Result<R, InconsistentRow>, metrics: &RelayMetrics) -> Option<R> {

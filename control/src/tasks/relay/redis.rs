@@ -86,7 +86,13 @@ struct Scripts {
 
 impl<'a> Redis<'a> {
     pub(super) fn new(relay: &'a Relay, pool: &'a PgPool) -> Self {
-        Self { relay, pool, client: relay.redis.clone(), scripts: Scripts::default(), marked: 0 }
+        Self {
+            relay,
+            pool,
+            client: relay.redis.clone(),
+            scripts: Scripts::default(),
+            marked: 0,
+        }
     }
 
     async fn write(&self, records: &[Record]) -> Result<(), DeliveryError> {
@@ -96,17 +102,26 @@ impl<'a> Redis<'a> {
             let mut value = redis_version(version).into_bytes();
             value.extend_from_slice(&record.payload);
             let arguments: Vec<Value> = vec![value.as_slice().into(), REDIS_VERSION_LEN.to_string().into()];
-            Some(self.client.evalsha::<i64, _, _, _>(self.scripts.write.as_str(), key, arguments))
+            Some(
+                self.client
+                    .evalsha::<i64, _, _, _>(self.scripts.write.as_str(), key, arguments),
+            )
         });
         try_join_all(writes).await?;
         Ok(())
     }
 
     async fn renew(&mut self, pulse: Pulse, position: i64) -> Result<(), DeliveryError> {
-        let arguments =
-            [pulse.epoch.to_string(), self.marked.to_string(), position.to_string(), mark(pulse, position)?];
-        let renewed: i64 =
-            self.client.evalsha(self.scripts.renew.as_str(), names::REDIS_MARK, arguments.to_vec()).await?;
+        let arguments = [
+            pulse.epoch.to_string(),
+            self.marked.to_string(),
+            position.to_string(),
+            mark(pulse, position)?,
+        ];
+        let renewed: i64 = self
+            .client
+            .evalsha(self.scripts.renew.as_str(), names::REDIS_MARK, arguments.to_vec())
+            .await?;
         if renewed == 0 {
             return Err(DeliveryError::Lost("the mark is gone or went back"));
         }
@@ -117,7 +132,9 @@ impl<'a> Redis<'a> {
     async fn fill(&mut self, pulse: Pulse) -> Result<(), DeliveryError> {
         tracing::info!("writing the whole routing table to Redis");
         let token = format!("{:016x}", self.relay.entropy.next_u64());
-        self.client.set::<(), _, _>(names::REDIS_FILLING, token.as_str(), None, None, false).await?;
+        self.client
+            .set::<(), _, _>(names::REDIS_FILLING, token.as_str(), None, None, false)
+            .await?;
         self.client.del::<(), _>(names::REDIS_MARK).await?;
         self.clear(&token).await?;
         let mut table = Table::new(self.pool, &self.relay.metrics, pulse.last);
@@ -127,10 +144,18 @@ impl<'a> Redis<'a> {
             self.write(&page).await?;
         }
         let keys = vec![names::REDIS_FILLING, names::REDIS_MARK];
-        let finished: i64 =
-            self.client.evalsha(self.scripts.finish.as_str(), keys, vec![token, mark(pulse, pulse.last)?]).await?;
+        let finished: i64 = self
+            .client
+            .evalsha(
+                self.scripts.finish.as_str(),
+                keys,
+                vec![token, mark(pulse, pulse.last)?],
+            )
+            .await?;
         if finished == 0 {
-            return Err(DeliveryError::Lost("another rewrite began, or Redis was wiped during this one"));
+            return Err(DeliveryError::Lost(
+                "another rewrite began, or Redis was wiped during this one",
+            ));
         }
         self.marked = pulse.last;
         self.relay.metrics.filled(Target::Redis);
@@ -142,10 +167,16 @@ impl<'a> Redis<'a> {
     async fn clear(&self, token: &str) -> Result<(), DeliveryError> {
         let mut cursor = "0".to_owned();
         loop {
-            let (next, found): (String, Vec<String>) =
-                self.client.scan_page(cursor, names::REDIS_EDGE_PATTERN, Some(SCAN), None).await?;
+            let (next, found): (String, Vec<String>) = self
+                .client
+                .scan_page(cursor, names::REDIS_EDGE_PATTERN, Some(SCAN), None)
+                .await?;
             let mut keys = vec![names::REDIS_FILLING.to_owned()];
-            keys.extend(found.into_iter().filter(|key| key != names::REDIS_FILLING && key != names::REDIS_MARK));
+            keys.extend(
+                found
+                    .into_iter()
+                    .filter(|key| key != names::REDIS_FILLING && key != names::REDIS_MARK),
+            );
             if keys.len() > 1 {
                 let cleared: i64 = self.client.evalsha(self.scripts.clear.as_str(), keys, token).await?;
                 if cleared == 0 {

@@ -51,7 +51,13 @@ pub(super) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     pub(super) fn new(relay: &'a Relay, pool: &'a PgPool) -> Self {
-        Self { relay, pool, jetstream: jetstream(&relay.nats), incarnation: 0, sequence: 0 }
+        Self {
+            relay,
+            pool,
+            jetstream: jetstream(&relay.nats),
+            incarnation: 0,
+            sequence: 0,
+        }
     }
 
     fn adopt(&mut self, info: &Info) {
@@ -68,20 +74,31 @@ impl<'a> Stream<'a> {
             allow_direct: true,
             ..Config::default()
         };
-        let stream = self.jetstream.create_stream(config).await.map_err(DeliveryError::nats)?;
+        let stream = self
+            .jetstream
+            .create_stream(config)
+            .await
+            .map_err(DeliveryError::nats)?;
         self.adopt(stream.cached_info());
         Ok(())
     }
 
     /// Does the stream hold the whole table of this epoch, up to the cursor?
-    async fn is_whole(&self, stream: &jetstream::stream::Stream, pulse: Pulse, cursor: i64) -> Result<bool, DeliveryError> {
+    async fn is_whole(
+        &self,
+        stream: &jetstream::stream::Stream,
+        pulse: Pulse,
+        cursor: i64,
+    ) -> Result<bool, DeliveryError> {
         let Some(marker) = found(stream.get_last_raw_message_by_subject(names::EDGE_COMPLETE).await)? else {
             return Ok(false);
         };
         if number(&marker.headers, EPOCH) != Some(pulse.epoch) {
             return Ok(false);
         }
-        let Some(newest) = found(stream.get_raw_message(self.sequence).await)? else { return Ok(false) };
+        let Some(newest) = found(stream.get_raw_message(self.sequence).await)? else {
+            return Ok(false);
+        };
         let published = outbox::last_record_position(&mut *self.connection().await?, cursor).await?;
         Ok(number(&newest.headers, POSITION).is_some_and(|position| published.is_none_or(|at| position >= at)))
     }
@@ -91,7 +108,10 @@ impl<'a> Stream<'a> {
     }
 
     async fn fill(&mut self, pulse: Pulse) -> Result<(), DeliveryError> {
-        tracing::info!(incarnation = self.incarnation, "writing the whole routing table to the stream");
+        tracing::info!(
+            incarnation = self.incarnation,
+            "writing the whole routing table to the stream"
+        );
         let mut table = Table::new(self.pool, &self.relay.metrics, pulse.last);
         let mut records = 0;
         while let Some(page) = table.next_page().await? {
@@ -106,7 +126,11 @@ impl<'a> Stream<'a> {
         };
         self.publish(std::iter::once(complete)).await?;
         self.relay.metrics.filled(Target::Stream);
-        tracing::info!(records, position = pulse.last, "the stream holds the whole routing table");
+        tracing::info!(
+            records,
+            position = pulse.last,
+            "the stream holds the whole routing table"
+        );
         Ok(())
     }
 
@@ -114,22 +138,25 @@ impl<'a> Stream<'a> {
     /// since the sequence that it expects is not reached.
     async fn publish(&mut self, messages: impl Iterator<Item = Message>) -> Result<(), DeliveryError> {
         let mut acks = Vec::new();
-        let mut expected = self.sequence;
-        for message in messages {
+        for (expected, message) in (self.sequence..).zip(messages) {
             let mut headers = HeaderMap::new();
             headers.insert(NATS_EXPECTED_LAST_SEQUENCE, expected.to_string());
             headers.insert(POSITION, message.position.to_string());
             if let Some(epoch) = message.epoch {
                 headers.insert(EPOCH, epoch.to_string());
             }
-            let ack = self.jetstream.publish_with_headers(message.subject, headers, message.payload.into()).await;
+            let ack = self
+                .jetstream
+                .publish_with_headers(message.subject, headers, message.payload.into())
+                .await;
             acks.push(ack.map_err(DeliveryError::nats)?);
-            expected += 1;
         }
         for ack in acks {
             match ack.await {
                 Ok(ack) => self.sequence = ack.sequence,
-                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => return Err(DeliveryError::Deposed),
+                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                    return Err(DeliveryError::Deposed);
+                }
                 Err(error) => return Err(DeliveryError::nats(error)),
             }
         }
@@ -152,13 +179,21 @@ impl Receiver for Stream<'_> {
                         return Ok(cursor);
                     }
                     // Half a table may hold records whose rows are gone by now: begin with nothing.
-                    tracing::warn!(incarnation = self.incarnation, "the stream is not whole and is made anew");
-                    self.jetstream.delete_stream(names::EDGE_STREAM).await.map_err(DeliveryError::nats)?;
+                    tracing::warn!(
+                        incarnation = self.incarnation,
+                        "the stream is not whole and is made anew"
+                    );
+                    self.jetstream
+                        .delete_stream(names::EDGE_STREAM)
+                        .await
+                        .map_err(DeliveryError::nats)?;
                     self.create().await?;
                 }
             }
             Err(error) => match error.kind() {
-                GetStreamErrorKind::JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND => {
+                GetStreamErrorKind::JetStream(error)
+                    if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND =>
+                {
                     self.create().await?;
                 }
                 _ => return Err(DeliveryError::nats(error)),
@@ -175,9 +210,16 @@ impl Receiver for Stream<'_> {
 
     /// Publishes the heartbeat, if the stream is still the one that was written and nobody else writes to it.
     async fn beat(&mut self, pulse: Pulse, position: i64) -> Result<(), DeliveryError> {
-        let stream = self.jetstream.get_stream_no_info(names::EDGE_STREAM).await.map_err(DeliveryError::nats)?;
+        let stream = self
+            .jetstream
+            .get_stream_no_info(names::EDGE_STREAM)
+            .await
+            .map_err(DeliveryError::nats)?;
         let info = stream.get_info().await.map_err(DeliveryError::nats)?;
-        if incarnation(&info) != self.incarnation || info.state.last_sequence < self.sequence || info.state.messages == 0 {
+        if incarnation(&info) != self.incarnation
+            || info.state.last_sequence < self.sequence
+            || info.state.messages == 0
+        {
             return Err(DeliveryError::Lost("the stream is another, or lost messages"));
         }
         if info.state.last_sequence > self.sequence {
@@ -191,7 +233,11 @@ impl Receiver for Stream<'_> {
             database_time_ms: pulse.database_time_ms,
         };
         let payload = serde_json::to_vec(&heartbeat)?;
-        self.relay.nats.publish(names::RELAY_HEARTBEAT, payload.into()).await.map_err(DeliveryError::nats)
+        self.relay
+            .nats
+            .publish(names::RELAY_HEARTBEAT, payload.into())
+            .await
+            .map_err(DeliveryError::nats)
     }
 }
 

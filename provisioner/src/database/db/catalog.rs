@@ -26,7 +26,9 @@ pub(in super::super) struct Role {
 
 impl Role {
     pub(in super::super) fn acts_as(&self, owner: &str) -> bool {
-        self.settings.iter().any(|setting| setting.strip_prefix("role=") == Some(owner))
+        self.settings
+            .iter()
+            .any(|setting| setting.strip_prefix("role=") == Some(owner))
     }
 }
 
@@ -119,7 +121,13 @@ pub(in super::super) async fn exposed(connection: &mut PgConnection) -> Result<V
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| Exposed { name: row.name, closable: row.closable }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| Exposed {
+            name: row.name,
+            closable: row.closable,
+        })
+        .collect())
 }
 
 pub(in super::super) async fn outside(connection: &mut PgConnection, names: &Names) -> Result<Outside, sqlx::Error> {
@@ -136,9 +144,10 @@ pub(in super::super) async fn outside(connection: &mut PgConnection, names: &Nam
     )
     .fetch_all(&mut *connection)
     .await?;
-    let is_superuser = sqlx::query_scalar!(r#"SELECT rolsuper AS "superuser!" FROM pg_roles WHERE rolname = current_user"#)
-        .fetch_one(&mut *connection)
-        .await?;
+    let is_superuser =
+        sqlx::query_scalar!(r#"SELECT rolsuper AS "superuser!" FROM pg_roles WHERE rolname = current_user"#)
+            .fetch_one(&mut *connection)
+            .await?;
     let admin_has_roles = is_superuser || (rows.len() == roles.len() && rows.iter().all(|row| row.admin_has));
     let mut found = rows.into_iter().map(|row| {
         let role = Role {
@@ -179,7 +188,13 @@ pub(in super::super) async fn outside(connection: &mut PgConnection, names: &Nam
         open_to_public: row.open_to_public,
         granted: row.granted == 3,
     });
-    Ok(Outside { owner, a, b, database, admin_has_roles })
+    Ok(Outside {
+        owner,
+        a,
+        b,
+        database,
+        admin_has_roles,
+    })
 }
 
 pub(in super::super) async fn inside(connection: &mut PgConnection, names: &Names) -> Result<Inside, sqlx::Error> {
@@ -204,10 +219,16 @@ pub(in super::super) async fn inside(connection: &mut PgConnection, names: &Name
         Some(schema) => (Some(schema.owner), schema.open),
         None => (None, false),
     };
-    Ok(Inside { public_schema_owner, public_schema_open, logins_own_objects })
+    Ok(Inside {
+        public_schema_owner,
+        public_schema_open,
+        logins_own_objects,
+    })
 }
 
 /// Does a session work as it should: it acts as the owner.
 pub(in super::super) async fn acting_role(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    sqlx::query_scalar!(r#"SELECT current_user::text AS "role!""#).fetch_one(connection).await
+    sqlx::query_scalar!(r#"SELECT current_user::text AS "role!""#)
+        .fetch_one(connection)
+        .await
 }

@@ -50,7 +50,9 @@ impl Quoted {
 /// already there is success; what it looks like is observed, not assumed.
 pub(in super::super) async fn run(connection: &mut PgConnection, statement: &Statement) -> Result<(), sqlx::Error> {
     // The text is ours but for names and verifiers, and those went through `Identifier` and `Literal`.
-    let outcome = sqlx::raw_sql(AssertSqlSafe(statement.sql.as_str())).execute(connection).await;
+    let outcome = sqlx::raw_sql(AssertSqlSafe(statement.sql.as_str()))
+        .execute(connection)
+        .await;
     match outcome {
         Err(sqlx::Error::Database(error)) if is_duplicate(error.code().as_deref()) => Ok(()),
         outcome => outcome.map(|_| ()),
@@ -79,10 +81,16 @@ pub(in super::super) fn missing_outside(
     let Quoted { database, owner, .. } = names;
     let mut plan = Vec::new();
     match &seen.owner {
-        None => plan.push(Statement::new("create the owner role", format!("CREATE ROLE {owner} NOLOGIN"))),
+        None => plan.push(Statement::new(
+            "create the owner role",
+            format!("CREATE ROLE {owner} NOLOGIN"),
+        )),
         Some(role) => {
             if role.can_login {
-                plan.push(Statement::new("forbid the owner role to log in", format!("ALTER ROLE {owner} NOLOGIN")));
+                plan.push(Statement::new(
+                    "forbid the owner role to log in",
+                    format!("ALTER ROLE {owner} NOLOGIN"),
+                ));
             }
             plan.extend(disarm(owner, role));
         }
@@ -98,13 +106,19 @@ pub(in super::super) fn missing_outside(
             }
             Some(role) => {
                 if !role.can_login || !role.inherits {
-                    plan.push(Statement::new("allow a login role to log in", format!("ALTER ROLE {login} LOGIN INHERIT")));
+                    plan.push(Statement::new(
+                        "allow a login role to log in",
+                        format!("ALTER ROLE {login} LOGIN INHERIT"),
+                    ));
                 }
                 plan.extend(disarm(login, role));
             }
         }
         if !role.is_some_and(|role| role.is_member) {
-            plan.push(Statement::new("make a login role a member of the owner", format!("GRANT {owner} TO {login}")));
+            plan.push(Statement::new(
+                "make a login role a member of the owner",
+                format!("GRANT {owner} TO {login}"),
+            ));
         }
         // Sessions of either role act as the owner, so that what one creates the other can use.
         if !role.is_some_and(|role| role.acts_as(owner_name)) {
@@ -128,18 +142,29 @@ pub(in super::super) fn missing_outside(
         plan.push(Statement::new("create the database", sql));
     }
     if seen.database.as_ref().is_none_or(|database| database.open_to_public) {
-        plan.push(Statement::new("close the database to others", format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC")));
+        plan.push(Statement::new(
+            "close the database to others",
+            format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"),
+        ));
     }
     if !seen.database.as_ref().is_some_and(|database| database.granted) {
         let sql = format!("GRANT CONNECT, TEMPORARY, CREATE ON DATABASE {database} TO {owner}");
         plan.push(Statement::new("open the database to its tenant", sql));
     }
     let limit = i64::from(connection_limit);
-    if seen.database.as_ref().is_some_and(|database| i64::from(database.connection_limit) != limit) {
+    if seen
+        .database
+        .as_ref()
+        .is_some_and(|database| i64::from(database.connection_limit) != limit)
+    {
         let sql = format!("ALTER DATABASE {database} CONNECTION LIMIT {connection_limit}");
         plan.push(Statement::new("limit the connections", sql));
     }
-    if !seen.database.as_ref().is_some_and(|database| database.allows_connections) {
+    if !seen
+        .database
+        .as_ref()
+        .is_some_and(|database| database.allows_connections)
+    {
         let sql = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true");
         plan.push(Statement::new("accept connections", sql));
     }
@@ -159,13 +184,19 @@ pub(in super::super) fn missing_inside(names: &Quoted, owner_name: &str, seen: &
     let mut plan = Vec::new();
     match &seen.public_schema_owner {
         Some(present) if present != owner_name => {
-            plan.push(Statement::new("give the schema to the owner role", format!("ALTER SCHEMA public OWNER TO {owner}")));
+            plan.push(Statement::new(
+                "give the schema to the owner role",
+                format!("ALTER SCHEMA public OWNER TO {owner}"),
+            ));
         }
         // A tenant may drop its schema `public`; that is its own affair.
         Some(_) | None => {}
     }
     if seen.public_schema_open {
-        plan.push(Statement::new("close the schema to others", "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned()));
+        plan.push(Statement::new(
+            "close the schema to others",
+            "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(),
+        ));
     }
     if seen.logins_own_objects {
         let sql = format!("REASSIGN OWNED BY {a}, {b} TO {owner}");
@@ -177,7 +208,10 @@ pub(in super::super) fn missing_inside(names: &Quoted, owner_name: &str, seen: &
 /// Sets the password of a login role.
 pub(in super::super) fn set_password(login: &Identifier, verifier: &Verifier) -> Result<Statement, NameError> {
     let verifier = Literal::new(verifier.as_str())?;
-    Ok(Statement::new("set a password", format!("ALTER ROLE {login} PASSWORD {verifier}")))
+    Ok(Statement::new(
+        "set a password",
+        format!("ALTER ROLE {login} PASSWORD {verifier}"),
+    ))
 }
 
 /// Takes CONNECT on a database of the platform itself from everybody.
@@ -195,13 +229,23 @@ pub(in super::super) fn removal(names: &Quoted, seen: &Outside) -> Vec<Statement
     let mut plan = Vec::new();
     for (slot, login) in [(Slot::A, a), (Slot::B, b)] {
         if seen.login(slot).is_some() {
-            plan.push(Statement::new("forbid a login role to log in", format!("ALTER ROLE {login} NOLOGIN")));
+            plan.push(Statement::new(
+                "forbid a login role to log in",
+                format!("ALTER ROLE {login} NOLOGIN"),
+            ));
         }
     }
     if seen.database.is_some() {
-        plan.push(Statement::new("drop the database", format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")));
+        plan.push(Statement::new(
+            "drop the database",
+            format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)"),
+        ));
     }
-    for (seen, role) in [(seen.login(Slot::A), a), (seen.login(Slot::B), b), (seen.owner.as_ref(), owner)] {
+    for (seen, role) in [
+        (seen.login(Slot::A), a),
+        (seen.login(Slot::B), b),
+        (seen.owner.as_ref(), owner),
+    ] {
         if seen.is_some() {
             plan.push(Statement::new("drop a role", format!("DROP ROLE IF EXISTS {role}")));
         }

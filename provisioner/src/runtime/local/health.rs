@@ -31,7 +31,11 @@ pub(super) enum Answer {
 
 impl Health {
     pub(super) fn new() -> Result<Self, RuntimeError> {
-        let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).pool_max_idle_per_host(0).build();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(TIMEOUT)
+            .pool_max_idle_per_host(0)
+            .build();
         client.map(Self).map_err(|error| RuntimeError::Io {
             doing: "prepare health checks".to_owned(),
             source: std::io::Error::other(error),
@@ -54,7 +58,8 @@ impl Health {
         match self.get(address, base_path, "/v1/health").await {
             Ok((200, _)) => Answer::Healthy,
             Ok((status, _)) => Answer::Unhealthy(format!("its health check answers {status}")),
-            Err(error) => Answer::Silent(error),
+            // It has just answered something that needs no database: it lives, and waits for one.
+            Err(error) => Answer::Unhealthy(format!("its health check is not answered: {error}")),
         }
     }
 
@@ -64,8 +69,12 @@ impl Health {
             () if error.is_timeout() => format!("it does not answer within {TIMEOUT:?}"),
             () => "it does not answer in HTTP".to_owned(),
         };
-        let mut response =
-            self.0.get(format!("http://{address}{base_path}{path}")).send().await.map_err(describe)?;
+        let mut response = self
+            .0
+            .get(format!("http://{address}{base_path}{path}"))
+            .send()
+            .await
+            .map_err(describe)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(describe)? {
             if body.len() + chunk.len() > LARGEST {

@@ -18,7 +18,11 @@ const TAIL: u64 = 4096;
 const TAIL_LINES: usize = 8;
 
 pub(super) fn prepare_directory(directory: &Path) -> Result<(), RuntimeError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io("create", directory))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(io("create", directory))
 }
 
 pub(super) fn path(directory: &Path, application: ApplicationId, replica: usize) -> PathBuf {
@@ -27,7 +31,12 @@ pub(super) fn path(directory: &Path, application: ApplicationId, replica: usize)
 
 /// Opens a log for appending.
 pub(super) fn open(path: &Path) -> Result<File, RuntimeError> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(io("open", path))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(io("open", path))?;
     bound(&file, path)?;
     Ok(file)
 }
@@ -35,7 +44,11 @@ pub(super) fn open(path: &Path) -> Result<File, RuntimeError> {
 /// Empties a log that has grown too large.
 pub(super) fn bound(file: &File, path: &Path) -> Result<(), RuntimeError> {
     let length = file.metadata().map_err(io("look at", path))?.len();
-    if length > LARGEST { file.set_len(0).map_err(io("empty", path)) } else { Ok(()) }
+    if length > LARGEST {
+        file.set_len(0).map_err(io("empty", path))
+    } else {
+        Ok(())
+    }
 }
 
 /// Removes the logs of an application.
@@ -46,14 +59,13 @@ pub(super) fn remove(directory: &Path, application: ApplicationId) -> Result<(),
         Err(error) => return Err(io("list", directory)(error)),
     };
     let prefix = format!("{application}-");
+    let is_log = |path: &Path| path.extension().is_some_and(|extension| extension == "log");
     for entry in entries {
         let entry = entry.map_err(io("list", directory))?;
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with(&prefix) && name.ends_with(".log")) {
-            match std::fs::remove_file(entry.path()) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(io("remove", &entry.path())(error));
-                }
+        let path = entry.path();
+        if is_log(&path) && entry.file_name().to_string_lossy().starts_with(&prefix) {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(error)),
                 _ => {}
             }
         }
@@ -75,11 +87,18 @@ pub(super) fn tail(path: &Path, secrets: &Secrets) -> String {
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
     let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-    secrets.redact(&last).chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+    secrets
+        .redact(&last)
+        .chars()
+        .filter(|c| *c == '\n' || !c.is_control())
+        .collect()
 }
 
 fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> RuntimeError + 'a {
-    move |source| RuntimeError::Io { doing: format!("{doing} {}", path.display()), source }
+    move |source| RuntimeError::Io {
+        doing: format!("{doing} {}", path.display()),
+        source,
+    }
 }
 
 /// The texts that must not be repeated from an instance's log.
@@ -91,7 +110,10 @@ impl Secrets {
         let mut secrets = Vec::new();
         for url in urls {
             secrets.push(Zeroizing::new(url.expose().to_owned()));
-            if let Some(password) = Url::parse(url.expose()).ok().and_then(|url| url.password().map(str::to_owned)) {
+            if let Some(password) = Url::parse(url.expose())
+                .ok()
+                .and_then(|url| url.password().map(str::to_owned))
+            {
                 secrets.push(Zeroizing::new(password));
             }
         }
@@ -100,7 +122,9 @@ impl Secrets {
     }
 
     fn redact(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+        self.0
+            .iter()
+            .fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 }
 

@@ -76,8 +76,11 @@ impl LocalRuntime {
 
     /// Ports where instances of the application were and where none of ours is now.
     fn free_previous(running: &HashMap<ApplicationId, Vec<Supervised>>, previous: &[SocketAddr]) -> Vec<SocketAddr> {
-        let taken: Vec<SocketAddr> =
-            running.values().flatten().filter_map(|instance| instance.state().address).collect();
+        let taken: Vec<SocketAddr> = running
+            .values()
+            .flatten()
+            .filter_map(|instance| instance.state().address)
+            .collect();
         previous
             .iter()
             .copied()
@@ -102,7 +105,9 @@ impl Runtime for LocalRuntime {
         match step {
             Step::Namespace => Some("Not used by the local runtime: instances are processes on this machine."),
             Step::Migrate => Some("The instance prepares its own schema when it starts; its health check proves it."),
-            Step::Bootstrap => Some("Not used by the local runtime: its instances ask for no credentials of their own."),
+            Step::Bootstrap => {
+                Some("Not used by the local runtime: its instances ask for no credentials of their own.")
+            }
             Step::Monitoring => Some("Not used by the local runtime."),
             _ => None,
         }
@@ -115,9 +120,16 @@ impl Runtime for LocalRuntime {
 
     async fn observe(&self, application: ApplicationId) -> Result<Placement, RuntimeError> {
         let running = self.instances();
-        let instances: Vec<InstanceState> =
-            running.get(&application).into_iter().flatten().map(Supervised::state).collect();
-        Ok(Placement { instances, wanted: self.config.replicas })
+        let instances: Vec<InstanceState> = running
+            .get(&application)
+            .into_iter()
+            .flatten()
+            .map(Supervised::state)
+            .collect();
+        Ok(Placement {
+            instances,
+            wanted: self.config.replicas,
+        })
     }
 
     async fn ensure(&self, workload: &Workload) -> Result<(), RuntimeError> {
@@ -154,8 +166,12 @@ impl Runtime for LocalRuntime {
 
     async fn retire(&self, application: ApplicationId, generation: i64) -> Result<(), RuntimeError> {
         let mut running = self.instances();
-        let Some(instances) = running.get_mut(&application) else { return Ok(()) };
-        let (kept, old) = std::mem::take(instances).into_iter().partition(|one| one.generation() >= generation);
+        let Some(instances) = running.get_mut(&application) else {
+            return Ok(());
+        };
+        let (kept, old) = std::mem::take(instances)
+            .into_iter()
+            .partition(|one| one.generation() >= generation);
         *instances = kept;
         for instance in old {
             // Out of the map it is no longer counted; the tracker still waits for it at shutdown.

@@ -15,7 +15,10 @@ pub(super) struct Moves {
 
 impl Moves {
     pub(super) fn add(&self, application: ApplicationId) {
-        self.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(application);
+        self.moved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(application);
         self.added.notify_one();
     }
 

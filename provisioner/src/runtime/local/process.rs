@@ -25,7 +25,10 @@ pub(super) struct Process {
 
 /// Is the program there and executable?
 pub(super) fn check_program(program: &Path) -> Result<(), RuntimeError> {
-    let wrong = |detail: String| RuntimeError::Program { program: program.display().to_string(), detail };
+    let wrong = |detail: String| RuntimeError::Program {
+        program: program.display().to_string(),
+        detail,
+    };
     let metadata = std::fs::metadata(program).map_err(|error| wrong(error.to_string()))?;
     if !metadata.is_file() {
         return Err(wrong("not a file".to_owned()));
@@ -41,7 +44,10 @@ pub(super) fn check_program(program: &Path) -> Result<(), RuntimeError> {
 pub(super) fn free_port() -> Result<SocketAddr, RuntimeError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
-        .map_err(|source| RuntimeError::Io { doing: "find a free port".to_owned(), source })
+        .map_err(|source| RuntimeError::Io {
+            doing: "find a free port".to_owned(),
+            source,
+        })
 }
 
 impl Process {
@@ -103,7 +109,14 @@ impl Process {
         }
         if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
             tracing::warn!(pid = self.child.id(), after = ?GRACE, "instance does not end; killing it");
-            let _ = self.child.kill().await;
+            self.kill().await;
+        }
+    }
+
+    /// Ends it at once.
+    pub(super) async fn kill(mut self) {
+        if let Err(error) = self.child.kill().await {
+            tracing::warn!(pid = self.child.id(), %error, "cannot kill an instance");
         }
     }
 }

@@ -25,13 +25,18 @@ use crate::runtime::Phase;
 
 /// Between two questions while it starts, and once it is well.
 const ASK_STARTING: Duration = Duration::from_millis(50);
-const ASK_RUNNING: Duration = Duration::from_secs(2);
+const ASK_RUNNING: Duration = Duration::from_secs(1);
 /// An instance that is not well after this says why; it is left running, since its database may come back.
 const STARTUP: Duration = Duration::from_secs(20);
-/// An instance that answered once and then this many times not at all is ended and started again.
-const SILENCES: u32 = 5;
+/// An instance that answered once and then this many times not at all, with two seconds for each, is killed and started
+/// again.
+const SILENCES: u32 = 4;
 /// Between the end of an instance and its next start.
-const AGAIN: Backoff = Backoff { base: Duration::from_millis(200), factor: 2.0, max: Duration::from_secs(30) };
+const AGAIN: Backoff = Backoff {
+    base: Duration::from_millis(200),
+    factor: 2.0,
+    max: Duration::from_secs(30),
+};
 /// Starts in a row without coming up before the instance counts as failing.
 const PATIENCE: u32 = 3;
 /// An instance that was well for this long begins anew with its backoff.
@@ -60,8 +65,11 @@ pub(super) struct Supervised {
 impl Supervised {
     pub(super) fn start(plan: Plan, stop: CancellationToken, tasks: &TaskTracker) -> Self {
         let (generation, replica) = (plan.workload.generation, plan.replica);
-        let (sender, state) =
-            watch::channel(InstanceState { generation, address: None, phase: Phase::Starting });
+        let (sender, state) = watch::channel(InstanceState {
+            generation,
+            address: None,
+            phase: Phase::Starting,
+        });
         let supervisor = Supervisor {
             secrets: Secrets::of(&[&plan.workload.database_url, &plan.workload.redis_url]),
             plan,
@@ -69,7 +77,12 @@ impl Supervised {
             stop: stop.clone(),
         };
         tasks.spawn(supervisor.run());
-        Self { generation, replica, state, stop }
+        Self {
+            generation,
+            replica,
+            state,
+            stop,
+        }
     }
 
     pub(super) fn generation(&self) -> i64 {
@@ -129,28 +142,52 @@ impl Supervisor {
                     address = Some(chosen);
                     self.run_once(chosen, failures, &mut known).await
                 }
-                Err(error) => End::Lost { why: Chain(&error).to_string(), well_for: None },
+                Err(error) => End::Lost {
+                    why: Chain(&error).to_string(),
+                    well_for: None,
+                },
             };
             let End::Lost { why, well_for } = end else { return };
             // Where it was well it will be again; where it never was, somebody else may have the port.
             address = address.filter(|_| well_for.is_some());
-            failures = if well_for.is_some_and(|time| time >= SETTLED) { 1 } else { failures + 1 };
+            failures = if well_for.is_some_and(|time| time >= SETTLED) {
+                1
+            } else {
+                failures + 1
+            };
             let delay = AGAIN.delay(failures - 1, &*self.plan.entropy);
             tracing::warn!(
                 application = %self.plan.workload.application, replica = self.plan.replica, why, retry_in = ?delay,
                 "instance lost; starting it again"
             );
-            self.tell(address, if failures < PATIENCE { Phase::Starting } else { Phase::Failing(self.explain(&why)) });
+            self.tell(
+                address,
+                if failures < PATIENCE {
+                    Phase::Starting
+                } else {
+                    Phase::Failing(self.explain(&why))
+                },
+            );
             let _ = tokio::time::timeout(delay, self.stop.cancelled()).await;
         }
     }
 
     /// Starts the process and watches it until its end.
     async fn run_once(&self, address: SocketAddr, failures: u32, known: &mut Option<SocketAddr>) -> End {
-        let Plan { workload, replica, config, .. } = &self.plan;
+        let Plan {
+            workload,
+            replica,
+            config,
+            ..
+        } = &self.plan;
         let mut process = match Process::start(config, workload, *replica, address) {
             Ok(process) => process,
-            Err(error) => return End::Lost { why: Chain(&error).to_string(), well_for: None },
+            Err(error) => {
+                return End::Lost {
+                    why: Chain(&error).to_string(),
+                    well_for: None,
+                };
+            }
         };
         tracing::debug!(application = %workload.application, replica, %address, pid = process.id(), "instance started");
         if failures < PATIENCE {
@@ -160,7 +197,11 @@ impl Supervisor {
         let mut well_since: Option<Instant> = None;
         let mut silences = 0;
         loop {
-            let pause = if well_since.is_some() { ASK_RUNNING } else { ASK_STARTING };
+            let pause = if well_since.is_some() {
+                ASK_RUNNING
+            } else {
+                ASK_STARTING
+            };
             let answer = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
@@ -195,8 +236,11 @@ impl Supervisor {
             };
             if let Some(since) = well_since {
                 if silences >= SILENCES {
-                    process.end().await;
-                    return End::Lost { why: problem, well_for: Some(since.elapsed()) };
+                    process.kill().await;
+                    return End::Lost {
+                        why: problem,
+                        well_for: Some(since.elapsed()),
+                    };
                 }
                 // One lost answer is no change; a refusal of the instance itself is.
                 if silences == 0 {
@@ -210,7 +254,9 @@ impl Supervisor {
 
     async fn ask_after(&self, pause: Duration, address: SocketAddr) -> Answer {
         tokio::time::sleep(pause).await;
-        let Workload { base_path, application, .. } = &self.plan.workload;
+        let Workload {
+            base_path, application, ..
+        } = &self.plan.workload;
         if let Err(error) = self.bound_log() {
             tracing::debug!(error = %Chain(&error), "cannot look at an instance's log");
         }
@@ -218,7 +264,11 @@ impl Supervisor {
     }
 
     fn log(&self) -> std::path::PathBuf {
-        log::path(&self.plan.config.directory, self.plan.workload.application, self.plan.replica)
+        log::path(
+            &self.plan.config.directory,
+            self.plan.workload.application,
+            self.plan.replica,
+        )
     }
 
     fn bound_log(&self) -> Result<(), RuntimeError> {
@@ -238,7 +288,11 @@ impl Supervisor {
 
     fn tell(&self, address: Option<SocketAddr>, phase: Phase) {
         let generation = self.plan.workload.generation;
-        let state = InstanceState { generation, address, phase };
+        let state = InstanceState {
+            generation,
+            address,
+            phase,
+        };
         self.state.send_if_modified(|present| {
             let differs = *present != state;
             if differs {

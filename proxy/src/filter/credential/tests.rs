@@ -16,7 +16,10 @@ fn key(key_type: KeyType, seed: u64) -> ApiKey {
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in pairs {
-        map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        map.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
     }
     map
 }
@@ -30,7 +33,10 @@ fn a_key_is_found_in_each_of_its_places() {
     let (pk, sk) = (key(KeyType::Public, 1), key(KeyType::Secret, 2));
     assert_eq!(found(&[("x-api-key", sk.expose())]).unwrap().secret, Some(sk.digest()));
     assert_eq!(found(&[("x-api-key", pk.expose())]).unwrap().public, Some(pk.digest()));
-    assert_eq!(found(&[("x-publishable-key", pk.expose())]).unwrap().public, Some(pk.digest()));
+    assert_eq!(
+        found(&[("x-publishable-key", pk.expose())]).unwrap().public,
+        Some(pk.digest())
+    );
     for scheme in ["Bearer ", "bearer ", "BEARER  ", "Bearer\t"] {
         let value = format!("{scheme}{}", sk.expose());
         let presented = found(&[("authorization", &value)]).unwrap();
@@ -41,7 +47,15 @@ fn a_key_is_found_in_each_of_its_places() {
 
 #[test]
 fn a_session_token_is_not_a_key() {
-    for value in ["Bearer eyJhbGciOi.x.y", "Bearer ases_token", "Basic cGtfOg==", "Bearer", "Bearer ", "Bearersk_live_x", ""] {
+    for value in [
+        "Bearer eyJhbGciOi.x.y",
+        "Bearer ases_token",
+        "Basic cGtfOg==",
+        "Bearer",
+        "Bearer ",
+        "Bearersk_live_x",
+        "",
+    ] {
         let presented = found(&[("authorization", value)]).unwrap();
         assert_eq!(presented, Presented::default(), "{value}");
     }
@@ -57,11 +71,18 @@ fn a_session_token_may_stand_beside_a_key() {
 
 #[test]
 fn one_key_of_each_type_is_accepted_and_two_of_one_type_are_not() {
-    let (pk, sk, other) = (key(KeyType::Public, 1), key(KeyType::Secret, 2), key(KeyType::Secret, 3));
+    let (pk, sk, other) = (
+        key(KeyType::Public, 1),
+        key(KeyType::Secret, 2),
+        key(KeyType::Secret, 3),
+    );
     let both = found(&[("x-api-key", sk.expose()), ("x-publishable-key", pk.expose())]).unwrap();
     assert_eq!((both.secret, both.public), (Some(sk.digest()), Some(pk.digest())));
     let bearer = format!("Bearer {}", sk.expose());
-    assert!(found(&[("x-api-key", sk.expose()), ("authorization", &bearer)]).is_ok(), "the same key twice is one key");
+    assert!(
+        found(&[("x-api-key", sk.expose()), ("authorization", &bearer)]).is_ok(),
+        "the same key twice is one key"
+    );
     let twice = found(&[("x-api-key", other.expose()), ("authorization", &bearer)]);
     assert_eq!(twice, Err(BadCredential::Several));
     let twice = found(&[("x-api-key", other.expose()), ("x-api-key", sk.expose())]);
@@ -75,10 +96,21 @@ fn what_cannot_be_a_key_is_refused_by_its_form() {
     let last = if wrong.ends_with('0') { "1" } else { "0" };
     wrong.replace_range(wrong.len() - 1.., last);
     assert_eq!(found(&[("x-api-key", &wrong)]), Err(BadCredential::Checksum));
-    for text in ["", "x", "sk_", "sk_live_", "ask_0123", "sk_live_0123456789abcdef0123456789abcdef", &sk.expose()[1..]] {
+    for text in [
+        "",
+        "x",
+        "sk_",
+        "sk_live_",
+        "ask_0123",
+        "sk_live_0123456789abcdef0123456789abcdef",
+        &sk.expose()[1..],
+    ] {
         assert_eq!(found(&[("x-api-key", text)]), Err(BadCredential::Malformed), "{text}");
     }
-    assert_eq!(found(&[("authorization", "Bearer sk_live_short")]), Err(BadCredential::Malformed));
+    assert_eq!(
+        found(&[("authorization", "Bearer sk_live_short")]),
+        Err(BadCredential::Malformed)
+    );
 }
 
 #[test]
@@ -86,11 +118,23 @@ fn a_publishable_key_is_accepted_in_the_query_of_a_get() {
     let pk = key(KeyType::Public, 1);
     let get = |query: &str| present(&Method::GET, &HeaderMap::new(), Some(query));
     let encoded = pk.expose().replace('_', "%5F");
-    for query in [format!("key={}", pk.expose()), format!("a=b&key={}&c", pk.expose()), format!("%6bey={encoded}")] {
+    for query in [
+        format!("key={}", pk.expose()),
+        format!("a=b&key={}&c", pk.expose()),
+        format!("%6bey={encoded}"),
+    ] {
         let presented = get(&query).unwrap();
-        assert_eq!((presented.public, presented.in_query), (Some(pk.digest()), true), "{query}");
+        assert_eq!(
+            (presented.public, presented.in_query),
+            (Some(pk.digest()), true),
+            "{query}"
+        );
     }
-    assert_eq!(get("key=42&q=pk_"), Ok(Presented::default()), "an application's own parameter");
+    assert_eq!(
+        get("key=42&q=pk_"),
+        Ok(Presented::default()),
+        "an application's own parameter"
+    );
     assert_eq!(get("key=pk_live_x"), Err(BadCredential::Malformed));
     let post = present(&Method::POST, &HeaderMap::new(), Some(&format!("key={}", pk.expose())));
     assert_eq!(post, Err(BadCredential::QueryNotAllowed));
@@ -119,8 +163,14 @@ fn only_the_key_is_taken_out_of_the_query() {
     let pk = key(KeyType::Public, 1);
     let key = pk.expose();
     assert_eq!(query_without_keys(&format!("key={key}")), None);
-    assert_eq!(query_without_keys(&format!("a=1&key={key}&b=%20x&b")).as_deref(), Some("a=1&b=%20x&b"));
-    assert_eq!(query_without_keys(&format!("%6Bey={key}&key=5")).as_deref(), Some("key=5"));
+    assert_eq!(
+        query_without_keys(&format!("a=1&key={key}&b=%20x&b")).as_deref(),
+        Some("a=1&b=%20x&b")
+    );
+    assert_eq!(
+        query_without_keys(&format!("%6Bey={key}&key=5")).as_deref(),
+        Some("key=5")
+    );
 }
 
 proptest! {

@@ -8,7 +8,10 @@ const APP: &str = "app_01h455vb4pex5vsknk084sn02q";
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in pairs {
-        map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        map.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
     }
     map
 }
@@ -18,7 +21,16 @@ fn checked(pairs: &[(&str, &str)]) -> Result<(), BadHead> {
 }
 
 fn checked_raw(pairs: &[(&str, &str)], raw: &[u8]) -> Result<(), BadHead> {
-    check(&Head { version: Version::HTTP_11, target: b"/", headers: &headers(pairs), raw }, 1024)
+    check(
+        &Head {
+            method: &Method::POST,
+            version: Version::HTTP_11,
+            target: b"/",
+            headers: &headers(pairs),
+            raw,
+        },
+        1024,
+    )
 }
 
 #[test]
@@ -73,7 +85,13 @@ fn a_content_length_that_the_parser_dropped_is_still_seen() {
 #[test]
 fn transfer_encoding_is_refused_below_http_1_1() {
     let headers = headers(&[("host", "a"), ("transfer-encoding", "chunked")]);
-    let head = Head { version: Version::HTTP_10, target: b"/", headers: &headers, raw: b"" };
+    let head = Head {
+        method: &Method::POST,
+        version: Version::HTTP_10,
+        target: b"/",
+        headers: &headers,
+        raw: b"",
+    };
     assert_eq!(check(&head, 1024), Err(BadHead::Framing));
 }
 
@@ -84,8 +102,31 @@ fn a_head_over_the_limit_is_refused() {
 }
 
 #[test]
+fn trace_and_connect_are_refused() {
+    let headers = headers(&[("host", "a")]);
+    for (method, accepted) in [
+        (Method::TRACE, false),
+        (Method::CONNECT, false),
+        (Method::OPTIONS, true),
+    ] {
+        let head = Head {
+            method: &method,
+            version: Version::HTTP_11,
+            target: b"/",
+            headers: &headers,
+            raw: b"",
+        };
+        assert_eq!(check(&head, 1024).is_ok(), accepted, "{method}");
+    }
+}
+
+#[test]
 fn a_second_authorization_header_is_refused() {
-    let pairs = [("host", "a"), ("authorization", "Bearer x"), ("authorization", "Bearer y")];
+    let pairs = [
+        ("host", "a"),
+        ("authorization", "Bearer x"),
+        ("authorization", "Bearer y"),
+    ];
     assert_eq!(checked(&pairs), Err(BadHead::Authorization));
 }
 
@@ -188,7 +229,8 @@ proptest! {
     #[test]
     fn an_accepted_target_names_its_application_literally(raw in "/[v1./%a-z_]{0,20}(app_01h455vb4pex5vsknk084sn02q)?[/%.a-z0-9]{0,10}") {
         if let Ok(read) = target(raw.as_bytes()) {
-            prop_assert!(raw.starts_with(&format!("/v1/{}", read.app_id)));
+            let prefix = format!("/v1/{}", read.app_id);
+            prop_assert!(raw.starts_with(&prefix), "{}", raw);
         }
     }
 }

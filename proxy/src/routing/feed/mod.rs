@@ -54,7 +54,13 @@ pub(super) async fn follow(shared: Arc<Shared>, nats: async_nats::Client) {
         context.set_timeout(CALL);
         context
     };
-    let mut feed = Feed { shared, nats, context, tracker: Tracker::new(), live: false };
+    let mut feed = Feed {
+        shared,
+        nats,
+        context,
+        tracker: Tracker::new(),
+        live: false,
+    };
     let mut pause = RETRY_FIRST;
     let mut told = false;
     loop {
@@ -122,7 +128,9 @@ impl Feed {
         let incarnation = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
         let Start { sequence } = self.tracker.attach(incarnation, last);
         let config = consumer::pull::Config {
-            deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: sequence },
+            deliver_policy: consumer::DeliverPolicy::ByStartSequence {
+                start_sequence: sequence,
+            },
             ack_policy: consumer::AckPolicy::None,
             inactive_threshold: Duration::from_secs(30),
             memory_storage: true,
@@ -134,7 +142,10 @@ impl Feed {
         }
         self.shared.table.pulse().set_sequence(self.tracker.applied());
         tracing::debug!(first = sequence, "following the routing feed");
-        let pull = consumer.stream().max_messages_per_batch(500).heartbeat(Duration::from_secs(1));
+        let pull = consumer
+            .stream()
+            .max_messages_per_batch(500)
+            .heartbeat(Duration::from_secs(1));
         Ok(tokio::time::timeout(CALL, pull.expires(Duration::from_secs(30)).messages()).await??)
     }
 
@@ -171,7 +182,10 @@ impl Feed {
         match serde_json::from_slice::<Heartbeat>(payload) {
             Ok(heartbeat) => {
                 let now_ms = self.shared.clock.unix_millis();
-                self.shared.table.pulse().learn_database_time(heartbeat.database_time_ms, now_ms);
+                self.shared
+                    .table
+                    .pulse()
+                    .learn_database_time(heartbeat.database_time_ms, now_ms);
                 self.tracker.heard(heartbeat, now)
             }
             Err(error) => {

@@ -82,7 +82,15 @@ struct Heard {
 
 impl Tracker {
     pub(super) fn new() -> Self {
-        Self { incarnation: None, epoch: None, applied: 0, baseline: 0, anew: true, last: None, behind_since: None }
+        Self {
+            incarnation: None,
+            epoch: None,
+            applied: 0,
+            baseline: 0,
+            anew: true,
+            last: None,
+            behind_since: None,
+        }
     }
 
     pub(super) fn applied(&self) -> u64 {
@@ -100,7 +108,9 @@ impl Tracker {
         }
         self.last = None;
         self.behind_since = None;
-        Start { sequence: self.applied + 1 }
+        Start {
+            sequence: self.applied + 1,
+        }
     }
 
     /// The new consumer has nothing to deliver: the stream holds nothing between what was applied and its end.
@@ -118,7 +128,11 @@ impl Tracker {
         if self.incarnation != Some(heartbeat.incarnation) {
             return Verdict::Restart(Reason::Incarnation);
         }
-        if self.epoch.replace(heartbeat.epoch).is_some_and(|before| before != heartbeat.epoch) {
+        if self
+            .epoch
+            .replace(heartbeat.epoch)
+            .is_some_and(|before| before != heartbeat.epoch)
+        {
             self.incarnation = None;
             return Verdict::Restart(Reason::Epoch);
         }
@@ -135,20 +149,30 @@ impl Tracker {
 
     /// Time passes.
     pub(super) fn verdict(&mut self, now: Instant) -> Verdict {
-        let Some(Heard { at, heartbeat }) = &self.last else { return Verdict::Wait };
+        let Some(Heard { at, heartbeat }) = &self.last else {
+            return Verdict::Wait;
+        };
         if now.duration_since(*at) >= MISSED {
             return Verdict::Doubt(Reason::Silent);
         }
         if self.applied < heartbeat.sequence {
             let since = *self.behind_since.get_or_insert(now);
-            return if now.duration_since(since) >= BEHIND { Verdict::Restart(Reason::Behind) } else { Verdict::Wait };
+            return if now.duration_since(since) >= BEHIND {
+                Verdict::Restart(Reason::Behind)
+            } else {
+                Verdict::Wait
+            };
         }
         self.behind_since = None;
         if self.anew && heartbeat.sequence < self.baseline {
             return Verdict::Wait;
         }
         let anew = std::mem::take(&mut self.anew);
-        Verdict::Live { epoch: heartbeat.epoch, position: heartbeat.position, anew }
+        Verdict::Live {
+            epoch: heartbeat.epoch,
+            position: heartbeat.position,
+            anew,
+        }
     }
 
     /// How long ago the last heartbeat was heard.
@@ -162,13 +186,26 @@ mod tests {
     use super::*;
 
     fn beat(incarnation: i64, sequence: u64) -> Heartbeat {
-        Heartbeat { epoch: 1, incarnation, position: sequence * 2, sequence, database_time_ms: 0 }
+        Heartbeat {
+            epoch: 1,
+            incarnation,
+            position: sequence * 2,
+            sequence,
+            database_time_ms: 0,
+        }
     }
 
     fn attached(now: Instant) -> Tracker {
         let mut tracker = Tracker::new();
         assert_eq!(tracker.attach(7, 100), Start { sequence: 101 });
-        assert_eq!(tracker.heard(beat(7, 100), now), Verdict::Live { epoch: 1, position: 200, anew: true });
+        assert_eq!(
+            tracker.heard(beat(7, 100), now),
+            Verdict::Live {
+                epoch: 1,
+                position: 200,
+                anew: true
+            }
+        );
         tracker
     }
 
@@ -178,18 +215,54 @@ mod tests {
         let mut tracker = Tracker::new();
         tracker.attach(7, 100);
         assert_eq!(tracker.verdict(now), Verdict::Wait);
-        assert_eq!(tracker.heard(beat(7, 99), now), Verdict::Wait, "older than the end of the stream that was seen");
-        assert_eq!(tracker.heard(beat(7, 101), now), Verdict::Wait, "101 is not delivered yet");
-        assert_eq!(tracker.delivered(101, now), Verdict::Live { epoch: 1, position: 202, anew: true });
-        assert_eq!(tracker.verdict(now), Verdict::Live { epoch: 1, position: 202, anew: false });
+        assert_eq!(
+            tracker.heard(beat(7, 99), now),
+            Verdict::Wait,
+            "older than the end of the stream that was seen"
+        );
+        assert_eq!(
+            tracker.heard(beat(7, 101), now),
+            Verdict::Wait,
+            "101 is not delivered yet"
+        );
+        assert_eq!(
+            tracker.delivered(101, now),
+            Verdict::Live {
+                epoch: 1,
+                position: 202,
+                anew: true
+            }
+        );
+        assert_eq!(
+            tracker.verdict(now),
+            Verdict::Live {
+                epoch: 1,
+                position: 202,
+                anew: false
+            }
+        );
     }
 
     #[test]
     fn gaps_in_the_sequence_are_normal() {
         let now = Instant::now();
         let mut tracker = attached(now);
-        assert_eq!(tracker.delivered(150, now), Verdict::Live { epoch: 1, position: 200, anew: false });
-        assert_eq!(tracker.heard(beat(7, 150), now), Verdict::Live { epoch: 1, position: 300, anew: false });
+        assert_eq!(
+            tracker.delivered(150, now),
+            Verdict::Live {
+                epoch: 1,
+                position: 200,
+                anew: false
+            }
+        );
+        assert_eq!(
+            tracker.heard(beat(7, 150), now),
+            Verdict::Live {
+                epoch: 1,
+                position: 300,
+                anew: false
+            }
+        );
     }
 
     #[test]
@@ -198,7 +271,14 @@ mod tests {
         let mut tracker = attached(now);
         assert_eq!(tracker.verdict(now + MISSED), Verdict::Doubt(Reason::Silent));
         let later = now + MISSED * 2;
-        assert_eq!(tracker.heard(beat(7, 100), later), Verdict::Live { epoch: 1, position: 200, anew: false });
+        assert_eq!(
+            tracker.heard(beat(7, 100), later),
+            Verdict::Live {
+                epoch: 1,
+                position: 200,
+                anew: false
+            }
+        );
     }
 
     #[test]
@@ -210,7 +290,14 @@ mod tests {
         assert_eq!(tracker.attach(7, 103), Start { sequence: 101 });
         tracker.nothing_pending(103);
         let verdict = tracker.heard(beat(7, 103), now + BEHIND);
-        assert_eq!(verdict, Verdict::Live { epoch: 1, position: 206, anew: false });
+        assert_eq!(
+            verdict,
+            Verdict::Live {
+                epoch: 1,
+                position: 206,
+                anew: false
+            }
+        );
     }
 
     #[test]
@@ -219,7 +306,14 @@ mod tests {
         let mut tracker = attached(now);
         assert_eq!(tracker.heard(beat(8, 3), now), Verdict::Restart(Reason::Incarnation));
         assert_eq!(tracker.attach(8, 3), Start { sequence: 4 });
-        assert_eq!(tracker.heard(beat(8, 3), now), Verdict::Live { epoch: 1, position: 6, anew: true });
+        assert_eq!(
+            tracker.heard(beat(8, 3), now),
+            Verdict::Live {
+                epoch: 1,
+                position: 6,
+                anew: true
+            }
+        );
     }
 
     #[test]
@@ -228,19 +322,43 @@ mod tests {
         let mut tracker = attached(now);
         assert_eq!(tracker.heard(beat(7, 90), now), Verdict::Restart(Reason::WentBack));
         assert_eq!(tracker.attach(7, 90), Start { sequence: 91 });
-        assert_eq!(tracker.heard(beat(7, 90), now), Verdict::Live { epoch: 1, position: 180, anew: true });
+        assert_eq!(
+            tracker.heard(beat(7, 90), now),
+            Verdict::Live {
+                epoch: 1,
+                position: 180,
+                anew: true
+            }
+        );
         // Seen first when attaching: the stream was restored from a copy.
         assert_eq!(tracker.attach(7, 80), Start { sequence: 81 });
-        assert_eq!(tracker.heard(beat(7, 80), now), Verdict::Live { epoch: 1, position: 160, anew: true });
+        assert_eq!(
+            tracker.heard(beat(7, 80), now),
+            Verdict::Live {
+                epoch: 1,
+                position: 160,
+                anew: true
+            }
+        );
     }
 
     #[test]
     fn a_raised_epoch_makes_everything_be_read_again() {
         let now = Instant::now();
         let mut tracker = attached(now);
-        let raised = Heartbeat { epoch: 2, ..beat(7, 100) };
+        let raised = Heartbeat {
+            epoch: 2,
+            ..beat(7, 100)
+        };
         assert_eq!(tracker.heard(raised.clone(), now), Verdict::Restart(Reason::Epoch));
         tracker.attach(7, 100);
-        assert_eq!(tracker.heard(raised, now), Verdict::Live { epoch: 2, position: 200, anew: true });
+        assert_eq!(
+            tracker.heard(raised, now),
+            Verdict::Live {
+                epoch: 2,
+                position: 200,
+                anew: true
+            }
+        );
     }
 }

@@ -6,8 +6,8 @@ use authsome_core::clock::SystemClock;
 use authsome_core::entropy::{SeededEntropy, SystemEntropy};
 use authsome_core::id::{KeyId, WorkspaceId};
 use authsome_core::key::KeyType;
-use proptest::prelude::*;
 use prometheus::Registry;
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
@@ -61,27 +61,54 @@ fn table(floors: u64) -> Table {
     let directory = tempfile::tempdir().unwrap();
     let registry = Registry::new();
     let (meter, _) = Meter::open(
-        MeterSettings { directory: directory.path().to_owned(), capacity: 16 },
+        MeterSettings {
+            directory: directory.path().to_owned(),
+            capacity: 16,
+        },
         Arc::new(SystemClock),
         Arc::new(SystemEntropy::new()),
         MeterMetrics::register(&registry).unwrap(),
     );
-    let settings = RoutingSettings { floors, ..RoutingSettings::default() };
-    Table::new(&settings, meter, &SeededEntropy::new(1), &RoutingMetrics::register(&registry).unwrap())
+    let settings = RoutingSettings {
+        floors,
+        ..RoutingSettings::default()
+    };
+    Table::new(
+        &settings,
+        meter,
+        &SeededEntropy::new(1),
+        &RoutingMetrics::register(&registry).unwrap(),
+    )
 }
 
 fn key_change(row: u64, record: bool) -> Change {
-    Change::Key(key(row).digest, Versioned { version: version(row), record: record.then(|| key(row)) })
+    Change::Key(
+        key(row).digest,
+        Versioned {
+            version: version(row),
+            record: record.then(|| key(row)),
+        },
+    )
 }
 
 fn app_change(row: u64, record: bool) -> Change {
-    Change::App(id(), Versioned { version: version(row), record: record.then(|| app(row)) })
+    Change::App(
+        id(),
+        Versioned {
+            version: version(row),
+            record: record.then(|| app(row)),
+        },
+    )
 }
 
 fn filled(table: &Table) -> Arc<KeyEntry> {
     let ticket = table.ticket(NOW);
-    let Settled::Accepted(slot) = table.settle_app(&ticket, app(1)) else { panic!("nothing newer is known") };
-    let Settled::Accepted(entry) = table.settle_key(&ticket, key(1), slot) else { panic!("nothing newer is known") };
+    let Settled::Accepted(slot) = table.settle_app(&ticket, app(1)) else {
+        panic!("nothing newer is known")
+    };
+    let Settled::Accepted(entry) = table.settle_key(&ticket, key(1), slot) else {
+        panic!("nothing newer is known")
+    };
     entry
 }
 
@@ -93,12 +120,20 @@ fn held_version(table: &Table) -> Option<u64> {
 fn a_filled_key_is_a_hit_and_leads_to_its_application() {
     let table = table(100);
     filled(&table);
-    let Lookup::Hit(entry) = table.key(&key(1).digest, NOW + 9_999) else { panic!("it is held") };
+    let Lookup::Hit(entry) = table.key(&key(1).digest, NOW + 9_999) else {
+        panic!("it is held")
+    };
     assert_eq!(entry.app.load().unwrap().record.region, "local");
     assert!(matches!(table.app(&id(), NOW), Lookup::Hit(_)));
-    assert!(matches!(table.key(&key(1).digest, NOW + 10_000), Lookup::Unknown), "the feed is silent");
+    assert!(
+        matches!(table.key(&key(1).digest, NOW + 10_000), Lookup::Unknown),
+        "the feed is silent"
+    );
     table.pulse().beat(NOW + 10_000, BEAT, 1, 1);
-    assert!(matches!(table.key(&key(1).digest, NOW + 10_000), Lookup::Hit(_)), "the feed vouches for it");
+    assert!(
+        matches!(table.key(&key(1).digest, NOW + 10_000), Lookup::Hit(_)),
+        "the feed vouches for it"
+    );
 }
 
 #[test]
@@ -106,8 +141,17 @@ fn one_change_of_an_application_reaches_every_key_even_when_its_slot_left_the_ca
     let table = table(100);
     let entry = filled(&table);
     table.apps.invalidate(&id());
-    let suspended = AppRecord { serve: Serve::Refuse(authsome_contract::model::Refusal::Suspended), ..app(2) };
-    let change = Change::App(id(), Versioned { version: version(2), record: Some(suspended) });
+    let suspended = AppRecord {
+        serve: Serve::Refuse(authsome_contract::model::Refusal::Suspended),
+        ..app(2)
+    };
+    let change = Change::App(
+        id(),
+        Versioned {
+            version: version(2),
+            record: Some(suspended),
+        },
+    );
     assert_eq!(table.apply(change, NOW, false), Applied::Updated);
     assert_ne!(entry.app.load().unwrap().record.serve, Serve::Yes);
     assert_eq!(table.apply(app_change(3, false), NOW, false), Applied::Updated);
@@ -121,9 +165,31 @@ fn a_tombstone_is_not_undone_by_an_older_fill_from_any_source() {
     assert_eq!(table.apply(key_change(2, false), NOW, false), Applied::Updated);
     assert!(matches!(table.key(&key(1).digest, NOW), Lookup::Unknown));
     let ticket = table.ticket(NOW);
-    let Settled::Accepted(slot) = table.settle_app(&ticket, app(1)) else { panic!("the application is unchanged") };
+    let Settled::Accepted(slot) = table.settle_app(&ticket, app(1)) else {
+        panic!("the application is unchanged")
+    };
     assert!(matches!(table.settle_key(&ticket, key(1), slot), Settled::Behind));
     assert_eq!(held_version(&table), None);
+}
+
+#[test]
+fn a_source_that_is_behind_what_is_held_is_told_from_a_reading_that_was_overtaken() {
+    let table = table(0);
+    let Settled::Accepted(slot) = table.settle_app(&table.ticket(NOW), app(2)) else {
+        panic!("nothing is known")
+    };
+    table.settle_key(&table.ticket(NOW), key(2), Arc::clone(&slot));
+    let later = table.ticket(NOW + 5);
+    assert!(matches!(table.settle_app(&later, app(1)), Settled::Behind));
+    assert!(matches!(
+        table.settle_key(&later, key(1), Arc::clone(&slot)),
+        Settled::Behind
+    ));
+    table.settle_key(&table.ticket(NOW + 6), key(2), Arc::clone(&slot));
+    let Settled::Accepted(newer) = table.settle_key(&later, key(1), slot) else {
+        panic!("a later reading came first")
+    };
+    assert_eq!(newer.record.version, version(2));
 }
 
 #[test]
@@ -173,7 +239,9 @@ fn after_a_new_generation_entries_are_read_again_and_then_good() {
     assert!(matches!(table.key(&key(1).digest, later), Lookup::Unknown));
     assert!(table.last_known_key(&key(1).digest, later).is_some());
     let ticket = table.ticket(later);
-    let Settled::Accepted(slot) = table.settle_app(&ticket, app(1)) else { panic!("nothing newer is known") };
+    let Settled::Accepted(slot) = table.settle_app(&ticket, app(1)) else {
+        panic!("nothing newer is known")
+    };
     table.settle_key(&ticket, key(1), slot);
     assert!(matches!(table.key(&key(1).digest, later), Lookup::Hit(_)));
 }
@@ -188,7 +256,9 @@ enum Event {
     DeliverKey(usize),
     DeliverApp(usize),
     /// A fill begins to read; with `lag`, a source that is so many versions behind.
-    Begin { lag: u64 },
+    Begin {
+        lag: u64,
+    },
     /// The oldest fill under way comes back.
     Finish,
     /// moka forgets.
@@ -237,7 +307,9 @@ fn run(events: Vec<Event>, floors: u64, sources_lag: bool) -> Result<(), TestCas
                 fills.push_back((table.ticket(NOW), read(key_row), read(app_row)));
             }
             Event::Finish => {
-                let Some((ticket, key_read, app_read)) = fills.pop_front() else { continue };
+                let Some((ticket, key_read, app_read)) = fills.pop_front() else {
+                    continue;
+                };
                 if app_read % 4 == 0 {
                     table.settle_absent_app(&ticket, &id());
                 } else if let Settled::Accepted(slot) = table.settle_app(&ticket, app(app_read)) {
@@ -254,13 +326,25 @@ fn run(events: Vec<Event>, floors: u64, sources_lag: bool) -> Result<(), TestCas
             }
         }
         if let Some(entry) = table.keys.get(&key(1).digest) {
-            prop_assert!(entry.record.version.row >= key_told, "held {} after {key_told}", entry.record.version);
+            prop_assert!(
+                entry.record.version.row >= key_told,
+                "held {} after {key_told}",
+                entry.record.version
+            );
             if let Some(app) = entry.app.load() {
-                prop_assert!(app.record.version.row >= app_told, "its application {} after {app_told}", app.record.version);
+                prop_assert!(
+                    app.record.version.row >= app_told,
+                    "its application {} after {app_told}",
+                    app.record.version
+                );
             }
         }
         if let Some(app) = table.apps.get(&id()).and_then(|slot| slot.load()) {
-            prop_assert!(app.record.version.row >= app_told, "held {} after {app_told}", app.record.version);
+            prop_assert!(
+                app.record.version.row >= app_told,
+                "held {} after {app_told}",
+                app.record.version
+            );
         }
         if matches!(table.key(&key(1).digest, NOW), Lookup::Absent) {
             prop_assert!(table.keys.get(&key(1).digest).is_none());

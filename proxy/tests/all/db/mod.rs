@@ -8,24 +8,24 @@ use authsome_testkit::{Database, fresh_database};
 use sqlx::{Connection, PgConnection};
 
 /// A migrated database with one workspace.
-pub struct Tenants {
-    pub database: Database,
+pub(crate) struct Tenants {
+    pub(crate) database: Database,
     workspace: WorkspaceId,
 }
 
 /// What a test may change about a new application.
 #[derive(Clone)]
-pub struct NewApp {
-    pub endpoints: Vec<String>,
-    pub status: &'static str,
-    pub base_path: &'static str,
-    pub path_policy: &'static str,
-    pub edge_credentials: Option<Vec<u8>>,
-    pub id: ApplicationId,
+pub(crate) struct NewApp {
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) status: &'static str,
+    pub(crate) base_path: &'static str,
+    pub(crate) path_policy: &'static str,
+    pub(crate) edge_credentials: Option<Vec<u8>>,
+    pub(crate) id: ApplicationId,
 }
 
 impl NewApp {
-    pub fn at(endpoints: &[String]) -> Self {
+    pub(crate) fn at(endpoints: &[String]) -> Self {
         Self {
             endpoints: endpoints.to_vec(),
             status: "active",
@@ -39,14 +39,14 @@ impl NewApp {
 
 /// An application with a key of each type.
 #[derive(Clone)]
-pub struct App {
-    pub id: ApplicationId,
-    pub public: ApiKey,
-    pub secret: ApiKey,
+pub(crate) struct App {
+    pub(crate) id: ApplicationId,
+    pub(crate) public: ApiKey,
+    pub(crate) secret: ApiKey,
 }
 
 impl Tenants {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let database = fresh_database(&authsome_db::MIGRATOR).await.unwrap();
         let entropy = SystemEntropy::new();
         let workspace = WorkspaceId::generate(&SystemClock, &entropy);
@@ -71,7 +71,7 @@ impl Tenants {
         PgConnection::connect_with(&self.database.options).await.unwrap()
     }
 
-    pub async fn app(&self, new: NewApp) -> App {
+    pub(crate) async fn app(&self, new: NewApp) -> App {
         let mut connection = self.connection().await;
         let suffix = new.id.suffix().to_string();
         sqlx::query(
@@ -95,18 +95,27 @@ impl Tenants {
         .unwrap();
         let public = self.key(new.id, KeyType::Public, &[]).await;
         let secret = self.key(new.id, KeyType::Secret, &["*"]).await;
-        App { id: new.id, public, secret }
+        App {
+            id: new.id,
+            public,
+            secret,
+        }
     }
 
-    pub async fn key(&self, app: ApplicationId, key_type: KeyType, scopes: &[&str]) -> ApiKey {
-        let entropy = SystemEntropy::new();
-        let key = ApiKey::generate(key_type, KeyMode::Live, &app, &entropy);
+    pub(crate) async fn key(&self, app: ApplicationId, key_type: KeyType, scopes: &[&str]) -> ApiKey {
+        let key = ApiKey::generate(key_type, KeyMode::Live, &app, &SystemEntropy::new());
+        self.insert_key(app, &key, scopes).await;
+        key
+    }
+
+    pub(crate) async fn insert_key(&self, app: ApplicationId, key: &ApiKey, scopes: &[&str]) {
+        let key_type = key.parsed().key_type();
         let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
         sqlx::query(
             "INSERT INTO api_keys (id, application_id, type, name, digest, masked, public_key, scopes) \
              VALUES ($1, $2, $3, 'Key', $4, $5, $6, $7)",
         )
-        .bind(KeyId::generate(&SystemClock, &entropy))
+        .bind(KeyId::generate(&SystemClock, &SystemEntropy::new()))
         .bind(app)
         .bind(key_type.as_str())
         .bind(key.digest().as_bytes().to_vec())
@@ -116,24 +125,33 @@ impl Tenants {
         .execute(&mut self.connection().await)
         .await
         .unwrap();
-        key
     }
 
-    pub async fn revoke(&self, key: &ApiKey) {
-        self.change_key(key, "UPDATE api_keys SET revoked_at = now() WHERE digest = $1").await;
+    pub(crate) async fn revoke(&self, key: &ApiKey) {
+        self.change_key(key, "UPDATE api_keys SET revoked_at = now() WHERE digest = $1")
+            .await;
     }
 
-    pub async fn expire(&self, key: &ApiKey) {
-        self.change_key(key, "UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE digest = $1").await;
+    pub(crate) async fn expire(&self, key: &ApiKey) {
+        self.change_key(
+            key,
+            "UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE digest = $1",
+        )
+        .await;
     }
 
-    pub async fn allow_only_documentation_networks(&self, key: &ApiKey) {
-        self.change_key(key, "UPDATE api_keys SET networks = '{192.0.2.0/24}' WHERE digest = $1").await;
+    pub(crate) async fn allow_only_documentation_networks(&self, key: &ApiKey) {
+        self.change_key(key, "UPDATE api_keys SET networks = '{192.0.2.0/24}' WHERE digest = $1")
+            .await;
     }
 
     async fn change_key(&self, key: &ApiKey, statement: &'static str) {
         let digest = key.digest().as_bytes().to_vec();
-        let changed = sqlx::query(statement).bind(digest).execute(&mut self.connection().await).await.unwrap();
+        let changed = sqlx::query(statement)
+            .bind(digest)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
         assert_eq!(changed.rows_affected(), 1);
     }
 }

@@ -1,0 +1,163 @@
+//! Who may call what: every operation of the document, for every role, for a stranger and for nobody.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::service::{Person, Service};
+
+const EVERYBODY: &[&str] = &["owner", "admin", "developer", "billing", "viewer"];
+const BUILDERS: &[&str] = &["owner", "admin", "developer"];
+
+enum Who {
+    /// No token is needed.
+    Anybody,
+    /// Anybody with a token.
+    SignedIn,
+    /// Members of the workspace with one of these roles; other members are told 403, strangers 404.
+    Members(&'static [&'static str]),
+}
+
+/// An operation without a case fails the test below.
+fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
+    let case = match operation {
+        "login" => (
+            Who::Anybody,
+            200,
+            Some(json!({ "email": "owner@x.io", "password": crate::service::PASSWORD })),
+        ),
+        "me" | "listWorkspaces" => (Who::SignedIn, 200, None),
+        "createWorkspace" => (Who::SignedIn, 201, Some(json!({ "name": "New" }))),
+        "getWorkspace" | "listApplications" | "getApplication" | "getOperation" | "listOperations" => {
+            (Who::Members(EVERYBODY), 200, None)
+        }
+        "createApplication" => (
+            Who::Members(BUILDERS),
+            202,
+            Some(json!({ "name": "New", "environment": "staging" })),
+        ),
+        "listKeys" => (Who::Members(&["owner", "admin", "developer", "viewer"]), 200, None),
+        "createKey" => (
+            Who::Members(BUILDERS),
+            201,
+            Some(json!({ "name": "New", "type": "secret" })),
+        ),
+        "revokeKey" => (Who::Members(BUILDERS), 204, None),
+        _ => return None,
+    };
+    Some(case)
+}
+
+struct World {
+    service: Service,
+    workspace: String,
+    application: String,
+    operation: String,
+    key: String,
+    members: Vec<(&'static str, Person)>,
+    stranger: Person,
+}
+
+impl World {
+    async fn new() -> Self {
+        let service = Service::new().await;
+        let owner = service.person("owner@x.io").await;
+        let workspace = service.workspace(&owner, "pro").await;
+        let created = service.application(&owner, &workspace, "shop").await;
+        let application = created.string("id");
+        let keys = service
+            .get(&format!("/api/v1/applications/{application}/keys"), &owner)
+            .await;
+        let mut members = vec![("owner", owner)];
+        for role in &EVERYBODY[1..] {
+            let person = service.person(&format!("{role}@x.io")).await;
+            service.join(&workspace, &person, role).await;
+            members.push((role, person));
+        }
+        let stranger = service.person("stranger@x.io").await;
+        service.workspace(&stranger, "free").await;
+        Self {
+            workspace,
+            operation: created.string("operationId"),
+            key: keys.json["data"][0]["id"].as_str().unwrap().to_owned(),
+            application,
+            members,
+            stranger,
+            service,
+        }
+    }
+
+    /// The status for this caller. Names are made different, so that no slug is taken.
+    async fn status(
+        &self,
+        method: &str,
+        template: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+        unique: usize,
+    ) -> u16 {
+        let path = template
+            .replace("{workspaceId}", &self.workspace)
+            .replace("{applicationId}", &self.application)
+            .replace("{operationId}", &self.operation)
+            .replace("{keyId}", &self.key);
+        assert!(!path.contains('{'), "no value for a parameter of {template}");
+        let mut body = body;
+        if let Some(name) = body.as_mut().and_then(|body| body.get_mut("name")) {
+            *name = json!(format!("New {unique}"));
+        }
+        let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+        self.service
+            .call(method, &format!("/api/v1{path}"), token, body)
+            .await
+            .status
+            .as_u16()
+    }
+}
+
+#[tokio::test]
+async fn every_operation_admits_exactly_whom_it_should() {
+    let document: Value = serde_json::from_str(&authsome_control::api::document()).unwrap();
+    let world = World::new().await;
+    let mut unique = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            let (who, success, body) = case(id).unwrap_or_else(|| panic!("{id} has no authorization case"));
+            let mut ask = async |token: Option<&str>| {
+                unique += 1;
+                world.status(method, path, token, body.clone(), unique).await
+            };
+            let anonymous = if matches!(who, Who::Anybody) { success } else { 401 };
+            assert_eq!(ask(None).await, anonymous, "{id} without a token");
+            let stranger = if matches!(who, Who::Members(_)) { 404 } else { success };
+            assert_eq!(ask(Some(&world.stranger.token)).await, stranger, "{id} as a stranger");
+            for (role, person) in &world.members {
+                let allowed = match &who {
+                    Who::Anybody | Who::SignedIn => true,
+                    Who::Members(roles) => roles.contains(role),
+                };
+                let expected = if allowed {
+                    success
+                } else {
+                    StatusCode::FORBIDDEN.as_u16()
+                };
+                assert_eq!(ask(Some(&person.token)).await, expected, "{id} as {role}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_member_who_is_suspended_or_removed_is_a_stranger_at_once() {
+    let world = World::new().await;
+    let (_, viewer) = &world.members[4];
+    let path = format!("/api/v1/workspaces/{}", world.workspace);
+    assert_eq!(world.service.get(&path, viewer).await.status, StatusCode::OK);
+    let change = "UPDATE team_members SET status = 'suspended' WHERE user_id = $1";
+    sqlx::query(change)
+        .bind(&viewer.id)
+        .execute(&world.service.pool)
+        .await
+        .unwrap();
+    world.service.get(&path, viewer).await.assert_error(404, "not_found");
+}

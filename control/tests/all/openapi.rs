@@ -1,0 +1,58 @@
+//! The committed description of the API is that of the API.
+
+use authsome_control::api;
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::service::Service;
+
+#[test]
+fn the_committed_document_is_up_to_date() {
+    let committed = include_str!("../../openapi.json");
+    assert!(
+        committed == api::document(),
+        "control/openapi.json is out of date; run: cargo run -p authsome-control -- openapi > control/openapi.json"
+    );
+}
+
+#[tokio::test]
+async fn the_document_is_served_under_both_bases_to_anybody() {
+    let service = Service::new().await;
+    for base in ["/api/v1", "/control/v1"] {
+        let answer = service
+            .call(Method::GET, &format!("{base}/openapi.json"), None, None)
+            .await;
+        assert_eq!(
+            (answer.status, answer.text.as_str()),
+            (StatusCode::OK, api::document().as_str())
+        );
+    }
+}
+
+#[test]
+fn every_operation_says_who_may_call_it_and_how_it_refuses() {
+    let document: Value = serde_json::from_str(&api::document()).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let name = format!("{method} {path}");
+            assert!(
+                operation["operationId"].is_string() && operation["summary"].is_string(),
+                "{name}"
+            );
+            let responses = operation["responses"].as_object().unwrap();
+            for status in ["400", "401", "503"] {
+                assert!(responses.contains_key(status), "{name} lacks {status}");
+            }
+            let in_path = operation["parameters"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|p| p["in"] == "path")
+                .count();
+            assert_eq!(in_path, path.matches('{').count(), "{name}");
+            assert_eq!(responses.contains_key("404"), in_path > 0, "{name}");
+            assert!(operation["security"].is_array(), "{name}");
+        }
+    }
+}

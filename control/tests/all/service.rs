@@ -1,0 +1,238 @@
+//! The API in this process, on a database of its own, and the people who call it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use authsome_contract::model::Plan;
+use authsome_control::command::user::{self, Office};
+use authsome_control::identity::{Passwords, Tokens};
+use authsome_control::metrics::Metrics;
+use authsome_control::readiness::Readiness;
+use authsome_control::router;
+use authsome_control::settings::Settings;
+use authsome_control::state::{App, Parts};
+use authsome_core::clock::{Clock, ManualClock, SystemClock};
+use authsome_core::entropy::SystemEntropy;
+use authsome_core::lifecycle::Shutdown;
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tower::ServiceExt;
+
+pub const PASSWORD: &str = "correct horse battery staple";
+
+pub struct Service {
+    pub app: App,
+    pub pool: PgPool,
+    pub clock: ManualClock,
+    router: Router,
+}
+
+pub struct Person {
+    pub id: String,
+    pub token: String,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+    pub json: Value,
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        api_url: "https://api.test".to_owned(),
+        edge_url: "https://edge.test".to_owned(),
+        dashboard_url: "https://dashboard.test".to_owned(),
+        regions: vec!["eu-west-1".to_owned(), "us-east-1".to_owned()],
+        self_service_plans: vec![Plan::Free, Plan::Pro],
+        trusted_proxies: Vec::new(),
+        request_deadline: Duration::from_secs(30),
+    }
+}
+
+impl Service {
+    pub async fn new() -> Self {
+        let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
+        Self::on(
+            PgPool::connect_with(database.options).await.unwrap(),
+            settings(),
+            Router::new(),
+        )
+    }
+
+    pub fn on(pool: PgPool, settings: Settings, pages: Router<App>) -> Self {
+        let clock = ManualClock::new(SystemClock.now());
+        let entropy = Arc::new(SystemEntropy::new());
+        let app = App::new(Parts {
+            pool: pool.clone(),
+            clock: Arc::new(clock.clone()),
+            entropy: entropy.clone(),
+            tokens: Tokens::new(&"0123456789abcdef0123456789abcdef".into(), &[], Duration::from_hours(1)),
+            passwords: Passwords::new(&*entropy).unwrap(),
+            settings,
+            metrics: Metrics::new().unwrap(),
+            readiness: Readiness::new(Shutdown::new()),
+        });
+        Self {
+            router: router::router(app.clone(), pages),
+            app,
+            pool,
+            clock,
+        }
+    }
+
+    /// A new person who has signed in.
+    pub async fn person(&self, email: &str) -> Person {
+        let entropy = SystemEntropy::new();
+        let office = Office {
+            pool: &self.pool,
+            clock: &self.clock,
+            entropy: &entropy,
+            passwords: self.app.passwords(),
+        };
+        let id = user::create(&office, email, "Ada", PASSWORD.into()).await.unwrap();
+        let answer = self.login(email, PASSWORD).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        Person {
+            id: id.to_string(),
+            token: answer.string("token"),
+        }
+    }
+
+    pub async fn login(&self, email: &str, password: &str) -> Answer {
+        self.call(
+            Method::POST,
+            "/api/v1/auth/login",
+            None,
+            Some(json!({ "email": email, "password": password })),
+        )
+        .await
+    }
+
+    pub async fn get(&self, path: &str, person: &Person) -> Answer {
+        self.call(Method::GET, path, Some(&person.token), None).await
+    }
+
+    pub async fn post(&self, path: &str, person: &Person, body: Value) -> Answer {
+        self.call(Method::POST, path, Some(&person.token), Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str, person: &Person) -> Answer {
+        self.call(Method::DELETE, path, Some(&person.token), None).await
+    }
+
+    pub async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
+            None => Body::empty(),
+        };
+        self.send(request.body(body).unwrap()).await
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text,
+            json,
+        }
+    }
+
+    /// A workspace of the person, by id.
+    pub async fn workspace(&self, owner: &Person, plan: &str) -> String {
+        let slug = format!("w-{}", &owner.id[owner.id.len() - 12..]);
+        let body = json!({ "name": "Workspace", "slug": slug, "plan": plan });
+        let answer = self.post("/api/v1/workspaces", owner, body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        answer.string("id")
+    }
+
+    /// The answer to a new application.
+    pub async fn application(&self, owner: &Person, workspace: &str, slug: &str) -> Answer {
+        let body = json!({ "name": "Shop", "slug": slug, "environment": "production" });
+        let answer = self
+            .post(&format!("/api/v1/workspaces/{workspace}/applications"), owner, body)
+            .await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
+        answer
+    }
+
+    /// Makes the person a member.
+    pub async fn join(&self, workspace: &str, person: &Person, role: &str) {
+        let id = authsome_core::id::MemberId::generate(&self.clock, &SystemEntropy::new());
+        sqlx::query(
+            "INSERT INTO team_members (id, workspace_id, user_id, email, role, status)
+             VALUES ($1, $2, $3, $3 || '@x.io', $4, 'active')",
+        )
+        .bind(id)
+        .bind(workspace)
+        .bind(&person.id)
+        .bind(role)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    pub async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.unwrap()
+    }
+}
+
+impl Answer {
+    pub fn string(&self, field: &str) -> String {
+        self.json[field]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {field} in {}", self.text))
+            .to_owned()
+    }
+
+    /// Checks that it is an error of the platform, and gives its code.
+    pub fn code(&self) -> &str {
+        let error = &self.json["error"];
+        assert!(
+            error["message"].as_str().is_some_and(|message| !message.is_empty()),
+            "{}",
+            self.text
+        );
+        assert_eq!(
+            error["requestId"],
+            self.headers["x-request-id"].to_str().unwrap(),
+            "{}",
+            self.text
+        );
+        error["code"].as_str().unwrap()
+    }
+
+    /// Checks status and code of an error.
+    #[track_caller]
+    pub fn assert_error(&self, status: u16, code: &str) {
+        assert_eq!((self.status.as_u16(), self.code()), (status, code), "{}", self.text);
+    }
+
+    pub fn message(&self) -> &str {
+        self.json["error"]["message"].as_str().unwrap_or_default()
+    }
+
+    pub fn field(&self, name: &str) -> &str {
+        self.json["error"]["details"]["fields"][name]
+            .as_str()
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,274 @@
+//! Starts the provisioner and keeps it running: the admin port first, so that health can be asked from the first moment; then
+//! Postgres, for as long as it takes; then instances that should run; then, once the tenants' servers answer, operations.
+//!
+//! What is missing is named with its address, and tried again with growing waits. Instances come back without the tenants'
+//! servers; operations wait for them, since without they would only use up their attempts. NATS is waited for beside the
+//! work, not before it.
+
+use std::convert::Infallible;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use authsome_core::clock::{Clock, SystemClock};
+use authsome_core::entropy::{self, Entropy, SystemEntropy};
+use authsome_core::error::Chain;
+use authsome_core::id::ApplicationId;
+use authsome_core::lifecycle::{Lifecycle, Shutdown};
+use authsome_core::retry::{Backoff, Dependency, Stopped, until_ready};
+use authsome_core::telemetry::{self, TelemetryError};
+use authsome_db::DbError;
+use authsome_db::pool::{self, PoolOptions};
+use tokio::sync::{Semaphore, watch};
+
+use crate::admin::{self, ListenError};
+use crate::config::{Config, DatabaseChoice, RedisChoice, RuntimeChoice};
+use crate::consumer::Consumer;
+use crate::database::{self, DatabaseStrategy, SharedServer};
+use crate::drift::Drift;
+use crate::execution::{BuiltIn, Engine, RETRY};
+use crate::lease::{self, Fence};
+use crate::metrics::Metrics;
+use crate::reconcile::Reconciler;
+use crate::redis::{self, AclServer, RedisStrategy};
+use crate::runtime::local::{LocalConfig, LocalRuntime};
+use crate::runtime::{Runtime, RuntimeError};
+use crate::step::{Facilities, LONGEST_CALL};
+
+/// Connections to the control database besides two for each operation: looks, renewals and drift.
+const SPARE_CONNECTIONS: u32 = 8;
+
+/// Why the provisioner cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Logs or metrics.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The admin port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The address of the control database.
+    #[error("database.url: {0}")]
+    Database(#[from] DbError),
+    /// The address of the tenants' Postgres.
+    #[error("tenants.database_url or tenants.database_instance_url: {0}")]
+    TenantDatabase(#[from] database::ServerUrlError),
+    /// The address of the tenants' Redis.
+    #[error("tenants.redis_url or tenants.redis_instance_url: {0}")]
+    TenantRedis(#[from] redis::ServerUrlError),
+    /// The runtime.
+    #[error("the runtime cannot be set up: {0}")]
+    Runtime(#[from] RuntimeError),
+}
+
+/// Sets up logging as configured.
+pub fn log(config: &Config) -> Result<(), TelemetryError> {
+    telemetry::init(config.log_format, &config.log_level)
+}
+
+/// Runs until told to stop. Whatever keeps it from starting is logged.
+pub async fn run(config: Config) -> ExitCode {
+    match serve(config).await {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "cannot start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<ExitCode, StartError> {
+    let admin = admin::listen(config.admin_listen).await?;
+    let lifecycle = Lifecycle::new(config.timing);
+    let shutdown = lifecycle.shutdown().clone();
+    let metrics = Arc::new(Metrics::new()?);
+    let engine = Arc::new(engine(&config, Arc::clone(&metrics), &shutdown)?);
+    let (started, is_started) = watch::channel(false);
+    tracing::info!(
+        admin = %config.admin_listen, region = config.region, runtime = engine.facilities.runtime.name(),
+        worker = %engine.holder, version = env!("CARGO_PKG_VERSION"), "listening"
+    );
+    lifecycle.spawn_critical("admin", admin::serve(admin, metrics, is_started, shutdown.clone()));
+    let provisioner = Provisioner {
+        config,
+        engine,
+        shutdown,
+    };
+    lifecycle.spawn_critical("provisioner", async move {
+        Box::pin(provisioner.run(started)).await;
+        Ok::<(), Infallible>(())
+    });
+    Ok(lifecycle.run().await.into())
+}
+
+fn engine(config: &Config, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Result<Engine, StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
+    let options = PoolOptions {
+        max_connections: u32::try_from(config.concurrency).unwrap_or(u32::MAX).saturating_mul(2) + SPARE_CONNECTIONS,
+        ..PoolOptions::new("authsome-provisioner")
+    };
+    let pool = pool::lazy(&config.database_url, &options)?;
+    let tenants = &config.tenants;
+    let databases: Arc<dyn DatabaseStrategy> = match tenants.database_strategy {
+        DatabaseChoice::Database => {
+            let instances = tenants.database_instance_url.as_ref();
+            Arc::new(SharedServer::new(
+                &tenants.database_url,
+                instances,
+                Arc::clone(&entropy),
+            )?)
+        }
+    };
+    let caches: Arc<dyn RedisStrategy> = match tenants.redis_strategy {
+        RedisChoice::Acl => Arc::new(AclServer::new(&tenants.redis_url, tenants.redis_instance_url.as_ref())?),
+    };
+    let runtime: Arc<dyn Runtime> = match config.runtime {
+        RuntimeChoice::Local => {
+            let local = LocalConfig {
+                program: config.local.sample_binary.clone(),
+                directory: config.local.log_dir.clone(),
+                replicas: config.local.replicas,
+                log_level: config.local.instance_log_level.clone(),
+            };
+            Arc::new(LocalRuntime::new(local, Arc::clone(&entropy))?)
+        }
+    };
+    let facilities = Facilities {
+        databases,
+        caches,
+        runtime,
+        ring: Arc::clone(&config.platform_ring),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        public_base_url: config.public_url.clone(),
+    };
+    // Another start of the same process must be another holder: what the former one began is not this one's to record.
+    let number = u64::from_be_bytes(entropy::bytes(&*entropy));
+    Ok(Engine {
+        pool,
+        holder: format!("{}/{}/{number:016x}", config.region, std::process::id()).into(),
+        actions: Arc::new(BuiltIn),
+        facilities: Arc::new(facilities),
+        lease_lifetime: lease::LIFETIME,
+        retry: RETRY,
+        clock,
+        entropy,
+        metrics,
+        stop: shutdown.soft().clone(),
+    })
+}
+
+struct Provisioner {
+    config: Config,
+    engine: Arc<Engine>,
+    shutdown: Shutdown,
+}
+
+impl Provisioner {
+    /// Waits for what is needed, works until the soft stop, finishes what was begun, and stops the instances last, since
+    /// what was begun may still need them.
+    async fn run(self, started: watch::Sender<bool>) {
+        if self.control_database().await.is_ok() {
+            tokio::join!(self.keep_instances(), self.carry_out_operations(&started));
+        }
+        self.engine.facilities.runtime.shutdown().await;
+    }
+
+    async fn keep_instances(&self) {
+        let drift = Drift {
+            engine: Arc::clone(&self.engine),
+            region: self.config.region.clone(),
+            concurrency: self.config.concurrency,
+            interval: self.config.drift_interval,
+        };
+        Box::pin(drift.run(self.shutdown.soft().clone())).await;
+    }
+
+    async fn carry_out_operations(&self, started: &watch::Sender<bool>) {
+        let waited = tokio::join!(self.tenant_database(), self.tenant_redis());
+        if waited.0.is_err() || waited.1.is_err() {
+            return;
+        }
+        started.send_replace(true);
+        let permits = Arc::new(Semaphore::new(self.config.concurrency));
+        let reconciler = Reconciler {
+            engine: Arc::clone(&self.engine),
+            region: self.config.region.clone(),
+            permits: Arc::clone(&permits),
+            tick: self.config.reconcile_interval,
+        };
+        let consumer = Consumer {
+            engine: Arc::clone(&self.engine),
+            region: self.config.region.clone(),
+            nats: self.config.nats_url.clone(),
+            permits,
+        };
+        let soft = self.shutdown.soft();
+        tokio::join!(reconciler.run(soft.clone()), consumer.run(soft.clone()));
+    }
+
+    /// The database answers, and has the schema: control migrates it, perhaps just now.
+    async fn control_database(&self) -> Result<(), Stopped> {
+        let dependency = Dependency::new("the control database", &self.config.database_url);
+        let pool = &self.engine.pool;
+        until_ready(
+            &dependency,
+            Backoff::CONNECT,
+            &*self.engine.entropy,
+            self.shutdown.soft(),
+            || async { crate::db::ledger::due(pool, &self.config.region, 1).await },
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn tenant_database(&self) -> Result<(), Stopped> {
+        let dependency =
+            Dependency::new("the tenants' Postgres", &self.config.tenants.database_url).attempt_timeout(LONGEST_CALL);
+        let databases = &self.engine.facilities.databases;
+        let open = until_ready(
+            &dependency,
+            Backoff::CONNECT,
+            &*self.engine.entropy,
+            self.shutdown.soft(),
+            || async { databases.check(&looker()).await },
+        )
+        .await?;
+        if !open.is_empty() {
+            tracing::warn!(databases = ?open, "tenants can connect to databases that are not theirs");
+        }
+        Ok(())
+    }
+
+    async fn tenant_redis(&self) -> Result<(), Stopped> {
+        let dependency =
+            Dependency::new("the tenants' Redis", &self.config.tenants.redis_url).attempt_timeout(LONGEST_CALL);
+        let caches = &self.engine.facilities.caches;
+        let remarks = until_ready(
+            &dependency,
+            Backoff::CONNECT,
+            &*self.engine.entropy,
+            self.shutdown.soft(),
+            || async { caches.check(&looker()).await },
+        )
+        .await?;
+        for remark in remarks {
+            tracing::warn!(remark, "the tenants' Redis");
+        }
+        Ok(())
+    }
+}
+
+/// For calls that concern no application.
+fn looker() -> Fence {
+    Fence::observer(ApplicationId::from_uuid(uuid::Uuid::nil()), LONGEST_CALL * 2)
+}
+
+/// Says on standard error why the process ends before it could log.
+pub fn complain(error: &dyn std::error::Error) -> ExitCode {
+    use std::io::Write;
+    // A closed pipe changes nothing about the end.
+    let _ = writeln!(io::stderr().lock(), "authsome-provisioner: {}", Chain(error));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,330 @@
+//! The real steps on real servers: from intent to a serving instance, and back to nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use authsome_contract::model::{AppStatus, Step};
+use authsome_core::clock::SystemClock;
+use authsome_core::entropy::SystemEntropy;
+use authsome_core::id::ApplicationId;
+use authsome_core::seal::{PlatformRing, SealKey};
+use authsome_core::secret::SecretUrl;
+use authsome_provisioner::database::SharedServer;
+use authsome_provisioner::db;
+use authsome_provisioner::lease::{Fence, Lease};
+use authsome_provisioner::plan::{Desired, Intent};
+use authsome_provisioner::redis::AclServer;
+use authsome_provisioner::runtime::local::{LocalConfig, LocalRuntime};
+use authsome_provisioner::step::{self, Facilities, Observed, Outcome, StepContext, StepError};
+use authsome_testkit::{RedisOptions, RedisServer, http_probe, programs, shared_postgres};
+
+use crate::captured::Captured;
+use crate::engine::Control;
+use crate::lease::{run_out, take};
+
+/// A provisioner with everything it needs, and an application that is to be built.
+struct Platform {
+    control: Control,
+    facilities: Facilities,
+    id: ApplicationId,
+    lease: Lease,
+    _redis: RedisServer,
+    _directory: tempfile::TempDir,
+}
+
+impl Platform {
+    async fn start() -> Self {
+        let control = Control::start().await;
+        let redis = RedisServer::start(RedisOptions::default()).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let facilities = facilities(&redis, directory.path(), programs::binary("authsome-sample").unwrap()).await;
+        let id = control.application(AppStatus::Provisioning).await;
+        let lease = take(&control.pool, id, "worker", Duration::from_mins(5)).await.unwrap();
+        Self {
+            control,
+            facilities,
+            id,
+            lease,
+            _redis: redis,
+            _directory: directory,
+        }
+    }
+
+    async fn intent(&self) -> Intent {
+        let mut connection = self.control.pool.acquire().await.unwrap();
+        db::intent::load(&mut connection, self.id).await.unwrap().unwrap()
+    }
+
+    fn cx<'a>(&'a self, intent: &'a Intent, fence: &'a Fence) -> StepContext<'a> {
+        StepContext {
+            intent,
+            fence,
+            pool: &self.control.pool,
+            facilities: &self.facilities,
+        }
+    }
+
+    async fn observe(&self, step: Step) -> Observed {
+        let intent = self.intent().await;
+        step::action(step)
+            .observe(&self.cx(&intent, self.lease.fence()))
+            .await
+            .unwrap()
+    }
+
+    async fn try_apply(&self, step: Step) -> Result<Outcome, StepError> {
+        let intent = self.intent().await;
+        step::action(step).apply(&self.cx(&intent, self.lease.fence())).await
+    }
+
+    async fn apply(&self, step: Step) -> Outcome {
+        self.try_apply(step)
+            .await
+            .unwrap_or_else(|error| panic!("{step}: {error:?}"))
+    }
+
+    async fn undo(&self, step: Step) {
+        let intent = self.intent().await;
+        step::action(step)
+            .undo(&self.cx(&intent, self.lease.fence()))
+            .await
+            .unwrap_or_else(|error| panic!("{step}: {error:?}"));
+    }
+
+    /// Row versions as the edge sees them, and sealed columns as they are.
+    async fn row(&self) -> String {
+        sqlx::query_scalar(
+            "SELECT jsonb_build_array(a.version, a.endpoints, a.internal_url,
+                                      (SELECT jsonb_agg(c ORDER BY kind) FROM application_credentials c
+                                       WHERE c.application_id = a.id))::text
+             FROM applications a WHERE id = $1",
+        )
+        .bind(self.id)
+        .fetch_one(&self.control.pool)
+        .await
+        .unwrap()
+    }
+}
+
+async fn facilities(redis: &RedisServer, directory: &std::path::Path, program: std::path::PathBuf) -> Facilities {
+    let entropy = Arc::new(SystemEntropy::new());
+    let postgres = SecretUrl::parse(&shared_postgres().await.unwrap().admin_url()).unwrap();
+    let config = LocalConfig {
+        program,
+        directory: directory.join("instances"),
+        replicas: 1,
+        log_level: "info".to_owned(),
+    };
+    Facilities {
+        databases: Arc::new(SharedServer::new(&postgres, None, entropy.clone()).unwrap()),
+        caches: Arc::new(AclServer::new(&SecretUrl::parse(&redis.url()).unwrap(), None).unwrap()),
+        runtime: Arc::new(LocalRuntime::new(config, entropy.clone()).unwrap()),
+        ring: Arc::new(PlatformRing::single(SealKey::new(1, &[7; 32]))),
+        clock: Arc::new(SystemClock),
+        entropy,
+        public_base_url: "https://edge.example".to_owned(),
+    }
+}
+
+/// What a client asks of an instance.
+async fn ask(
+    endpoint: &str,
+    method: reqwest::Method,
+    path: &str,
+    body: Option<serde_json::Value>,
+) -> serde_json::Value {
+    let mut request = reqwest::Client::new().request(method, format!("http://{endpoint}{path}"));
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let response = request.send().await.unwrap();
+    assert!(response.status().is_success(), "{path}: {response:?}");
+    response.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn the_steps_build_an_instance_that_serves_and_taking_them_twice_changes_nothing() {
+    let platform = Platform::start().await;
+    let (captured, guard) = Captured::begin();
+    for &step in Step::ALL {
+        let outcome = platform.apply(step).await;
+        let left_out = matches!(
+            step,
+            Step::Namespace | Step::Migrate | Step::Bootstrap | Step::Monitoring
+        );
+        assert_eq!(outcome.skipped, left_out, "{step}");
+        assert!(!outcome.detail.is_empty());
+        let settled = platform.observe(step).await == Observed::Done;
+        assert_eq!(settled, !left_out && step != Step::Preflight, "{step}");
+    }
+    let intent = platform.intent().await;
+    let endpoint = intent.endpoints.first().unwrap().clone();
+    assert_eq!(intent.internal_url, Some(format!("http://{endpoint}")));
+    let person = serde_json::json!({ "email": "ada@example.com", "password": "correct horse", "name": "Ada" });
+    ask(&endpoint, reqwest::Method::POST, "/v1/signup", Some(person)).await;
+    let listed = ask(&endpoint, reqwest::Method::GET, "/users", None).await;
+    assert!(listed.to_string().contains("ada@example.com"));
+
+    let before = platform.row().await;
+    for &step in Step::ALL {
+        platform.apply(step).await;
+    }
+    drop(guard);
+    let after = platform.row().await;
+    assert_eq!(
+        before, after,
+        "credentials, endpoints and the version that the edge sees"
+    );
+    assert!(
+        http_probe::ok(&endpoint, "/v1/health").await.is_ok(),
+        "it is still the same instance"
+    );
+
+    let text = captured.text();
+    let credentials =
+        authsome_provisioner::credentials::recorded(&platform.control.pool, &platform.facilities.ring, platform.id)
+            .await
+            .unwrap()
+            .unwrap();
+    for password in credentials.database().into_iter().chain(credentials.redis()) {
+        assert!(
+            !text.contains(secrecy::ExposeSecret::expose_secret(password)),
+            "a password in our log"
+        );
+    }
+    platform.facilities.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn undoing_leaves_nothing_and_twice_is_once() {
+    let platform = Platform::start().await;
+    for &step in Step::ALL {
+        platform.apply(step).await;
+    }
+    let endpoint = platform.intent().await.endpoints[0].clone();
+    for _ in 0..2 {
+        for &step in Step::ALL.iter().rev() {
+            platform.undo(step).await;
+        }
+        assert!(http_probe::status(&endpoint, "/v1/health").await.is_err());
+        let fence = platform.lease.fence();
+        assert!(
+            platform
+                .facilities
+                .databases
+                .is_absent(platform.id, fence)
+                .await
+                .unwrap()
+        );
+        assert!(platform.facilities.caches.is_absent(platform.id, fence).await.unwrap());
+        let intent = platform.intent().await;
+        assert!(intent.endpoints.is_empty() && intent.internal_url.is_none());
+        assert!(intent.database_url.is_none() && intent.redis_url.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_successor_uses_the_credentials_that_were_recorded_before_the_crash() {
+    let platform = Platform::start().await;
+    platform.apply(Step::Database).await;
+    let recorded = platform.row().await;
+    // The record is all that a killed worker leaves: the next one has another lease and no memory.
+    run_out(&platform.control.pool, platform.id).await;
+    let lease = take(&platform.control.pool, platform.id, "successor", Duration::from_mins(5))
+        .await
+        .unwrap();
+    let intent = platform.intent().await;
+    let cx = platform.cx(&intent, lease.fence());
+    assert_eq!(step::action(Step::Database).observe(&cx).await.unwrap(), Observed::Done);
+    for step in [Step::Database, Step::Redis] {
+        step::action(step).apply(&cx).await.unwrap();
+    }
+    assert_eq!(platform.row().await, recorded);
+
+    // The first worker is not dead but slow: it can neither record nor destroy.
+    let stale = platform.cx(&intent, platform.lease.fence());
+    for step in [Step::Secrets, Step::Activate] {
+        let refused = step::action(step).undo(&stale).await;
+        assert!(matches!(refused, Err(StepError::Fenced)), "{step}");
+    }
+    for step in [Step::Database, Step::Redis] {
+        assert!(
+            matches!(step::action(step).undo(&stale).await, Err(StepError::Fenced)),
+            "{step}"
+        );
+        assert_eq!(step::action(step).observe(&cx).await.unwrap(), Observed::Done, "{step}");
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_application_has_no_instance_and_no_endpoint_but_its_data() {
+    let platform = Platform::start().await;
+    for &step in Step::ALL {
+        platform.apply(step).await;
+    }
+    let mut intent = platform.intent().await;
+    let endpoint = intent.endpoints[0].clone();
+    intent.desired = Desired::Stopped;
+    let cx = platform.cx(&intent, platform.lease.fence());
+    for step in [Step::Instance, Step::Rollout, Step::Activate] {
+        step::action(step).apply(&cx).await.unwrap();
+    }
+    assert!(http_probe::status(&endpoint, "/v1/health").await.is_err());
+    assert!(platform.intent().await.endpoints.is_empty());
+    assert_eq!(platform.observe(Step::Database).await, Observed::Done);
+
+    for step in [Step::Instance, Step::Rollout, Step::Activate] {
+        platform.apply(step).await;
+    }
+    assert!(
+        http_probe::ok(&platform.intent().await.endpoints[0], "/v1/health")
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn endpoints_of_an_older_generation_are_not_recorded() {
+    let platform = Platform::start().await;
+    for &step in Step::ALL {
+        platform.apply(step).await;
+    }
+    let older = platform.intent().await;
+    platform.control.raise_generation(platform.id).await;
+    let refused = step::action(Step::Activate)
+        .apply(&platform.cx(&older, platform.lease.fence()))
+        .await;
+    assert!(matches!(refused, Err(StepError::Fenced)));
+}
+
+#[tokio::test]
+async fn preflight_says_what_is_missing() {
+    let mut platform = Platform::start().await;
+    let missing = LocalConfig {
+        program: "/nowhere/authsome-sample".into(),
+        directory: std::env::temp_dir(),
+        replicas: 1,
+        log_level: "info".to_owned(),
+    };
+    platform.facilities.runtime = Arc::new(LocalRuntime::new(missing, Arc::new(SystemEntropy::new())).unwrap());
+    let Err(StepError::Fatal { reason, source, .. }) = platform.try_apply(Step::Preflight).await else {
+        panic!()
+    };
+    assert!(
+        !reason.contains("/nowhere") && source.to_string().contains("/nowhere"),
+        "the path is for operators"
+    );
+}
+
+#[tokio::test]
+async fn an_unreadable_credential_stops_the_step_and_is_not_replaced() {
+    let mut platform = Platform::start().await;
+    platform.apply(Step::Database).await;
+    let before = platform.row().await;
+    platform.facilities.ring = Arc::new(PlatformRing::single(SealKey::new(2, &[8; 32])));
+    assert!(matches!(
+        platform.try_apply(Step::Database).await,
+        Err(StepError::Fatal { .. })
+    ));
+    assert_eq!(platform.row().await, before);
+}
