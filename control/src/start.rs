@@ -13,7 +13,7 @@ use authsome_core::retry::{Backoff, Dependency, until_ready};
 use authsome_core::secret::SecretUrl;
 use authsome_core::telemetry::{self, TelemetryError};
 use authsome_db::DbError;
-use authsome_db::migrate::{MigrateError, migrate};
+use authsome_db::migrate::{MigrateError, migrate, pending};
 use authsome_db::pool::{self, PoolOptions};
 use fred::interfaces::ClientLike;
 use sqlx::{ConnectOptions, Connection, PgPool};
@@ -203,12 +203,37 @@ impl Preparation {
                 migrated = migrate(&self.pool, MIGRATION_PATIENCE) => migrated?,
                 () = soft.cancelled() => return Ok(()),
             }
+        } else {
+            let schema = Dependency::new("the schema of this release", &self.address);
+            let look = || async { up_to_date(&self.pool).await };
+            if until_ready(&schema, Backoff::CONNECT, &*self.entropy, &soft, look)
+                .await
+                .is_err()
+            {
+                return Ok(());
+            }
         }
         self.readiness.migrated();
         self.prepared.cancel();
         tracing::info!(migrated = self.migrate, "the database is ready");
         soft.cancelled().await;
         Ok(())
+    }
+}
+
+/// The database lacks migrations, and this process is not to run them.
+#[derive(Debug, thiserror::Error)]
+enum SchemaError {
+    #[error("{0} migrations are missing; run `authsome-control migrate`")]
+    Missing(usize),
+    #[error(transparent)]
+    Look(#[from] MigrateError),
+}
+
+async fn up_to_date(pool: &PgPool) -> Result<(), SchemaError> {
+    match pending(pool).await? {
+        0 => Ok(()),
+        missing => Err(SchemaError::Missing(missing)),
     }
 }
 

@@ -33,6 +33,8 @@ use crate::nats::{self, ANSWER};
 
 /// A message that was neither acknowledged nor reported in progress for this long goes to another worker.
 const ACK_WAIT: Duration = Duration::from_secs(30);
+/// How long the stream knows a job again that was published twice; as the relay has it.
+const REMEMBER: Duration = Duration::from_mins(2);
 /// How often the server is told that a message is worked on. Twice it may be lost.
 const PROGRESS: Duration = Duration::from_secs(10);
 /// How long one pull waits for a message. The server ends it then, and is taken for gone [`GRACE`] later.
@@ -125,6 +127,7 @@ impl Consumer {
             subjects: vec![names::JOBS_SUBJECTS.to_owned()],
             retention: RetentionPolicy::WorkQueue,
             storage: StorageType::File,
+            duplicate_window: REMEMBER,
             ..jetstream::stream::Config::default()
         };
         let consumer = pull::Config {

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::db;
-use crate::execution::Engine;
+use crate::execution::{Engine, caught};
 use crate::lease::{Fence, Lease, Taken};
 use crate::plan::Intent;
 use crate::step::{Observed, StepError};
@@ -150,14 +150,8 @@ impl Drift {
     /// Takes in what the looks so far came to.
     fn gather(&self, known: &mut Known) {
         while let Some(joined) = known.looks.try_join_next() {
-            let (id, found) = match joined {
-                Ok(result) => result,
-                // It stays in `under_way`, and so is not tried for ever.
-                Err(error) => {
-                    tracing::error!(%error, "looking at an instance ended abnormally");
-                    continue;
-                }
-            };
+            // Steps cannot panic through, and nobody aborts a look.
+            let Ok((id, found)) = joined else { continue };
             known.under_way.remove(&id);
             match found {
                 Found::Fine => {
@@ -227,7 +221,7 @@ async fn is_fine(engine: &Engine, intent: &Intent) -> bool {
     let cx = engine.context(intent, &fence);
     let looking = async {
         for step in RECOVERY {
-            if !matches!(engine.actions.of(step).observe(&cx).await, Ok(Observed::Done)) {
+            if !matches!(caught(engine.actions.of(step).observe(&cx)).await, Ok(Observed::Done)) {
                 return false;
             }
         }
@@ -247,9 +241,9 @@ async fn recover(engine: &Engine, fence: &Fence) -> Found {
         };
         let (action, cx) = (engine.actions.of(step), engine.context(&intent, fence));
         let settled: Result<(), StepError> = async {
-            if let Observed::Needed(why) = action.observe(&cx).await? {
+            if let Observed::Needed(why) = caught(action.observe(&cx)).await? {
                 tracing::info!(application = %intent.application_id, %step, why, "instance is not as it should be");
-                action.apply(&cx).await?;
+                caught(action.apply(&cx)).await?;
                 recovered = true;
             }
             Ok(())

@@ -292,6 +292,7 @@ impl Engine {
                 Ok(Ok(Some(outcome))) => outcome,
                 Ok(Ok(None)) => continue,
                 Ok(Err(Interrupted::Record(error))) => return Err(error),
+                Ok(Err(Interrupted::Step(StepError::Fenced))) => return Ok(Attempt::Fenced),
                 Ok(Err(Interrupted::Step(error))) => {
                     self.metrics.step(step, StepOutcome::Failed, begun.elapsed());
                     return Ok(failed(step, error));
@@ -345,7 +346,10 @@ impl Engine {
     ) -> Result<Option<Outcome>, Interrupted> {
         let action = self.actions.of(planned.step);
         let cx = self.context(intent, ledger.fence);
-        match (planned.mode, caught(action.observe(&cx)).await?) {
+        match (
+            planned.mode,
+            caught(action.observe(&cx)).await.map_err(Interrupted::Step)?,
+        ) {
             (Mode::Confirm, Observed::Done) => return Ok(None),
             (Mode::Settle, Observed::Done) => return Ok(Some(Outcome::done("Already in place."))),
             (Mode::Confirm, Observed::Needed(why)) => {
@@ -358,7 +362,7 @@ impl Engine {
             }
         }
         ledger.begin_step(planned.step).await.map_err(Interrupted::Record)?;
-        Ok(Some(caught(action.apply(&cx)).await?))
+        caught(action.apply(&cx)).await.map(Some).map_err(Interrupted::Step)
     }
 
     async fn end_superseded(&self, ledger: &Ledger<'_>) -> Result<Execution, RecordError> {
@@ -411,20 +415,17 @@ fn failed(step: Step, error: StepError) -> Attempt {
 }
 
 /// A step that panics failed like any other: it must not take the worker with it, nor be tried for ever.
-async fn caught<T>(step: impl Future<Output = Result<T, StepError>>) -> Result<T, Interrupted> {
-    match AssertUnwindSafe(step).catch_unwind().await {
-        Ok(result) => result.map_err(Interrupted::Step),
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            Err(Interrupted::Step(StepError::Retry {
-                reason: "An internal error interrupted this step.".to_owned(),
-                source: format!("panic: {text}").into(),
-            }))
-        }
-    }
+pub(crate) async fn caught<T>(step: impl Future<Output = Result<T, StepError>>) -> Result<T, StepError> {
+    AssertUnwindSafe(step).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        Err(StepError::Retry {
+            reason: "An internal error interrupted this step.".to_owned(),
+            source: format!("panic: {text}").into(),
+        })
+    })
 }
 
 /// Bounds a look at Postgres that no lease bounds.

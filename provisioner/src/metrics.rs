@@ -195,6 +195,11 @@ impl Metrics {
         self.errors.with_label_values(&[part]).inc();
     }
 
+    /// How often a part of the program was kept from its work so far.
+    pub fn errors(&self, part: &'static str) -> u64 {
+        self.errors.with_label_values(&[part]).get()
+    }
+
     /// An unhealthy instance was, or was not, started again.
     pub fn instance_recovered(&self, recovered: bool) {
         self.instances_started

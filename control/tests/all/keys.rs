@@ -183,10 +183,11 @@ async fn the_public_key_of_an_application_is_its_oldest_usable_one() {
         service.get(&application, &ada).await.json["publicKey"],
         created.json["publicKey"]
     );
-    let first = service.get(&path, &ada).await.json["data"][0]["id"]
+    let keys = service.get(&path, &ada).await;
+    let mut keys = keys.json["data"].as_array().unwrap().iter();
+    let first = keys.find(|key| key["key"] == created.json["publicKey"]).unwrap()["id"]
         .as_str()
-        .unwrap()
-        .to_owned();
+        .unwrap();
     service.delete(&format!("{path}/{first}"), &ada).await;
     assert_eq!(service.get(&application, &ada).await.json["publicKey"], second.as_str());
 }

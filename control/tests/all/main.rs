@@ -15,6 +15,8 @@ mod envelope;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod listener;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod operations;

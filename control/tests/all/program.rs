@@ -249,7 +249,8 @@ async fn it_waits_for_postgres_names_it_and_then_migrates() {
     let ready = reqwest::get(format!("{admin}/readyz")).await.unwrap();
     assert_eq!(ready.status(), 503);
     let ready: Value = ready.json().await.unwrap();
-    assert_eq!(ready["dependencies"]["postgres"], "unreachable");
+    assert_ne!(ready["dependencies"]["postgres"], "ok");
+    assert_eq!(ready["dependencies"]["schema"], "not migrated yet");
     assert_eq!(reqwest::get(format!("{admin}/livez")).await.unwrap().status(), 200);
     let api = reqwest::Client::new()
         .post(format!("http://127.0.0.1:{}/api/v1/auth/login", ports.api))
@@ -260,6 +261,32 @@ async fn it_waits_for_postgres_names_it_and_then_migrates() {
     assert_eq!(api.status(), 503);
 
     server.restart().await.unwrap();
+    program.wait_ready().await.unwrap();
+    assert!(program.stop().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn told_not_to_migrate_it_waits_for_whoever_does() {
+    let (database, ports) = (empty_database().await.unwrap(), ports());
+    let scratch = tempfile::tempdir().unwrap();
+    let command = command(&database.url, &ports, &scratch.path().join("log")).env("AUTHSOME_DATABASE_MIGRATE", "false");
+    let mut program = command.spawn().await.unwrap();
+    wait_for("the warning", Duration::from_secs(20), async || {
+        let log = program.log();
+        if log.contains("migrations are missing") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await
+    .unwrap();
+    let ready = reqwest::get(format!("http://127.0.0.1:{}/readyz", ports.admin))
+        .await
+        .unwrap();
+    assert_eq!(ready.status(), 503);
+    let migrated = run(&["migrate"], &[("DATABASE_URL", &database.url)], "");
+    assert_eq!(migrated.status.code(), Some(0), "{migrated:?}");
     program.wait_ready().await.unwrap();
     assert!(program.stop().await.unwrap().success());
 }

@@ -21,29 +21,29 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tower::ServiceExt;
 
-pub const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
-pub struct Service {
-    pub app: App,
-    pub pool: PgPool,
-    pub clock: ManualClock,
+pub(crate) struct Service {
+    pub(crate) app: App,
+    pub(crate) pool: PgPool,
+    pub(crate) clock: ManualClock,
     router: Router,
 }
 
-pub struct Person {
-    pub id: String,
-    pub token: String,
+pub(crate) struct Person {
+    pub(crate) id: String,
+    pub(crate) token: String,
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
-    pub json: Value,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+    pub(crate) json: Value,
 }
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         api_url: "https://api.test".to_owned(),
         edge_url: "https://edge.test".to_owned(),
@@ -56,7 +56,7 @@ pub fn settings() -> Settings {
 }
 
 impl Service {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
         Self::on(
             PgPool::connect_with(database.options).await.unwrap(),
@@ -65,7 +65,7 @@ impl Service {
         )
     }
 
-    pub fn on(pool: PgPool, settings: Settings, pages: Router<App>) -> Self {
+    pub(crate) fn on(pool: PgPool, settings: Settings, pages: Router<App>) -> Self {
         let clock = ManualClock::new(SystemClock.now());
         let entropy = Arc::new(SystemEntropy::new());
         let app = App::new(Parts {
@@ -87,7 +87,7 @@ impl Service {
     }
 
     /// A new person who has signed in.
-    pub async fn person(&self, email: &str) -> Person {
+    pub(crate) async fn person(&self, email: &str) -> Person {
         let entropy = SystemEntropy::new();
         let office = Office {
             pool: &self.pool,
@@ -104,7 +104,7 @@ impl Service {
         }
     }
 
-    pub async fn login(&self, email: &str, password: &str) -> Answer {
+    pub(crate) async fn login(&self, email: &str, password: &str) -> Answer {
         self.call(
             Method::POST,
             "/api/v1/auth/login",
@@ -114,19 +114,19 @@ impl Service {
         .await
     }
 
-    pub async fn get(&self, path: &str, person: &Person) -> Answer {
+    pub(crate) async fn get(&self, path: &str, person: &Person) -> Answer {
         self.call(Method::GET, path, Some(&person.token), None).await
     }
 
-    pub async fn post(&self, path: &str, person: &Person, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, person: &Person, body: Value) -> Answer {
         self.call(Method::POST, path, Some(&person.token), Some(body)).await
     }
 
-    pub async fn delete(&self, path: &str, person: &Person) -> Answer {
+    pub(crate) async fn delete(&self, path: &str, person: &Person) -> Answer {
         self.call(Method::DELETE, path, Some(&person.token), None).await
     }
 
-    pub async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+    pub(crate) async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -141,7 +141,9 @@ impl Service {
         self.send(request.body(body).unwrap()).await
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        // Two requests never happen at the same moment.
+        self.clock.advance(Duration::from_millis(1));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
@@ -156,7 +158,7 @@ impl Service {
     }
 
     /// A workspace of the person, by id.
-    pub async fn workspace(&self, owner: &Person, plan: &str) -> String {
+    pub(crate) async fn workspace(&self, owner: &Person, plan: &str) -> String {
         let slug = format!("w-{}", &owner.id[owner.id.len() - 12..]);
         let body = json!({ "name": "Workspace", "slug": slug, "plan": plan });
         let answer = self.post("/api/v1/workspaces", owner, body).await;
@@ -165,7 +167,7 @@ impl Service {
     }
 
     /// The answer to a new application.
-    pub async fn application(&self, owner: &Person, workspace: &str, slug: &str) -> Answer {
+    pub(crate) async fn application(&self, owner: &Person, workspace: &str, slug: &str) -> Answer {
         let body = json!({ "name": "Shop", "slug": slug, "environment": "production" });
         let answer = self
             .post(&format!("/api/v1/workspaces/{workspace}/applications"), owner, body)
@@ -175,7 +177,7 @@ impl Service {
     }
 
     /// Makes the person a member.
-    pub async fn join(&self, workspace: &str, person: &Person, role: &str) {
+    pub(crate) async fn join(&self, workspace: &str, person: &Person, role: &str) {
         let id = authsome_core::id::MemberId::generate(&self.clock, &SystemEntropy::new());
         sqlx::query(
             "INSERT INTO team_members (id, workspace_id, user_id, email, role, status)
@@ -190,13 +192,13 @@ impl Service {
         .unwrap();
     }
 
-    pub async fn count(&self, query: &'static str) -> i64 {
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.unwrap()
     }
 }
 
 impl Answer {
-    pub fn string(&self, field: &str) -> String {
+    pub(crate) fn string(&self, field: &str) -> String {
         self.json[field]
             .as_str()
             .unwrap_or_else(|| panic!("no {field} in {}", self.text))
@@ -204,7 +206,7 @@ impl Answer {
     }
 
     /// Checks that it is an error of the platform, and gives its code.
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         let error = &self.json["error"];
         assert!(
             error["message"].as_str().is_some_and(|message| !message.is_empty()),
@@ -222,15 +224,15 @@ impl Answer {
 
     /// Checks status and code of an error.
     #[track_caller]
-    pub fn assert_error(&self, status: u16, code: &str) {
+    pub(crate) fn assert_error(&self, status: u16, code: &str) {
         assert_eq!((self.status.as_u16(), self.code()), (status, code), "{}", self.text);
     }
 
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         self.json["error"]["message"].as_str().unwrap_or_default()
     }
 
-    pub fn field(&self, name: &str) -> &str {
+    pub(crate) fn field(&self, name: &str) -> &str {
         self.json["error"]["details"]["fields"][name]
             .as_str()
             .unwrap_or_default()

@@ -17,12 +17,10 @@ impl Progress {
         for step in operation.steps.iter().filter(|step| worth_a_line(step)) {
             let before = self.shown.insert(step.name.clone(), step.status.clone());
             if before.as_ref() != Some(&step.status) {
-                let detail = step
-                    .detail
-                    .as_deref()
-                    .map(|detail| format!(" ({detail})"))
-                    .unwrap_or_default();
-                console::say(&format!("  {:<10} {}{detail}", step.status, step.title));
+                // Why something failed is news; that all is well is not.
+                let detail = step.detail.as_deref().filter(|_| step.status == "failed");
+                let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+                console::say(&format!("  {:<8} {}{detail}", step.status, step.title));
             }
         }
     }

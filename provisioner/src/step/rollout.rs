@@ -13,6 +13,9 @@ pub(super) struct Rollout;
 
 /// How long instances may take to come up.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long an instance may go on failing: what it says may date from before its last start, and it is started again every
+/// few seconds.
+const FAILING: Duration = Duration::from_secs(12);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -38,7 +41,7 @@ impl StepAction for Rollout {
         if cx.intent.desired != Desired::Running {
             return Ok(Outcome::skipped("No instance is to run."));
         }
-        let end = Instant::now() + PATIENCE;
+        let begun = Instant::now();
         let generation = cx.intent.generation;
         loop {
             cx.fence.check(Duration::ZERO)?;
@@ -46,10 +49,11 @@ impl StepAction for Rollout {
             if placement.is_healthy(generation) {
                 return Ok(Outcome::done("The instance answers its health check."));
             }
-            if let Some(why) = placement.failure(generation) {
+            let failure = placement.failure(generation).filter(|_| begun.elapsed() >= FAILING);
+            if let Some(why) = failure {
                 return Err(failure::retry("The instance does not come up.", why.to_owned()));
             }
-            if Instant::now() >= end {
+            if begun.elapsed() >= PATIENCE {
                 let seen = format!("not healthy within {PATIENCE:?}: {:?}", placement.instances);
                 return Err(failure::retry("The instance did not become healthy in time.", seen));
             }

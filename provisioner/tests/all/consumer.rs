@@ -188,6 +188,29 @@ async fn jobs_flow_again_after_nats_was_killed_and_after_its_stream_was_lost() {
 }
 
 #[tokio::test]
+async fn jobs_flow_again_after_nats_was_frozen_for_longer_than_a_pull_may_take() {
+    let (control, world) = (Control::start().await, World::new());
+    let nats = NatsServer::start(NatsOptions::default()).await.unwrap();
+    let worker = control.worker(&world);
+    let _running = consume(&worker, &nats);
+    let context = jetstream(&nats).await;
+    let first = control.wanted().await;
+    publish_job(&context, first).await;
+    control.until(first.operation, OperationStatus::Succeeded).await;
+
+    nats.pause().unwrap();
+    wait_for("the consumer to notice that nothing is heard", PATIENCE, async || {
+        (worker.0.metrics.errors("consumer") > 0).then_some(())
+    })
+    .await
+    .unwrap();
+    nats.resume().unwrap();
+    let second = control.wanted().await;
+    publish_job(&jetstream(&nats).await, second).await;
+    control.until(second.operation, OperationStatus::Succeeded).await;
+}
+
+#[tokio::test]
 async fn without_nats_the_reconciler_does_the_work() {
     let (control, world) = (Control::start().await, World::new());
     let mut nats = NatsServer::start(NatsOptions::default()).await.unwrap();

@@ -8,12 +8,14 @@
 mod captured;
 mod consumer;
 mod database;
+mod drift;
 mod engine;
 mod lease;
 mod ledger;
 // Finds processes in /proc.
 #[cfg(target_os = "linux")]
 mod local_runtime;
+mod program;
 mod provision;
 mod redis;
 mod script;

@@ -10,7 +10,8 @@ use authsome_core::retry::Backoff;
 use authsome_db::operation::OperationStatus;
 use authsome_provisioner::execution::Execution;
 use authsome_provisioner::reconcile::Reconciler;
-use authsome_testkit::wait_for;
+use authsome_testkit::{ChaosProxy, Mode, shared_postgres, wait_for};
+use sqlx::postgres::PgPoolOptions;
 use time::ext::NumericalDuration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -280,6 +281,51 @@ async fn a_worker_that_lost_its_lease_stops_in_the_middle_of_a_step_and_records_
     assert_eq!(redis.status, "running");
     control.worker(&world).finish(wanted.operation).await;
     assert!(world.is_complete() && !world.overlapped());
+}
+
+#[tokio::test]
+async fn a_worker_that_loses_postgres_stops_when_its_lease_ends_and_another_goes_on() {
+    let (control, world) = (Control::start().await, World::new());
+    let wanted = control.wanted().await;
+    let proxy = ChaosProxy::start(shared_postgres().await.unwrap().address())
+        .await
+        .unwrap();
+    let pool = PgPoolOptions::new()
+        .acquire_timeout(Duration::from_secs(1))
+        .connect(&proxy.in_place_of(&control.database.url))
+        .await
+        .unwrap();
+    world.fault(Step::Redis, [Fault::HangAfterEffect]);
+    let lease_lifetime = Duration::from_secs(3);
+    let far = control.worker_with(
+        &world,
+        Settings {
+            lease_lifetime,
+            pool: Some(pool),
+            ..Settings::default()
+        },
+    );
+    let execution = far.spawn(wanted.operation);
+    world.hanging.notified().await;
+    proxy.set(Mode::Blackhole).await;
+    assert_eq!(execution.await.unwrap(), Execution::Fenced);
+    wait_for(
+        "another worker to get the lease and finish",
+        Duration::from_secs(20),
+        async || {
+            let near = control.worker(&world).execute(wanted.operation).await;
+            if near == Execution::Over {
+                Ok(())
+            } else {
+                Err(format!("{near:?}"))
+            }
+        },
+    )
+    .await
+    .unwrap();
+    let operation = control.load(wanted.operation).await;
+    assert_eq!((operation.status, operation.attempts), (OperationStatus::Succeeded, 1));
+    assert!(!world.overlapped() && world.applications(Step::Redis) == 1);
 }
 
 #[tokio::test]

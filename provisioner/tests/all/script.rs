@@ -79,6 +79,11 @@ impl World {
         self.observed.lock().unwrap().clone()
     }
 
+    /// Is what a step makes there?
+    pub fn has(&self, step: Step) -> bool {
+        self.effects.lock().unwrap().contains(&step)
+    }
+
     /// Is everything there that the steps make?
     pub fn is_complete(&self) -> bool {
         let effects = self.effects.lock().unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::migrate::Migrate;
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::DbError;
@@ -42,6 +43,24 @@ pub async fn migrate(pool: &PgPool, patience: Duration) -> Result<(), MigrateErr
     // Closing the session also releases the lock.
     connection.close().await.map_err(DbError::from)?;
     outcome
+}
+
+/// How many migrations of this release the database lacks. For processes that leave migrating to others.
+pub async fn pending(pool: &PgPool) -> Result<usize, MigrateError> {
+    /// SQLSTATE of a table that does not exist.
+    const UNDEFINED_TABLE: &str = "42P01";
+    let mut connection = pool.acquire().await.map_err(DbError::from)?;
+    let applied = match connection.list_applied_migrations(&MIGRATOR.table_name).await {
+        Ok(applied) => applied,
+        Err(sqlx::migrate::MigrateError::Execute(sqlx::Error::Database(error)))
+            if error.code().as_deref() == Some(UNDEFINED_TABLE) =>
+        {
+            Vec::new()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let lacks = |version: i64| !applied.iter().any(|migration| migration.version == version);
+    Ok(MIGRATOR.iter().filter(|migration| lacks(migration.version)).count())
 }
 
 async fn locked(connection: &mut PgConnection, patience: Duration) -> Result<(), MigrateError> {

@@ -106,7 +106,7 @@ impl<'a> Customer<'a> {
                 _ => Err(now.to_string()),
             }
         };
-        if let Err(error) = wait_for("the application to be active", Duration::from_secs(60), active).await {
+        if let Err(error) = wait_for("the application to be active", Duration::from_mins(1), active).await {
             panic!("{error}\n{}", self.platform.logs());
         }
         // 403 is the edge's own answer to a public key on this path: it serves the application, and nothing is metered.

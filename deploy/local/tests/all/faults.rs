@@ -64,10 +64,10 @@ async fn a_killed_program_comes_back_and_so_do_the_instances_of_a_killed_provisi
             }
             http_probe::ok(address, "/readyz").await
         };
-        wait_for(format!("{program} to run again"), Duration::from_secs(60), again)
+        wait_for(format!("{program} to run again"), Duration::from_mins(1), again)
             .await
             .unwrap();
-        let served = wait_for("users through the edge", Duration::from_secs(60), async || {
+        let served = wait_for("users through the edge", Duration::from_mins(1), async || {
             users(&platform).await
         })
         .await;
@@ -136,7 +136,7 @@ async fn a_killed_platform_leaves_no_process_behind_and_starts_again_with_its_da
         left if left.is_empty() => Ok(()),
         left => Err(left.join("\n")),
     };
-    wait_for("every process to go", Duration::from_secs(60), gone)
+    wait_for("every process to go", Duration::from_mins(1), gone)
         .await
         .unwrap();
     let ports = ["databaseUrl", "redisUrl", "natsUrl", "edgeUrl", "controlUrl"].map(|field| {

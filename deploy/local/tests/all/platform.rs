@@ -11,7 +11,7 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 /// The first start of everything, on a machine that is busy compiling something else.
-const UP: Duration = Duration::from_secs(180);
+const UP: Duration = Duration::from_mins(3);
 
 /// A platform. Dropping it stops it and removes its data.
 pub(crate) struct Platform {
@@ -50,7 +50,7 @@ impl Platform {
             // What a developer's shell may hold must not matter.
             .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/elsewhere")
             .env("AUTHSOME_LISTEN_API", "not an address")
-            .stops_by(Signal::SIGTERM, Duration::from_secs(60))
+            .stops_by(Signal::SIGTERM, Duration::from_mins(1))
             .spawn()
             .await
             .unwrap();
@@ -101,7 +101,7 @@ impl Platform {
     pub(crate) async fn interrupt(&mut self) -> Exit {
         let local = self.local.take().unwrap();
         local.signal(Signal::SIGINT).unwrap();
-        tokio::time::timeout(Duration::from_secs(60), local.exited())
+        tokio::time::timeout(Duration::from_mins(1), local.exited())
             .await
             .unwrap()
     }
@@ -166,8 +166,10 @@ impl Drop for Platform {
             .args(["reset", "--state-dir"])
             .arg(self.state(""))
             .output();
-        if !reset.is_ok_and(|output| output.status.success()) && !std::thread::panicking() {
-            panic!("the platform's data could not be removed");
-        }
+        let removed = reset.is_ok_and(|output| output.status.success());
+        assert!(
+            removed || std::thread::panicking(),
+            "the platform's data could not be removed"
+        );
     }
 }

@@ -35,7 +35,7 @@ const SILENCES: u32 = 4;
 const AGAIN: Backoff = Backoff {
     base: Duration::from_millis(200),
     factor: 2.0,
-    max: Duration::from_secs(30),
+    max: Duration::from_secs(10),
 };
 /// Starts in a row without coming up before the instance counts as failing.
 const PATIENCE: u32 = 3;
