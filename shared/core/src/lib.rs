@@ -10,6 +10,8 @@ pub mod error;
 pub mod id;
 pub mod key;
 pub mod lifecycle;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod retry;
 pub mod seal;
 pub mod secret;

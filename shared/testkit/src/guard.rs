@@ -59,7 +59,12 @@ if [ -n "$scratch" ]; then
     while read -r word <&3; do
         [ "$word" = leave ] && break
     done
-    [ "$word" = leave ] || rm -rf "$scratch"
+    # Children of a killed server may still write for a moment after it has ended.
+    left=100
+    while [ "$word" != leave ] && [ "$left" -gt 0 ] && ! rm -rf "$scratch"; do
+        sleep 0.1
+        left=$((left - 1))
+    done
 fi
 exit "$status"
 "#;

@@ -1,7 +1,7 @@
 //! A platform of its own for a test: `authsome-local up` with a state directory of its own and free ports.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use authsome_testkit::{Exit, GuardedChild, GuardedCommand, guard, wait_for};
 use nix::sys::signal::Signal;
@@ -160,8 +160,15 @@ pub(crate) fn command_lines() -> Vec<String> {
 
 impl Drop for Platform {
     fn drop(&mut self) {
-        drop(self.local.take());
-        // `reset` waits for what the guard still stops.
+        // The guard stops it in the background; its log is in use until it has gone.
+        if let Some(local) = self.local.take() {
+            let log = local.log().to_owned();
+            drop(local);
+            let give_up = Instant::now() + Duration::from_mins(1);
+            while guard::in_use(&log).unwrap_or(false) && Instant::now() < give_up {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
         let reset = std::process::Command::new(env!("CARGO_BIN_EXE_authsome-local"))
             .args(["reset", "--state-dir"])
             .arg(self.state(""))
