@@ -6,7 +6,7 @@
 //! but the time it takes: without NATS the reconciler does the work, a few seconds later.
 //!
 //! Pull consumers are known to fall silent after reconnects, lame-duck servers and wiped stores. So nothing here waits on a
-//! long-lived subscription: every pull asks for one message and ends within [`PULL`]; one that the server did not end in
+//! long-lived subscription: every pull asks for one message and ends within ten seconds; one that the server did not end in
 //! time, any error and every reconnect make the stream and the consumer anew before the next pull. Idle heartbeats are not
 //! used: async-nats 0.51's `Batch` forgets to wake its task after one, and a message that follows is seen only when the
 //! pull times out.

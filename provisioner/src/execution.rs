@@ -5,7 +5,8 @@
 //! with the operation, [`ATTEMPTS`] times in all; a lost lease stops everything at once and records nothing. Without Postgres
 //! nothing is begun, and what is under way stops when its lease runs out.
 
-use std::panic::AssertUnwindSafe;
+mod attempt;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +18,18 @@ use authsome_core::id::{ApplicationId, OperationId};
 use authsome_core::retry::Backoff;
 use authsome_db::DbError;
 use authsome_db::operation::{self, Operation};
-use futures::FutureExt;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+
+use attempt::Attempt;
+pub(crate) use attempt::caught;
 
 use crate::db::{self, RecordError};
 use crate::lease::{Fence, Lease, Taken};
 use crate::ledger::{ATTEMPTS, Ledger, Recorded};
-use crate::metrics::{Metrics, OperationOutcome, StepOutcome};
-use crate::plan::{self, Decision, Intent, Mode, Planned, Verdict};
-use crate::step::{self, Facilities, Observed, Outcome, StepAction, StepContext, StepError};
+use crate::metrics::{Metrics, OperationOutcome};
+use crate::plan::{self, Decision, Intent, Planned, Verdict};
+use crate::step::{self, Facilities, StepAction, StepContext};
 
 /// How long Postgres may take to answer before a lease is held. Under a lease, the lease bounds everything.
 const LOOK: Duration = Duration::from_secs(10);
@@ -105,28 +108,6 @@ pub enum ExecutionError {
     /// The ledger and the application's status contradict each other.
     #[error("cannot record the end of the operation: {0}")]
     Record(#[source] RecordError),
-}
-
-/// How the steps of one attempt ended.
-enum Attempt {
-    /// Every step is settled; the last one's end is still to be recorded, unless it was settled before.
-    Complete(Option<(Step, Outcome)>),
-    /// A step failed; the operation may be tried again.
-    Retry {
-        step: Step,
-        reason: String,
-        log: String,
-    },
-    /// The operation is to be given up.
-    Fail {
-        step: Option<Step>,
-        verdict: Verdict,
-        log: String,
-    },
-    /// The intent is another by now.
-    MovedOn,
-    Stopped,
-    Fenced,
 }
 
 impl Engine {
@@ -244,20 +225,15 @@ impl Engine {
                     retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), error = %log, "step failed"
                 );
                 ledger
-                    .retry(step, &reason, &format!("attempt {number}, {step}: {log}"), delay)
+                    .retry(step, &reason, &format!("attempt {number}: {log}"), delay)
                     .await?;
                 self.metrics.operation(operation.kind, OperationOutcome::Retried);
                 Ok(Execution::Later(delay))
             }
             Attempt::Retry { step, reason, log } => {
                 let verdict = Verdict::used_up(reason);
-                self.end_failed(
-                    ledger,
-                    Some(step),
-                    &verdict,
-                    &format!("attempt {number}, {step}: {log}"),
-                )
-                .await
+                self.end_failed(ledger, Some(step), &verdict, &format!("attempt {number}: {log}"))
+                    .await
             }
             Attempt::Fail { step, verdict, log } => {
                 self.end_failed(ledger, step, &verdict, &format!("attempt {number}: {log}"))
@@ -267,59 +243,6 @@ impl Engine {
             Attempt::Stopped => Ok(Execution::Stopped),
             Attempt::Fenced => Ok(Execution::Fenced),
         }
-    }
-
-    /// Goes through the plan. The intent is read again before every step, since what one step wrote the next one reads, and
-    /// since a newer intent makes the rest pointless.
-    async fn take_steps(&self, ledger: &Ledger<'_>, plan: &[Planned]) -> Result<Attempt, RecordError> {
-        let operation = ledger.operation;
-        let mut last = None;
-        for (position, planned) in plan.iter().enumerate() {
-            if self.stop.is_cancelled() {
-                return Ok(Attempt::Stopped);
-            }
-            let Some(intent) = self.intent(operation.application_id).await? else {
-                return Ok(Attempt::MovedOn);
-            };
-            if !plan::is_current(&intent, operation.generation) {
-                return Ok(Attempt::MovedOn);
-            }
-            let begun = tokio::time::Instant::now();
-            let left = Duration::try_from(operation.deadline_at - self.clock.now()).unwrap_or(Duration::ZERO);
-            let taken = tokio::time::timeout(left, self.take_step(ledger, *planned, &intent)).await;
-            let step = planned.step;
-            let outcome = match taken {
-                Ok(Ok(Some(outcome))) => outcome,
-                Ok(Ok(None)) => continue,
-                Ok(Err(Interrupted::Record(error))) => return Err(error),
-                Ok(Err(Interrupted::Step(StepError::Fenced))) => return Ok(Attempt::Fenced),
-                Ok(Err(Interrupted::Step(error))) => {
-                    self.metrics.step(step, StepOutcome::Failed, begun.elapsed());
-                    return Ok(failed(step, error));
-                }
-                Err(_) => {
-                    self.metrics.step(step, StepOutcome::Failed, begun.elapsed());
-                    let log = format!("{step}: not done by the operation's deadline");
-                    return Ok(Attempt::Fail {
-                        step: Some(step),
-                        verdict: Verdict::too_late(),
-                        log,
-                    });
-                }
-            };
-            let counted = if outcome.skipped {
-                StepOutcome::Skipped
-            } else {
-                StepOutcome::Done
-            };
-            self.metrics.step(step, counted, begun.elapsed());
-            if position + 1 == plan.len() {
-                last = Some((step, outcome));
-            } else {
-                ledger.settle_step(step, &outcome).await?;
-            }
-        }
-        Ok(Attempt::Complete(last))
     }
 
     /// What is wanted of an application right now.
@@ -335,34 +258,6 @@ impl Engine {
             pool: &self.pool,
             facilities: &self.facilities,
         }
-    }
-
-    /// Observes and, where something is missing, applies. `None`: recorded before and still so.
-    async fn take_step(
-        &self,
-        ledger: &Ledger<'_>,
-        planned: Planned,
-        intent: &Intent,
-    ) -> Result<Option<Outcome>, Interrupted> {
-        let action = self.actions.of(planned.step);
-        let cx = self.context(intent, ledger.fence);
-        match (
-            planned.mode,
-            caught(action.observe(&cx)).await.map_err(Interrupted::Step)?,
-        ) {
-            (Mode::Confirm, Observed::Done) => return Ok(None),
-            (Mode::Settle, Observed::Done) => return Ok(Some(Outcome::done("Already in place."))),
-            (Mode::Confirm, Observed::Needed(why)) => {
-                tracing::warn!(
-                    operation = %ledger.operation.id, step = %planned.step, why, "settled before and gone; applying again"
-                );
-            }
-            (Mode::Settle, Observed::Needed(why)) => {
-                tracing::debug!(operation = %ledger.operation.id, step = %planned.step, why, "step begins");
-            }
-        }
-        ledger.begin_step(planned.step).await.map_err(Interrupted::Record)?;
-        caught(action.apply(&cx)).await.map(Some).map_err(Interrupted::Step)
     }
 
     async fn end_superseded(&self, ledger: &Ledger<'_>) -> Result<Execution, RecordError> {
@@ -391,41 +286,6 @@ impl Engine {
         }
         Ok(Execution::Over)
     }
-}
-
-/// Why a step did not come to its end.
-enum Interrupted {
-    Step(StepError),
-    Record(RecordError),
-}
-
-fn failed(step: Step, error: StepError) -> Attempt {
-    let log = format!("{step}: {}", Chain(&error));
-    match error {
-        StepError::Retry { reason, .. } => Attempt::Retry { step, reason, log },
-        StepError::Fatal {
-            reason, remediation, ..
-        } => Attempt::Fail {
-            step: Some(step),
-            verdict: Verdict { reason, remediation },
-            log,
-        },
-        StepError::Fenced => Attempt::Fenced,
-    }
-}
-
-/// A step that panics failed like any other: it must not take the worker with it, nor be tried for ever.
-pub(crate) async fn caught<T>(step: impl Future<Output = Result<T, StepError>>) -> Result<T, StepError> {
-    AssertUnwindSafe(step).catch_unwind().await.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        Err(StepError::Retry {
-            reason: "An internal error interrupted this step.".to_owned(),
-            source: format!("panic: {text}").into(),
-        })
-    })
 }
 
 /// Bounds a look at Postgres that no lease bounds.

@@ -21,6 +21,9 @@ use crate::execution::{Engine, Execution};
 /// How long one look at Postgres may take.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// Due operations read at a time.
+const PAGE: i64 = 256;
+
 /// Carries out what is due.
 pub struct Reconciler {
     /// Carries out one operation.
@@ -52,15 +55,20 @@ impl Reconciler {
     /// One look: begins as many due operations as there are permits. An operation that is in this process's hands already
     /// has a lease, and so is not due.
     pub async fn look(&self, executions: &mut JoinSet<()>) {
-        let free = i64::try_from(self.permits.available_permits()).unwrap_or(i64::MAX);
         let looking = async {
             self.engine
                 .metrics
                 .due(db::ledger::count_due(&self.engine.pool, &self.region).await?);
-            db::ledger::due(&self.engine.pool, &self.region, free).await
+            db::ledger::due(&self.engine.pool, &self.region, PAGE).await
         };
         let error = match tokio::time::timeout(LOOK, looking).await {
-            Ok(Ok(due)) => {
+            Ok(Ok(mut due)) => {
+                // Where there are more than can be begun, those that cannot be carried out must not keep the others out for
+                // ever by having been due the longest.
+                if due.len() > self.permits.available_permits() {
+                    let shift = usize::try_from(self.engine.entropy.next_u64() >> 33).unwrap_or(0) % due.len();
+                    due.rotate_left(shift);
+                }
                 for id in due {
                     let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
                         return;

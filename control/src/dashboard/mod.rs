@@ -1,8 +1,8 @@
 //! The dashboard: pages for people, made on the server, with the commands and queries of the API.
 //!
 //! Everything can be read without JavaScript; the one script copies keys and refreshes progress. Pages that cannot be made
-//! (no database, no access, no such thing) are pages too: [`page::wrap`] turns a [`Problem`](crate::error::Problem) into one, and
-//! a missing session into the sign-in page.
+//! (no database, no access, no such thing) are pages too: a layer around them turns a
+//! [`Problem`](crate::error::Problem) into one, and a missing session into the sign-in page.
 
 mod applications;
 mod assets;

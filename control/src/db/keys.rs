@@ -92,7 +92,7 @@ pub async fn of_application(
         r#"SELECT id AS "id: KeyId", name, type AS key_type, coalesce(public_key, masked) AS "shown!", scopes, networks,
                   origins, enabled, last_used_at, expires_at, created_at
            FROM api_keys WHERE application_id = $1 AND revoked_at IS NULL
-           ORDER BY created_at, id LIMIT $2 OFFSET $3"#,
+           ORDER BY created_at, type, id LIMIT $2 OFFSET $3"#,
         application as ApplicationId,
         limit,
         offset,

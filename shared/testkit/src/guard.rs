@@ -52,7 +52,9 @@ watcher=$!
 exec 2>/dev/null
 wait "$child"
 status=$?
+# Waited for: until it is really gone it may take a byte of the word that is meant for the loop below.
 kill "$watcher"
+wait "$watcher"
 echo "exit $status"
 if [ -n "$scratch" ]; then
     word=

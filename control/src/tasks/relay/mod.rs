@@ -1,7 +1,7 @@
 //! The relay: brings what is committed in Postgres to Redis, to the `EDGE` stream and to the `JOBS` queue.
 //!
 //! Every replica runs one; the one that holds an advisory lock leads, the others wait for it. The leader gives committed
-//! outbox rows dense positions ([`positions`]) and three receivers ([`redis`], [`stream`], [`jobs`]) follow, each on its
+//! outbox rows dense positions (`positions`) and three receivers (`redis`, `stream`, `jobs`) follow, each on its
 //! own cursor and with its own retries, so that a dead Redis never delays JetStream.
 //!
 //! What protects against two leaders: positions are given on the session that holds the lock; JetStream refuses a publish
