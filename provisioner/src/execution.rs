@@ -13,7 +13,6 @@ use std::time::Duration;
 use authsome_contract::model::Step;
 use authsome_core::clock::Clock;
 use authsome_core::entropy::Entropy;
-use authsome_core::error::Chain;
 use authsome_core::id::{ApplicationId, OperationId};
 use authsome_core::retry::Backoff;
 use authsome_db::DbError;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use authsome_testkit::{GuardedCommand, PostgresOptions, PostgresServer, RedisOptions, RedisServer, wait_for};
+use authsome_testkit::{Exit, GuardedCommand, PostgresOptions, PostgresServer, RedisOptions, RedisServer, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -117,7 +117,13 @@ async fn a_successor_waits_until_its_predecessor_has_gone() {
     let exit = first.exit_watch();
     drop(first);
     let second = command.spawn().await.unwrap();
-    assert_eq!(exit.borrow().unwrap().code(), Some(3));
+    let code = async || exit.borrow().and_then(Exit::code);
+    assert_eq!(
+        wait_for("the word of its end", Duration::from_secs(5), code)
+            .await
+            .unwrap(),
+        3
+    );
     assert!(second.log_tail(10).starts_with("began\nended"));
 }
 
