@@ -20,7 +20,7 @@ use crate::settings::Settings;
 pub struct Config {
     /// `listen.api`: API and dashboard. Default `0.0.0.0:8080`.
     pub listen: SocketAddr,
-    /// `listen.admin`: `/livez`, `/readyz`, `/metrics`; not for the internet. Default `0.0.0.0:9080`.
+    /// `listen.admin`: `/livez`, `/readyz`, `/metrics`; not for the internet. Default `127.0.0.1:9080`.
     pub admin: SocketAddr,
     /// `database.url` (also `DATABASE_URL`), required.
     pub database_url: SecretUrl,
@@ -81,7 +81,7 @@ impl Config {
     pub fn read(reader: &mut Reader) -> Option<Self> {
         ignore_other_programs(reader);
         let listen = reader.or("listen.api", SocketAddr::from(([0, 0, 0, 0], 8080)));
-        let admin = reader.or("listen.admin", SocketAddr::from(([0, 0, 0, 0], 9080)));
+        let admin = reader.or("listen.admin", SocketAddr::from(([127, 0, 0, 1], 9080)));
         reader.check(
             "listen.admin",
             admin != listen || admin.port() == 0,

@@ -181,14 +181,14 @@ impl Config {
         let concurrency = reader.or("concurrency", 4_usize);
         let bounded = (1..=MOST_CONCURRENT).contains(&concurrency);
         reader.check("concurrency", bounded, &format!("must be from 1 to {MOST_CONCURRENT}"));
-        let public_url: Option<String> = reader.required("edge.public_url");
+        let public_url: Option<String> = reader.required("public.edge");
         let addressed = public_url.as_deref().is_none_or(is_public_url);
         reader.check(
-            "edge.public_url",
+            "public.edge",
             addressed,
             "must be http:// or https:// and a host, without a query",
         );
-        let admin_listen = reader.or("admin.listen", SocketAddr::from(([127, 0, 0, 1], 9082)));
+        let admin_listen = reader.or("listen.admin", SocketAddr::from(([127, 0, 0, 1], 9082)));
 
         let reconcile_interval = interval(reader, "reconcile.interval", Duration::from_secs(3));
         let drift_interval = interval(reader, "drift.interval", Duration::from_secs(3));
@@ -294,7 +294,7 @@ mod tests {
             ("AUTHSOME_LOCAL_LOG_DIR", "/logs"),
             ("ENCRYPTION_KEY", KEY),
             ("AUTHSOME_ENCRYPTION_EDGE_KEY", KEY),
-            ("AUTHSOME_EDGE_PUBLIC_URL", "https://api.authsome.cloud/"),
+            ("AUTHSOME_PUBLIC_EDGE", "https://api.authsome.cloud/"),
         ]
     }
 
@@ -328,7 +328,7 @@ mod tests {
             ("AUTHSOME_RUNTIME", "mainframe"),
             ("AUTHSOME_REGION", "EU"),
             ("AUTHSOME_CONCURRENCY", "0"),
-            ("AUTHSOME_EDGE_PUBLIC_URL", "api.authsome.cloud"),
+            ("AUTHSOME_PUBLIC_EDGE", "api.authsome.cloud"),
             ("AUTHSOME_LOG_LEVEL", "info,x=loud"),
         ]);
         let problems = read(variables).unwrap_err();

@@ -22,13 +22,13 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `listen.admin`: probes and metrics.
     pub admin: SocketAddr,
-    /// `public.url`: the scheme under which clients see the edge; without it, the one of their connection.
+    /// `public.edge`: the scheme under which clients see the edge; without it, the one of their connection.
     pub public_scheme: Option<&'static str>,
     /// Who this edge is.
     pub edge: EdgeIdentity,
     /// Where the table comes from and the counters go.
     pub store: StoreConfig,
-    /// `seal.edge`: opens the instances' credentials.
+    /// `encryption.edge_key`: opens the instances' credentials.
     pub seal: Option<EdgeRing>,
     /// Bounds on requests.
     pub limits: Limits,
@@ -45,7 +45,7 @@ pub struct Config {
 /// Who an edge is.
 #[derive(Debug, Clone)]
 pub struct EdgeIdentity {
-    /// `edge.region`: where it runs; the value of `X-AuthSome-Region`.
+    /// `region`: where it runs; the value of `X-AuthSome-Region`.
     pub region: String,
     /// The same, ready to be sent.
     pub region_value: HeaderValue,
@@ -124,7 +124,7 @@ impl Config {
         );
         let nats = url(reader, "nats.url", &["nats", "tls"]);
         let data = reader.or("data.directory", PathBuf::from("/var/lib/authsome-proxy"));
-        let seal = reader.optional("seal.edge");
+        let seal = reader.optional("encryption.edge_key");
         let limits = Limits::read(reader);
         let timeouts = read_timeouts(reader);
         let server = ServerConfig::read(reader);
@@ -167,14 +167,14 @@ fn url(reader: &mut Reader, key: &'static str, schemes: &[&str]) -> Option<Secre
 }
 
 fn public_scheme(reader: &mut Reader) -> Option<&'static str> {
-    let url: Option<String> = reader.optional("public.url");
+    let url: Option<String> = reader.optional("public.edge");
     let scheme = url.as_deref().and_then(|url| match url.split_once("://") {
         Some(("https", host)) if !host.is_empty() => Some("https"),
         Some(("http", host)) if !host.is_empty() => Some("http"),
         _ => None,
     });
     reader.check(
-        "public.url",
+        "public.edge",
         url.is_none() || scheme.is_some(),
         "must be of the form https://api.example.com",
     );
@@ -183,7 +183,7 @@ fn public_scheme(reader: &mut Reader) -> Option<&'static str> {
 
 impl EdgeIdentity {
     fn read(reader: &mut Reader) -> Option<Self> {
-        let region = reader.or("edge.region", "local".to_owned());
+        let region = reader.or("region", "local".to_owned());
         let label = |text: &str| {
             !text.is_empty()
                 && text.len() <= 63
@@ -192,7 +192,7 @@ impl EdgeIdentity {
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
         reader.check(
-            "edge.region",
+            "region",
             label(&region),
             "must be 1 to 63 letters, digits, '-' or '_'",
         );
@@ -334,9 +334,9 @@ mod tests {
             ("NATS_URL", "http://bus"),
             ("AUTHSOME_LIMITS_HEADER_BYTES", "2MiB"),
             ("AUTHSOME_UPSTREAM_READ_TIMEOUT", "0s"),
-            ("AUTHSOME_EDGE_REGION", "a b"),
-            ("AUTHSOME_PUBLIC_URL", "api.example.com"),
-            ("AUTHSOME_SEAL_EDGE", "short"),
+            ("AUTHSOME_REGION", "a b"),
+            ("AUTHSOME_PUBLIC_EDGE", "api.example.com"),
+            ("AUTHSOME_ENCRYPTION_EDGE_KEY", "short"),
             ("LOG_LEVEL", "info,x=loud"),
             ("AUTHSOME_SERVER_THREADS", "0"),
         ])
@@ -346,9 +346,9 @@ mod tests {
             "nats.url",
             "limits.header_bytes",
             "upstream.read_timeout",
-            "edge.region",
-            "public.url",
-            "seal.edge",
+            "region",
+            "public.edge",
+            "encryption.edge_key",
             "log.level",
             "server.threads",
         ] {
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn the_scheme_that_clients_see_comes_from_the_public_url() {
         assert_eq!(
-            read(&[("AUTHSOME_PUBLIC_URL", "https://api.example.com")])
+            read(&[("AUTHSOME_PUBLIC_EDGE", "https://api.example.com")])
                 .unwrap()
                 .public_scheme,
             Some("https")

@@ -68,8 +68,8 @@ pub(crate) fn write(
         quoted(&edge_url),
     );
     let proxy = format!(
-        "[listen]\naddress = {}\nadmin = {}\n\n{dependencies}[public]\nurl = {}\n\n[edge]\nregion = \"local\"\n\
-         name = \"local\"\n\n[data]\ndirectory = {}\n\n[seal]\nedge = {}\n\n[shutdown]\nlinger = \"0s\"\n\
+        "region = \"local\"\n\n[listen]\naddress = {}\nadmin = {}\n\n{dependencies}[public]\nedge = {}\n\n[edge]\n\
+         name = \"local\"\n\n[data]\ndirectory = {}\n\n[encryption]\nedge_key = {}\n\n[shutdown]\nlinger = \"0s\"\n\
          deadline = \"10s\"\n",
         address(ports.edge),
         address(ports.edge_admin),
@@ -80,8 +80,8 @@ pub(crate) fn write(
     let provisioner = format!(
         "runtime = \"local\"\nregion = \"local\"\n\n[database]\nurl = {}\n\n[nats]\nurl = {}\n\n[log]\n\
          format = \"pretty\"\n\n[tenants]\ndatabase_url = {}\nredis_url = {}\n\n[local]\nsample_binary = {}\n\
-         log_dir = {}\n\n[encryption]\nkey = {}\nedge_key = {}\n\n[edge]\npublic_url = {}\n\n\
-         [admin]\nlisten = {}\n\n[shutdown]\ndeadline = \"10s\"\n",
+         log_dir = {}\n\n[encryption]\nkey = {}\nedge_key = {}\n\n[public]\nedge = {}\n\n\
+         [listen]\nadmin = {}\n\n[shutdown]\ndeadline = \"10s\"\n",
         quoted(&database),
         quoted(&nats_url),
         quoted(&postgres.admin_url()),

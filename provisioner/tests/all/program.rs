@@ -45,7 +45,7 @@ impl Platform {
         let text = format!(
             "region = \"{REGION}\"\n[database]\nurl = \"{database_url}\"\n[nats]\nurl = \"{}\"\n[tenants]\n\
              database_url = \"{}\"\nredis_url = \"{}\"\n[local]\nsample_binary = \"{}\"\nlog_dir = \"{}\"\n[encryption]\n\
-             key = \"{}\"\nedge_key = \"{}\"\n[edge]\npublic_url = \"http://127.0.0.1:8081\"\n[admin]\nlisten = \"{}\"\n\
+             key = \"{}\"\nedge_key = \"{}\"\n[public]\nedge = \"http://127.0.0.1:8081\"\n[listen]\nadmin = \"{}\"\n\
              [reconcile]\ninterval = \"500ms\"\n[drift]\ninterval = \"200ms\"\n[log]\nformat = \"pretty\"\nlevel = \"info\"\n",
             self.nats.url(),
             shared_postgres().await.unwrap().admin_url(),

@@ -55,7 +55,7 @@ async fn a_request_with_a_secret_key_reaches_the_instance_with_its_identity_and_
 async fn a_client_cannot_pretend_to_be_the_edge() {
     let (tenants, instance) = (Tenants::new().await, Instance::echo().await);
     let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
-    let edge = Edge::start(&tenants, &[("AUTHSOME_PUBLIC_URL", "https://api.authsome.test")]).await;
+    let edge = Edge::start(&tenants, &[("AUTHSOME_PUBLIC_EDGE", "https://api.authsome.test")]).await;
 
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let spoofed = format!(
@@ -160,7 +160,7 @@ async fn the_instances_own_credentials_stand_in_for_the_key() {
         })
         .await;
 
-    let edge = Edge::start(&tenants, &[("AUTHSOME_SEAL_EDGE", &ring_text)]).await;
+    let edge = Edge::start(&tenants, &[("AUTHSOME_ENCRYPTION_EDGE_KEY", &ring_text)]).await;
     assert_eq!(edge.get(app.id, "/users", &key(&app.secret)).await.status(), 200);
     assert_eq!(edge.get(app.id, "/v1/me", &key(&app.public)).await.status(), 200);
     let seen = instance.seen();

@@ -141,7 +141,7 @@ async fn a_bad_configuration_is_told_completely_and_ends_with_2() {
     let program = command
         .env("AUTHSOME_LISTEN_ADDRESS", "everywhere")
         .env("AUTHSOME_UPSTREAM_CONNECT_TIMEOUT", "soon")
-        .env("AUTHSOME_SEAL_EDGE", "hunter2")
+        .env("AUTHSOME_ENCRYPTION_EDGE_KEY", "hunter2")
         .env("NATS_URL", "http://127.0.0.1")
         .env("DATABASE_URL", "")
         .env("REDIS_URL", "")
@@ -156,7 +156,7 @@ async fn a_bad_configuration_is_told_completely_and_ends_with_2() {
     for key in [
         "listen.address",
         "upstream.connect_timeout",
-        "seal.edge",
+        "encryption.edge_key",
         "nats.url",
         "database.url",
         "redis.url",

@@ -19,7 +19,7 @@ pub enum MigrateError {
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// A migration failed, or the database has migrations that this release does not know.
+    /// A migration failed, or one that was applied has been edited since.
     #[error("migration: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
     /// Another process held the lock for the whole time.
@@ -32,6 +32,9 @@ pub enum MigrateError {
 ///
 /// The lock is tried, not waited for: a waiting session holds a snapshot, and `CREATE INDEX CONCURRENTLY` in a migration would
 /// wait for that snapshot for ever.
+///
+/// Migrations that a later release has applied are let be: during an upgrade both releases run, and a process of the
+/// earlier one must be able to restart on the newer schema (migrations expand first and contract a release later).
 pub async fn migrate(pool: &PgPool, patience: Duration) -> Result<(), MigrateError> {
     let mut connection = pool.acquire().await.map_err(DbError::from)?.detach();
     // A migration may rewrite a table; the statement timeout is for requests.
@@ -77,7 +80,7 @@ async fn locked(connection: &mut PgConnection, patience: Duration) -> Result<(),
     }
     let unlocked = sqlx::migrate::Migrator {
         migrations: MIGRATOR.migrations.clone(),
-        ignore_missing: false,
+        ignore_missing: true,
         locking: false,
         no_tx: MIGRATOR.no_tx,
         ..sqlx::migrate::Migrator::DEFAULT

@@ -55,3 +55,33 @@ async fn an_unreachable_database_is_unavailable_and_not_a_bug() {
     let error = pool::ping(&pool::lazy(&url, &options).unwrap()).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
 }
+
+#[tokio::test]
+async fn an_earlier_release_restarts_on_the_schema_of_a_later_one() {
+    let tenancy = crate::fixture::tenancy().await;
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (99990101000000, 'of a later release', true, '\\x00', 1)",
+    )
+    .execute(&tenancy.pool)
+    .await
+    .unwrap();
+    migrate::migrate(&tenancy.pool, PATIENCE).await.unwrap();
+    assert_eq!(migrate::pending(&tenancy.pool).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_edited_migration_is_refused() {
+    let tenancy = crate::fixture::tenancy().await;
+    sqlx::query(
+        "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = (SELECT min(version) FROM _sqlx_migrations)",
+    )
+    .execute(&tenancy.pool)
+    .await
+    .unwrap();
+    let outcome = migrate::migrate(&tenancy.pool, PATIENCE).await;
+    assert!(
+        matches!(outcome, Err(migrate::MigrateError::Migration(_))),
+        "{outcome:?}"
+    );
+}
