@@ -4,6 +4,7 @@
 
 mod applications;
 mod auth;
+mod edges;
 mod fault;
 mod keys;
 mod operations;
@@ -33,6 +34,7 @@ use crate::state::App;
         (name = "applications", description = "Isolated AuthSome instances"),
         (name = "keys", description = "API keys of an application"),
         (name = "operations", description = "Long work and its steps"),
+        (name = "edges", description = "Where requests of customers are decided, and how far changes have come there"),
     ),
     components(schemas(fault::ErrorEnvelope)),
     modifiers(&Bearer),
@@ -68,6 +70,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(keys::revoke))
         .routes(routes!(operations::get))
         .routes(routes!(operations::of_application))
+        .routes(routes!(edges::list))
 }
 
 /// The OpenAPI document as it is served and committed, with a newline at its end.

@@ -7,5 +7,6 @@
 pub mod application;
 pub mod key;
 pub mod name;
+pub mod routing;
 pub mod user;
 pub mod workspace;

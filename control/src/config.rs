@@ -76,6 +76,40 @@ impl DatabaseConfig {
     }
 }
 
+/// What the subcommands that write the routing table read.
+#[derive(Debug)]
+pub struct CopiesConfig {
+    /// `database.url`, required.
+    pub database_url: SecretUrl,
+    /// `redis.url`, required.
+    pub redis_url: SecretUrl,
+    /// `nats.url`, required.
+    pub nats_url: SecretUrl,
+    /// `log.level`.
+    pub log_filter: String,
+}
+
+impl CopiesConfig {
+    /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        for section in ["listen", "jwt", "public", "plans", "regions", "shutdown", "http"] {
+            reader.ignore(section);
+        }
+        for key in ["database.max_connections", "database.migrate"] {
+            reader.ignore(key);
+        }
+        ignore_other_programs(reader);
+        let (database_url, redis_url, nats_url) = (postgres(reader), redis(reader), nats(reader));
+        let (log_filter, _) = log(reader);
+        Some(Self {
+            database_url: database_url?,
+            redis_url: redis_url?,
+            nats_url: nats_url?,
+            log_filter,
+        })
+    }
+}
+
 impl Config {
     /// For [`authsome_core::config::ConfigArgs::load`].
     pub fn read(reader: &mut Reader) -> Option<Self> {
@@ -95,12 +129,8 @@ impl Config {
             "must be at least 2",
         );
         let migrate = reader.or("database.migrate", true);
-        let redis_url = address(
-            reader,
-            "redis.url",
-            &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel"],
-        );
-        let nats_url = address(reader, "nats.url", &["nats", "tls", "ws", "wss"]);
+        let redis_url = redis(reader);
+        let nats_url = nats(reader);
 
         let jwt_secret: Option<SecretString> = reader.required("jwt.secret");
         let jwt_previous: Vec<SecretString> = reader.or("jwt.previous", Vec::new());
@@ -207,6 +237,15 @@ fn settings(reader: &mut Reader, listen: SocketAddr) -> Settings {
 
 fn postgres(reader: &mut Reader) -> Option<SecretUrl> {
     address(reader, "database.url", &["postgres", "postgresql"])
+}
+
+fn redis(reader: &mut Reader) -> Option<SecretUrl> {
+    let schemes = ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel"];
+    address(reader, "redis.url", &schemes)
+}
+
+fn nats(reader: &mut Reader) -> Option<SecretUrl> {
+    address(reader, "nats.url", &["nats", "tls", "ws", "wss"])
 }
 
 fn address(reader: &mut Reader, key: &'static str, schemes: &[&str]) -> Option<SecretUrl> {

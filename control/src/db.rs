@@ -4,10 +4,15 @@
 //! here retries; a lost database shows as [`authsome_db::DbError`].
 
 pub mod applications;
+pub mod edges;
+pub mod key_uses;
 pub mod keys;
 pub mod memberships;
 pub mod outbox;
+pub mod rebuild;
+pub mod restore;
 pub mod route;
+pub mod tombstones;
 pub mod usage;
 pub mod users;
 pub mod workspaces;

@@ -3,10 +3,15 @@
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use authsome_control::command::routing::{self, Works, Written};
 use authsome_control::command::user::{self, Office};
-use authsome_control::config::{Config, DatabaseConfig};
+use authsome_control::config::{Config, CopiesConfig, DatabaseConfig};
 use authsome_control::identity::Passwords;
+use authsome_control::tasks::connect;
+use authsome_control::tasks::relay::{Relay, RelayMetrics};
 use authsome_control::{api, start};
 use authsome_core::clock::SystemClock;
 use authsome_core::config::ConfigArgs;
@@ -17,6 +22,7 @@ use authsome_core::telemetry::{self, Format};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Parser, Subcommand};
+use prometheus::Registry;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -55,6 +61,31 @@ enum Verb {
 enum Admin {
     /// Create a person who may sign in; prints JSON.
     CreateUser(CreateUser),
+    /// Write the edges' copies of the routing table (Redis and the stream) anew from Postgres; prints JSON.
+    ///
+    /// For copies that are suspected to be wrong. Edges go on serving: meanwhile they decide by what they hold and by
+    /// Postgres, then they load the new stream. The leading relay does the work; if none runs, this command leads for as
+    /// long as it takes. Progress goes to standard error. Needs database.url, redis.url and nats.url.
+    ///
+    /// Exit code 0: both copies are written. 1: not in time, or not at all; a request that was made stands, and the relay
+    /// fulfils it when it can.
+    RebuildRouting(Patience),
+    /// Tell the platform that its database was restored to an earlier point; prints JSON.
+    ///
+    /// Run it once after each such restore, as soon as the database is back. It raises the restore epoch, stamps every
+    /// application and key with it, so that they win over anything that a cache remembers from after the backup, and writes
+    /// both copies anew. Edges go on serving, and converge to the restored state within seconds: what was created after the
+    /// backup is refused, what was changed after it is as it was. See docs/runbooks/restore-postgres.md.
+    ///
+    /// Exit codes as for rebuild-routing. Running it again does no harm.
+    Restored(Patience),
+}
+
+#[derive(Args)]
+struct Patience {
+    /// Seconds until the command gives up waiting for the copies.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    timeout: u64,
 }
 
 #[derive(Args)]
@@ -87,6 +118,8 @@ async fn main() -> ExitCode {
         Verb::Migrate => migrate(&args).await,
         Verb::Openapi => Ok(print(&api::document())),
         Verb::Admin(Admin::CreateUser(user)) => create_user(&args, user).await,
+        Verb::Admin(Admin::RebuildRouting(patience)) => routing_table(&args, &patience, false).await,
+        Verb::Admin(Admin::Restored(patience)) => routing_table(&args, &patience, true).await,
     };
     done.unwrap_or_else(|code| code)
 }
@@ -148,6 +181,47 @@ async fn create_user(args: &ConfigArgs, new: CreateUser) -> Exit {
         answer["password"] = password.into();
     }
     Ok(print(&format!("{answer}\n")))
+}
+
+async fn routing_table(args: &ConfigArgs, patience: &Patience, restored: bool) -> Exit {
+    let config = args.load(CopiesConfig::read)?;
+    telemetry::init(Format::Pretty, &config.log_filter).map_err(|error| complain(&error))?;
+    let entropy = Arc::new(SystemEntropy::new());
+    let pool = start::pool(&config.database_url, 2).map_err(|error| complain(&error))?;
+    let relay = Relay {
+        pool: pool.clone(),
+        redis: connect::redis(&config.redis_url).map_err(|error| complain(&error))?,
+        nats: connect::nats(&config.nats_url, "authsome-control admin")
+            .await
+            .map_err(|error| complain(&error))?,
+        entropy: entropy.clone(),
+        metrics: RelayMetrics::register(&Registry::new()).map_err(|error| complain(&error))?,
+    };
+    let works = Works {
+        pool: &pool,
+        clock: &SystemClock,
+        entropy: &*entropy,
+        patience: Duration::from_secs(patience.timeout),
+    };
+    let answer = if restored {
+        let restored = routing::restored(&works, relay)
+            .await
+            .map_err(|error| complain(&error))?;
+        let mut answer = written(&restored.written);
+        answer["epoch"] = restored.epoch.into();
+        answer["stamped"] = restored.stamped.into();
+        answer
+    } else {
+        let done = routing::rebuild(&works, relay)
+            .await
+            .map_err(|error| complain(&error))?;
+        written(&done)
+    };
+    Ok(print(&format!("{answer}\n")))
+}
+
+fn written(written: &Written) -> serde_json::Value {
+    serde_json::json!({ "redis": { "records": written.redis }, "stream": { "records": written.stream } })
 }
 
 fn database(args: &ConfigArgs) -> Result<DatabaseConfig, ExitCode> {

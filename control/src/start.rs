@@ -26,6 +26,8 @@ use crate::readiness::Readiness;
 use crate::server::listener::{self, BindError};
 use crate::state::{App, Parts};
 use crate::tasks::aggregator::Aggregator;
+use crate::tasks::edges::Edges;
+use crate::tasks::key_uses::KeyUsesTask;
 use crate::tasks::relay::Relay;
 use crate::tasks::{TaskError, connect};
 use crate::{admin, dashboard, router, tasks};
@@ -91,6 +93,7 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
     let nats = connect::nats(&config.nats_url, "authsome-control").await?;
     tell(&readiness, &redis, &nats);
 
+    let edges = Edges::new(Arc::clone(&clock));
     let app = App::new(Parts {
         pool: pool.clone(),
         clock: Arc::clone(&clock),
@@ -100,6 +103,7 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         settings: config.settings,
         metrics: metrics.clone(),
         readiness: readiness.clone(),
+        edges: edges.clone(),
     });
     tracing::info!(api = %config.listen, admin = %config.admin, version = env!("CARGO_PKG_VERSION"), "listening");
     let pages = dashboard::router();
@@ -128,6 +132,12 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         entropy: Arc::clone(&entropy),
         metrics: tasks::relay::RelayMetrics::register(metrics.registry()).map_err(TaskError::from)?,
     };
+    let listen_to_edges = edges.run(pool.clone(), nats.clone(), lifecycle.soft());
+    let key_uses = KeyUsesTask {
+        pool: pool.clone(),
+        nats: nats.clone(),
+        clock: Arc::clone(&clock),
+    };
     let aggregator = Aggregator {
         pool,
         nats,
@@ -138,6 +148,11 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
     lifecycle.spawn_critical(
         "relay",
         once(prepared.clone(), shutdown.clone(), relay.run(lifecycle.soft())),
+    );
+    lifecycle.spawn_critical("edges", once(prepared.clone(), shutdown.clone(), listen_to_edges));
+    lifecycle.spawn_critical(
+        "key uses",
+        once(prepared.clone(), shutdown.clone(), key_uses.run(lifecycle.soft())),
     );
     lifecycle.spawn_critical("aggregator", once(prepared, shutdown, aggregator.run(lifecycle.soft())));
     Ok(lifecycle.run().await.into())

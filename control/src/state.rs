@@ -10,6 +10,7 @@ use crate::identity::{Passwords, Tokens};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::settings::Settings;
+use crate::tasks::edges::Edges;
 
 /// The application. Clones are the same.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Which dependencies are there.
     pub readiness: Readiness,
+    /// Which edges there are.
+    pub edges: Edges,
 }
 
 impl App {
@@ -74,6 +77,11 @@ impl App {
     /// Counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// Which edges there are.
+    pub fn edges(&self) -> &Edges {
+        &self.0.edges
     }
 
     /// Which dependencies are there.

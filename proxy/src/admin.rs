@@ -1,12 +1,10 @@
 //! Probes and metrics.
 //!
 //! Owns the admin port (`/livez`, `/readyz`, `/metrics`, `/stats`) and the two probes on the traffic port (`/health`,
-//! `/ready`). Alive is who answers. Ready is who can decide: a source of the routing table has answered once, or the table
-//! holds something; and who is not about to stop. Ready stays on when every source goes away later: the edge serves what it
-//! knows.
+//! `/ready`). Alive is who answers. Ready is who can decide: the whole routing table was loaded once, from whatever source, and
+//! the edge is not about to stop. Ready stays on when every source goes away later: the edge serves what it knows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use authsome_core::lifecycle::Shutdown;
@@ -32,29 +30,20 @@ const DRAINING: &[u8] = b"{\"status\":\"draining\"}";
 pub struct Probes {
     shutdown: Shutdown,
     routing: Routing,
-    has_answered: Arc<AtomicBool>,
 }
 
 impl Probes {
-    /// `has_answered`: set once any source of the routing table has answered.
-    pub fn new(shutdown: Shutdown, routing: Routing, has_answered: Arc<AtomicBool>) -> Self {
-        Self {
-            shutdown,
-            routing,
-            has_answered,
-        }
+    /// Of this process and this table.
+    pub fn new(shutdown: Shutdown, routing: Routing) -> Self {
+        Self { shutdown, routing }
     }
 
     fn readiness(&self) -> (StatusCode, &'static [u8]) {
         if self.shutdown.is_draining() {
             return (StatusCode::SERVICE_UNAVAILABLE, DRAINING);
         }
-        if !self.has_answered.load(Ordering::Relaxed) {
-            let stats = self.routing.stats();
-            if !stats.feed.live && stats.apps == 0 {
-                return (StatusCode::SERVICE_UNAVAILABLE, STARTING);
-            }
-            self.has_answered.store(true, Ordering::Relaxed);
+        if self.routing.loaded_from().is_none() {
+            return (StatusCode::SERVICE_UNAVAILABLE, STARTING);
         }
         (StatusCode::OK, READY)
     }

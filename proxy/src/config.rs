@@ -49,7 +49,7 @@ pub struct EdgeIdentity {
     pub region: String,
     /// The same, ready to be sent.
     pub region_value: HeaderValue,
-    /// `edge.name`: its name among edges, for people.
+    /// `edge.name`: its name among edges, for people; users of the control API see it. The host's name by default.
     pub name: String,
 }
 
@@ -64,6 +64,8 @@ pub struct StoreConfig {
     pub nats: SecretUrl,
     /// `data.directory`: usage counters that survive a crash.
     pub data: PathBuf,
+    /// `snapshot.directory`: the routing table for a start with nothing else; below `data.directory` by default.
+    pub snapshots: PathBuf,
 }
 
 /// Bounds on requests.
@@ -81,6 +83,8 @@ pub struct Limits {
     pub client_read: Duration,
     /// `limits.client_write`: for one write to a client that does not read.
     pub client_write: Duration,
+    /// `limits.live_connections`: upgraded connections and event streams that are open at once.
+    pub live_connections: usize,
 }
 
 /// Threads and pools.
@@ -124,6 +128,7 @@ impl Config {
         );
         let nats = url(reader, "nats.url", &["nats", "tls"]);
         let data = reader.or("data.directory", PathBuf::from("/var/lib/authsome-proxy"));
+        let snapshots = reader.or("snapshot.directory", data.join("snapshots"));
         let seal = reader.optional("encryption.edge_key");
         let limits = Limits::read(reader);
         let timeouts = read_timeouts(reader);
@@ -148,6 +153,7 @@ impl Config {
                 redis: redis?,
                 nats: nats?,
                 data,
+                snapshots,
             },
             seal,
             limits,
@@ -191,11 +197,7 @@ impl EdgeIdentity {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
-        reader.check(
-            "region",
-            label(&region),
-            "must be 1 to 63 letters, digits, '-' or '_'",
-        );
+        reader.check("region", label(&region), "must be 1 to 63 letters, digits, '-' or '_'");
         let name = reader
             .optional("edge.name")
             .or_else(host_name)
@@ -230,6 +232,12 @@ impl Limits {
             "must be 1KiB to 512KiB",
         );
         reader.check("limits.body_bytes", body.as_u64() > 0, "must be greater than 0");
+        let live_connections = reader.or("limits.live_connections", 65_536);
+        reader.check(
+            "limits.live_connections",
+            (1..=10_000_000).contains(&live_connections),
+            "must be 1 to 10000000",
+        );
         Self {
             header_bytes: header.as_usize(),
             body_bytes: body.as_u64(),
@@ -237,6 +245,7 @@ impl Limits {
             keepalive: positive(reader, "limits.keepalive", 60),
             client_read: positive(reader, "limits.client_read", 30),
             client_write: positive(reader, "limits.client_write", 30),
+            live_connections,
         }
     }
 }

@@ -9,7 +9,8 @@ use authsome_core::key::KeyType;
 use crate::admission::Admission;
 use crate::drain::Entered;
 use crate::error::Refusal;
-use crate::listener::HeadClock;
+use crate::listener::Accepted;
+use crate::live::Listing;
 use crate::upstream::Prepared;
 
 /// Grows as the request passes the phases.
@@ -19,8 +20,10 @@ pub struct Ctx {
     pub request_id: RequestId,
     /// When the head was complete.
     pub began: Instant,
-    /// The connection's clock.
-    pub head_clock: Option<Arc<HeadClock>>,
+    /// The connection.
+    pub accepted: Option<Arc<Accepted>>,
+    /// Keeps the connection on the list of those that are closed with their key.
+    pub listing: Option<Listing>,
     /// Counts the request until it is over.
     pub entered: Entered,
     /// A question to the edge itself (`/health`), which is not a request of anybody's application.

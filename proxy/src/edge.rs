@@ -30,7 +30,8 @@ use crate::drain::InFlight;
 use crate::error::Refusal;
 use crate::filter::headers::{self, Forward, Identity, Reply};
 use crate::intake::Verdict;
-use crate::listener::HeadClock;
+use crate::listener::Accepted;
+use crate::live::{Full, Live};
 use crate::meter::Tally;
 use crate::metrics::{self, Metrics};
 use crate::routing::Routing;
@@ -60,6 +61,8 @@ pub struct Edge {
     pub access_log: AccessLog,
     /// Requests that are being handled.
     pub in_flight: InFlight,
+    /// Connections that are closed with their key.
+    pub live: Live,
     /// Answers `/health` and `/ready`.
     pub probes: Arc<Probes>,
 }
@@ -133,6 +136,14 @@ impl Edge {
         )
     }
 
+    /// Puts the connection on the list of those that are closed with their key.
+    fn list(&self, ctx: &mut Ctx) -> std::result::Result<(), Full> {
+        if let (None, Some(accepted), Some(forward)) = (&ctx.listing, &ctx.accepted, &ctx.forward) {
+            ctx.listing = Some(self.live.list((&forward.admission).into(), Arc::clone(accepted))?);
+        }
+        Ok(())
+    }
+
     fn count(&self, session: &Session, ctx: &Ctx) {
         let written = session.response_written();
         let status = written.map(|head| head.status.as_u16());
@@ -182,7 +193,8 @@ impl ProxyHttp for Edge {
         Ctx {
             request_id: RequestId::generate(&*self.clock, &*self.entropy),
             began: Instant::now(),
-            head_clock: None,
+            accepted: None,
+            listing: None,
             entered: self.in_flight.enter(),
             is_probe: false,
             app_id: None,
@@ -198,9 +210,9 @@ impl ProxyHttp for Edge {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Ctx, connection: Box<dyn Any + Send + Sync>) {
-        ctx.head_clock = connection.downcast::<Arc<HeadClock>>().ok().map(|clock| *clock);
-        if let Some(clock) = &ctx.head_clock {
-            clock.head_ends();
+        ctx.accepted = connection.downcast::<Arc<Accepted>>().ok().map(|accepted| *accepted);
+        if let Some(accepted) = &ctx.accepted {
+            accepted.clock.head_ends();
         }
     }
 
@@ -213,7 +225,17 @@ impl ProxyHttp for Edge {
         }
         match self.look(session, ctx).await {
             Verdict::Forward(forwarding) => {
+                let streams = forwarding.streaming;
                 ctx.forward = Some(forwarding);
+                if streams {
+                    // Silent by nature, in both directions.
+                    session.set_read_timeout(Some(self.timeouts.stream_idle));
+                    if self.list(ctx).is_err() {
+                        self.refuse(session, ctx, Refusal::TooManyStreams, Connection::Keep)
+                            .await?;
+                        return Ok(true);
+                    }
+                }
                 Ok(false)
             }
             Verdict::Refuse(refusal, connection) => {
@@ -314,6 +336,10 @@ impl ProxyHttp for Edge {
             headers::identify(response, &self.identity(ctx));
             return Ok(());
         }
+        // Whatever it asked for: this answer may go on for hours.
+        if is_event_stream(response) && self.list(ctx).is_err() {
+            return Err(Error::new(ErrorType::HTTPStatus(503)));
+        }
         let dropped = self.reply(session, response, ctx);
         self.metrics.cookies_dropped.inc_by(dropped as u64);
         Ok(())
@@ -322,7 +348,15 @@ impl ProxyHttp for Edge {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
         let (blame, refusal) = upstream::refusal_of(error);
         self.metrics.failed(blame);
-        ctx.failure = Some(error.etype().as_str());
+        let closed = ctx
+            .accepted
+            .as_ref()
+            .is_some_and(|accepted| accepted.switch.is_thrown());
+        ctx.failure = Some(if closed {
+            "NoLongerAllowed"
+        } else {
+            error.etype().as_str()
+        });
         if blame == upstream::Blame::Edge {
             tracing::error!(request_id = %ctx.request_id, error = %error.etype().as_str(), "a request failed inside the edge");
         }
@@ -351,8 +385,10 @@ impl ProxyHttp for Edge {
         if !ctx.is_probe {
             self.count(session, ctx);
         }
-        if let Some(clock) = &ctx.head_clock {
-            clock.head_begins();
+        // Before the connection can carry the next request, of another key perhaps.
+        ctx.listing = None;
+        if let Some(accepted) = &ctx.accepted {
+            accepted.clock.head_begins();
         }
     }
 
@@ -365,6 +401,16 @@ impl ProxyHttp for Edge {
 pub(crate) fn peer_of(session: &Session) -> Option<IpAddr> {
     session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
 }
+
+fn is_event_stream(response: &ResponseHeader) -> bool {
+    response
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
+}
+
+const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// The length of a head on the wire in HTTP/1.1.
 fn head_length(head: &ResponseHeader) -> usize {

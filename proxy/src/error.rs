@@ -41,6 +41,10 @@ pub enum Refusal {
     CredentialsUnusable,
     /// 503: the routing table could not be asked. Never cached.
     TableUnavailable,
+    /// 503: too long without word from control for a secret key of an application that is strict about it.
+    StaleRouting,
+    /// 503: the edge holds as many upgraded connections and event streams as it may.
+    TooManyStreams,
     /// 502: the instance cannot be reached or gave no valid answer.
     BadGateway,
     /// 504: the instance did not answer in time.
@@ -62,9 +66,12 @@ impl Refusal {
             Self::MissingKey | Self::InvalidKey => ErrorCode::Unauthorized,
             Self::SecretKeyNeeded | Self::MissingScope | Self::Address => ErrorCode::Forbidden,
             Self::TooLarge => ErrorCode::PayloadTooLarge,
-            Self::NotServing(_) | Self::NoInstance | Self::CredentialsUnusable | Self::TableUnavailable => {
-                ErrorCode::ServiceUnavailable
-            }
+            Self::NotServing(_)
+            | Self::NoInstance
+            | Self::CredentialsUnusable
+            | Self::TableUnavailable
+            | Self::StaleRouting
+            | Self::TooManyStreams => ErrorCode::ServiceUnavailable,
             Self::BadGateway => ErrorCode::BadGateway,
             Self::GatewayTimeout => ErrorCode::GatewayTimeout,
             Self::Internal => ErrorCode::InternalError,
@@ -97,7 +104,9 @@ impl Refusal {
             Self::NotServing(model::Refusal::Failed) => "The application could not be set up",
             Self::NotServing(model::Refusal::Deleted) => "The application is deleted",
             Self::NoInstance => "The application has no running instance",
-            Self::CredentialsUnusable | Self::TableUnavailable => "The service is temporarily unavailable",
+            Self::CredentialsUnusable | Self::TableUnavailable | Self::StaleRouting | Self::TooManyStreams => {
+                "The service is temporarily unavailable"
+            }
             Self::BadGateway => "The application could not be reached",
             Self::GatewayTimeout => "The application did not answer in time",
             Self::RequestTimeout => "The request was not completed in time",
@@ -110,6 +119,7 @@ impl Refusal {
     pub const fn reason(self) -> Option<&'static str> {
         match self {
             Self::NotServing(refusal) => Some(refusal.as_str()),
+            Self::StaleRouting => Some("stale_routing"),
             _ => None,
         }
     }
@@ -117,9 +127,9 @@ impl Refusal {
     /// Seconds after which a retry makes sense.
     pub const fn retry_after(self) -> Option<u32> {
         match self {
-            Self::NotServing(model::Refusal::Provisioning) => Some(5),
+            Self::NotServing(model::Refusal::Provisioning) | Self::TooManyStreams => Some(5),
             Self::NotServing(_) => Some(60),
-            Self::NoInstance | Self::CredentialsUnusable | Self::TableUnavailable => Some(1),
+            Self::NoInstance | Self::CredentialsUnusable | Self::TableUnavailable | Self::StaleRouting => Some(1),
             _ => None,
         }
     }
@@ -192,6 +202,8 @@ mod tests {
             Refusal::NoInstance,
             Refusal::CredentialsUnusable,
             Refusal::TableUnavailable,
+            Refusal::StaleRouting,
+            Refusal::TooManyStreams,
             Refusal::BadGateway,
             Refusal::GatewayTimeout,
             Refusal::RequestTimeout,

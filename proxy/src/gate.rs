@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub peer: Option<IpAddr>,
     /// Now, in milliseconds since the Unix epoch.
     pub now_ms: i64,
+    /// Age of the heartbeat that last proved the routing table complete, milliseconds. `None`: there was none.
+    pub heartbeat_age_ms: Option<i64>,
 }
 
 /// What is known of one record.
@@ -135,6 +137,9 @@ pub fn decide(request: &Request<'_>, known: &Known<'_>) -> Step {
         return Step::Refuse(Refusal::NotServing(reason));
     }
     let Some(key) = key else { return Step::Admit(None) };
+    if key.key_type == KeyType::Secret && !is_vouched_for(app, request.heartbeat_age_ms) {
+        return Step::Refuse(Refusal::StaleRouting);
+    }
     if !may_come_from(key, request.peer) {
         return Step::Refuse(Refusal::Address);
     }
@@ -166,6 +171,12 @@ fn proved<'a>(
         }
         Answer::Found(_) | Answer::Absent => Err(Step::Refuse(Refusal::InvalidKey)),
     }
+}
+
+/// A strict application would rather be without its secret keys than accept one that was revoked unheard.
+pub(crate) fn is_vouched_for(app: &AppRecord, heartbeat_age_ms: Option<i64>) -> bool {
+    app.strict_seconds
+        .is_none_or(|bound| heartbeat_age_ms.is_some_and(|age| age <= i64::from(bound) * 1000))
 }
 
 fn may_come_from(key: &KeyRecord, peer: Option<IpAddr>) -> bool {

@@ -65,6 +65,7 @@ impl Edge {
             Ok(presented) => presented,
             Err(bad) => return Verdict::Refuse(bad.into(), Connection::Keep),
         };
+        let now_ms = self.clock.unix_millis();
         let asked = Request {
             method: request.method.as_str(),
             app_id: target.app_id,
@@ -72,7 +73,8 @@ impl Edge {
             secret: presented.secret,
             public: presented.public,
             peer: peer_of(session),
-            now_ms: self.clock.unix_millis(),
+            now_ms,
+            heartbeat_age_ms: self.routing.heartbeat_age_ms(now_ms),
         };
         let admission = match admit(&self.routing, &asked).await {
             Ok(admission) => admission,
@@ -90,6 +92,9 @@ impl Edge {
         }
         if prepared.instance.is_err() {
             return Verdict::Refuse(Refusal::CredentialsUnusable, Connection::Keep);
+        }
+        if let Some(key) = &admission.key {
+            self.routing.used(key, now_ms);
         }
         let stripped = presented
             .in_query

@@ -17,6 +17,7 @@ pub mod filter;
 pub mod gate;
 mod intake;
 pub mod listener;
+pub mod live;
 pub mod meter;
 pub mod metrics;
 pub mod process;

@@ -2,7 +2,7 @@
 //!
 //! Owns the accepted stream. A client that sends its head byte by byte is cut off at one deadline for the whole head, however
 //! often a byte arrives; an idle connection is closed after its keepalive time. Once the head is read, and while an answer is
-//! written, reads pass through untouched.
+//! written, reads pass through untouched, until the connection's switch is thrown: then every read and write fails.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -28,8 +28,18 @@ use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
 use crate::edge::Edge;
+use crate::live::KillSwitch;
 
-/// Which part of a request a connection is in. Shared by the stream and the request on it.
+/// What an accepted stream shares with the requests on it.
+#[derive(Debug, Default)]
+pub struct Accepted {
+    /// Which part of a request it is in.
+    pub clock: HeadClock,
+    /// Ends it.
+    pub switch: KillSwitch,
+}
+
+/// Which part of a request a connection is in.
 #[derive(Debug, Default)]
 pub struct HeadClock {
     /// Even: a head is awaited or read. Odd: a request is being answered.
@@ -58,7 +68,7 @@ impl HeadClock {
 /// An accepted stream with a deadline for each head.
 struct Watched {
     inner: Stream,
-    clock: Arc<HeadClock>,
+    accepted: Arc<Accepted>,
     limit: Duration,
     /// The head being read: its phase, and when its first byte came.
     began: Option<(u64, Instant)>,
@@ -76,7 +86,7 @@ impl std::fmt::Debug for Watched {
 impl Watched {
     /// When the head that is being read must be complete.
     fn deadline(&mut self) -> Option<Instant> {
-        let phase = self.clock.phase();
+        let phase = self.accepted.clock.phase();
         match self.began {
             Some((of, began)) if of == phase => Some(began + self.limit),
             _ => {
@@ -97,7 +107,8 @@ impl Watched {
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        let phase = self.clock.phase();
+        self.accepted.switch.check()?;
+        let phase = self.accepted.clock.phase();
         if phase % 2 == 1 {
             return Pin::new(&mut self.inner).poll_read(cx, buf);
         }
@@ -125,14 +136,17 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        self.accepted.switch.check()?;
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.accepted.switch.check()?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.accepted.switch.check()?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 
@@ -141,6 +155,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
+        self.accepted.switch.check()?;
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 
@@ -152,7 +167,10 @@ impl AsyncWrite for Watched {
 #[async_trait]
 impl Shutdown for Watched {
     async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
+        // A client that takes no bytes would be waited for.
+        if !self.accepted.switch.is_thrown() {
+            self.inner.shutdown().await;
+        }
     }
 }
 
@@ -228,10 +246,10 @@ impl Front {
 #[async_trait]
 impl ServerApp for Front {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let clock = Arc::new(HeadClock::default());
+        let accepted = Arc::new(Accepted::default());
         let watched = Watched {
             inner: stream,
-            clock: Arc::clone(&clock),
+            accepted: Arc::clone(&accepted),
             limit: self.limits.header_deadline,
             began: None,
             timer: None,
@@ -241,9 +259,10 @@ impl ServerApp for Front {
         session.set_keepalive((!*shutdown.borrow()).then_some(idle));
         session.set_read_timeout(Some(self.limits.client_read));
         loop {
-            // How the request on the connection finds its clock.
-            session.set_connection_user_context(Some(Box::new(Arc::clone(&clock))));
-            let (stream, settings) = self.proxy.process_new_http(session, shutdown).await?.consume();
+            // How the request on the connection finds it.
+            session.set_connection_user_context(Some(Box::new(Arc::clone(&accepted))));
+            let request = self.proxy.process_new_http(session, shutdown);
+            let (stream, settings) = accepted.switch.serve(request).await??.consume();
             session = ServerSession::new_http1(stream);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
@@ -265,17 +284,17 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    fn watched() -> (Watched, DuplexStream, Arc<HeadClock>) {
-        let clock = Arc::new(HeadClock::default());
+    fn watched() -> (Watched, DuplexStream, Arc<Accepted>) {
+        let accepted = Arc::new(Accepted::default());
         let (ours, theirs) = duplex(1024);
         let watched = Watched {
             inner: Box::new(ours),
-            clock: Arc::clone(&clock),
+            accepted: Arc::clone(&accepted),
             limit: LIMIT,
             began: None,
             timer: None,
         };
-        (watched, theirs, clock)
+        (watched, theirs, accepted)
     }
 
     /// Writes a byte each second until the other side is gone; how many there were.
@@ -295,7 +314,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_drips_is_cut_off_at_one_deadline() {
-        let (stream, client, _clock) = watched();
+        let (stream, client, _accepted) = watched();
         let dripping = tokio::spawn(drip(client));
         let began = Instant::now();
         assert_eq!(read_all(stream).await.unwrap_err().kind(), ErrorKind::TimedOut);
@@ -309,14 +328,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_stops_halfway_is_cut_off_too() {
-        let (stream, mut client, _clock) = watched();
+        let (stream, mut client, _accepted) = watched();
         client.write_all(b"GET / HT").await.unwrap();
         assert_eq!(read_all(stream).await.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_deadline_begins_with_the_first_byte() {
-        let (mut stream, mut client, _clock) = watched();
+        let (mut stream, mut client, _accepted) = watched();
         let reading = tokio::spawn(async move {
             let mut byte = [0; 1];
             stream.read_exact(&mut byte).await.map(|_| ())
@@ -328,10 +347,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_body_is_not_a_slow_head() {
-        let (mut stream, mut client, clock) = watched();
+        let (mut stream, mut client, accepted) = watched();
         client.write_all(b"x").await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), b'x');
-        clock.head_ends();
+        accepted.clock.head_ends();
         let dripping = tokio::spawn(async move {
             for _ in 0..60 {
                 client.write_all(b"x").await.unwrap();
@@ -344,13 +363,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_head_on_a_connection_has_a_deadline_of_its_own() {
-        let (mut stream, mut client, clock) = watched();
+        let (mut stream, mut client, accepted) = watched();
         for _ in 0..3 {
             client.write_all(b"x").await.unwrap();
             assert_eq!(stream.read_u8().await.unwrap(), b'x');
             tokio::time::sleep(LIMIT.mul_f32(0.9)).await;
-            clock.head_ends();
-            clock.head_begins();
+            accepted.clock.head_ends();
+            accepted.clock.head_begins();
         }
         client.write_all(b"x").await.unwrap();
         assert_eq!(read_all(stream).await.unwrap_err().kind(), ErrorKind::TimedOut);

@@ -24,7 +24,7 @@ const CREDENTIALS: [&str; 8] = [
     "several",
     "in_query",
 ];
-const REFUSALS: [&str; 19] = [
+const REFUSALS: [&str; 21] = [
     "bad_head",
     "unknown_path",
     "bad_keys",
@@ -44,6 +44,8 @@ const REFUSALS: [&str; 19] = [
     "protocol",
     "internal",
     "credentials_unusable",
+    "too_many_streams",
+    "stale_routing",
 ];
 const BLAMES: [&str; 3] = ["client", "instance", "edge"];
 
@@ -53,7 +55,7 @@ pub struct Metrics {
     requests: [IntCounter; 6],
     seconds: Histogram,
     credentials: [IntCounter; 8],
-    refusals: [IntCounter; 19],
+    refusals: [IntCounter; 21],
     failures: [IntCounter; 3],
     bytes_in: IntCounter,
     bytes_out: IntCounter,
@@ -214,6 +216,8 @@ const fn index(refusal: Refusal) -> usize {
         Refusal::Protocol => 16,
         Refusal::Internal => 17,
         Refusal::CredentialsUnusable => 18,
+        Refusal::TooManyStreams => 19,
+        Refusal::StaleRouting => 20,
     }
 }
 

@@ -9,7 +9,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,9 +33,10 @@ use crate::drain::InFlight;
 use crate::edge::Edge;
 use crate::entropy::PooledEntropy;
 use crate::listener::Front;
+use crate::live::{Live, LiveMetrics};
 use crate::meter::{Meter, MeterMetrics, MeterSettings};
 use crate::metrics::Metrics;
-use crate::routing::{self, RoutingMetrics, RoutingSettings};
+use crate::routing::{self, EdgeName, Reporter, Routing, RoutingMetrics, RoutingSettings, SnapshotSettings};
 use crate::store::{Parts, Store, StoreError};
 use crate::upstream::TRIES;
 
@@ -151,7 +151,7 @@ async fn serve(config: Config) -> Result<Outcome, EdgeError> {
         config,
         lifecycle.shutdown().clone(),
         in_flight.clone(),
-        stop,
+        stop.clone(),
         store_ended,
     )?;
     let access_log = built.access_log.clone();
@@ -177,6 +177,10 @@ async fn serve(config: Config) -> Result<Outcome, EdgeError> {
         stop_store,
         requests: timing.deadline.saturating_sub(FLUSH).max(timing.deadline / 2),
     };
+    lifecycle.spawn_critical(
+        "live connections",
+        built.live.watch(built.routing, Arc::new(SystemClock), stop),
+    );
     lifecycle.spawn_critical("edge", running.until(soft, server_ended, store));
     let outcome = lifecycle.run().await;
     access_log.flush(LOG_FLUSH);
@@ -240,6 +244,8 @@ impl ShutdownSignalWatch for Terminate {
 struct Built {
     server: Server,
     access_log: AccessLog,
+    live: Live,
+    routing: Routing,
 }
 
 fn build(
@@ -253,20 +259,29 @@ fn build(
     let metrics = Arc::new(Metrics::new(&registry).map_err(TelemetryError::from)?);
     let routing_metrics = RoutingMetrics::register(&registry).map_err(TelemetryError::from)?;
     let meter_metrics = MeterMetrics::register(&registry).map_err(TelemetryError::from)?;
+    let live_metrics = LiveMetrics::register(&registry).map_err(TelemetryError::from)?;
+    let live = Live::new(config.limits.live_connections, live_metrics);
     let clock = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(PooledEntropy::default());
 
     let settings = MeterSettings::in_directory(config.store.data.clone());
     let (meter, publisher) = Meter::open(settings, clock.clone(), Arc::clone(&entropy), meter_metrics);
     let (routing, backend) = routing::new(
-        RoutingSettings::default(),
+        RoutingSettings {
+            snapshot: Some(SnapshotSettings::in_directory(config.store.snapshots.clone())),
+            ..RoutingSettings::default()
+        },
         meter,
         clock.clone(),
         &*entropy,
         routing_metrics,
     );
-    let has_answered = Arc::new(AtomicBool::new(false));
-    let probes = Arc::new(Probes::new(shutdown, routing.clone(), Arc::clone(&has_answered)));
+    let name = EdgeName {
+        name: config.edge.name.clone(),
+        region: config.edge.region.clone(),
+    };
+    let reporter = Reporter::new(routing.clone(), name, &*entropy);
+    let probes = Arc::new(Probes::new(shutdown, routing.clone()));
     let access_log = if config.log.access {
         AccessLog::start(metrics.log_dropped.clone()).map_err(EdgeError::Thread)?
     } else {
@@ -276,7 +291,7 @@ fn build(
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
     server.bootstrap();
     let edge = Edge {
-        routing,
+        routing: routing.clone(),
         seal: config.seal,
         limits: config.limits,
         timeouts: config.timeouts,
@@ -287,6 +302,7 @@ fn build(
         metrics: Arc::clone(&metrics),
         access_log: access_log.clone(),
         in_flight: in_flight.clone(),
+        live: live.clone(),
         probes: Arc::clone(&probes),
     };
     let front = Front::new(http_proxy(&server.configuration, edge), config.limits);
@@ -299,14 +315,19 @@ fn build(
         config: config.store,
         backend,
         publisher,
-        has_answered,
+        reporter,
         stop,
         ended,
     });
     server.add_service(background_service("store", store));
     server.add_service(admin);
     server.add_service(traffic);
-    Ok(Built { server, access_log })
+    Ok(Built {
+        server,
+        access_log,
+        live,
+        routing,
+    })
 }
 
 fn server_conf(config: &Config) -> ServerConf {

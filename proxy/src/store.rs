@@ -7,8 +7,7 @@
 mod nats;
 
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use async_nats::connection::State;
 use async_trait::async_trait;
@@ -24,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::StoreConfig;
 use crate::meter::Publisher;
-use crate::routing::{Backend, Sources};
+use crate::routing::{Backend, Reporter, Sources};
 
 /// Why the store ended before it was asked to. The process cannot go on without it.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +54,8 @@ pub struct Parts {
     pub backend: Backend,
     /// Sends usage counters.
     pub publisher: Publisher,
-    /// Set once a source of the routing table has answered.
-    pub has_answered: Arc<AtomicBool>,
+    /// Tells control of this edge.
+    pub reporter: Reporter,
     /// Holds true once nothing needs the store any more: then the counters are sent for the last time.
     pub stop: watch::Receiver<bool>,
     /// Told when the store has ended.
@@ -89,13 +88,13 @@ async fn run(parts: Parts) {
         config,
         backend,
         publisher,
-        has_answered,
+        reporter,
         mut stop,
         ended,
     } = parts;
     let stopped = CancellationToken::new();
-    let _watches = await_dependencies(&config, &has_answered, &stopped);
-    let result = run_parts(&config, backend, publisher, &stop, &stopped).await;
+    let _watches = await_dependencies(&config, &stopped);
+    let result = run_parts(&config, (backend, publisher, reporter), &stop, &stopped).await;
     stopped.cancel();
     if result.is_ok() && !*stop.borrow_and_update() {
         let source = None;
@@ -111,8 +110,7 @@ async fn run(parts: Parts) {
 
 async fn run_parts(
     config: &StoreConfig,
-    backend: Backend,
-    publisher: Publisher,
+    (backend, publisher, reporter): (Backend, Publisher, Reporter),
     stop: &watch::Receiver<bool>,
     stopped: &CancellationToken,
 ) -> Result<(), StoreError> {
@@ -127,7 +125,8 @@ async fn run_parts(
     };
     // Tasks of their own, so that a panic comes back as an error.
     let backend = tokio::spawn(backend.run(sources, nats.clone(), stop.clone()));
-    let publisher = tokio::spawn(publisher.run(nats, stop.clone()));
+    let publisher = tokio::spawn(publisher.run(nats.clone(), stop.clone()));
+    let reporter = tokio::spawn(reporter.run(nats, stop.clone()));
     let routing = async {
         match backend.await {
             Ok(Ok(())) => Ok(()),
@@ -147,34 +146,32 @@ async fn run_parts(
             source: Some(error.into()),
         })
     };
-    tokio::try_join!(routing, metering).map(|_| ())
+    let reporting = async {
+        reporter.await.map_err(|error| StoreError::Part {
+            part: "reporting",
+            source: Some(error.into()),
+        })
+    };
+    tokio::try_join!(routing, metering, reporting).map(|_| ())
 }
 
 /// Says of each store that is away that it is, until it is there once.
-fn await_dependencies(
-    config: &StoreConfig,
-    has_answered: &Arc<AtomicBool>,
-    stopped: &CancellationToken,
-) -> [tokio::task::JoinHandle<()>; 2] {
+fn await_dependencies(config: &StoreConfig, stopped: &CancellationToken) -> [tokio::task::JoinHandle<()>; 2] {
     let database = config.database.clone();
     let redis = config.redis.clone();
-    let (first, second) = (Arc::clone(has_answered), Arc::clone(has_answered));
     let (stopped, too) = (stopped.clone(), stopped.clone());
     [
         tokio::spawn(async move {
             let dependency = Dependency::new("Postgres", &database);
             let attempt = || async { sqlx::PgConnection::connect(database.expose()).await };
             if let Ok(connection) = wait(&dependency, &stopped, attempt).await {
-                first.store(true, Ordering::Relaxed);
                 // It has served its purpose; the server notices the end however it comes.
                 let _ = connection.close().await;
             }
         }),
         tokio::spawn(async move {
             let dependency = Dependency::new("Redis", &redis);
-            if wait(&dependency, &too, || ping(&redis)).await.is_ok() {
-                second.store(true, Ordering::Relaxed);
-            }
+            let _ = wait(&dependency, &too, || ping(&redis)).await;
         }),
     ]
 }

@@ -1,22 +1,28 @@
 //! API keys of an application: create, list, revoke.
 
+use std::time::Duration;
+
 use authsome_core::id::{Application, Key as KeyKind, KeyId};
 use authsome_core::key::KeyType;
 use axum::Json as Answer;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use utoipa::ToSchema;
+use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use super::fault::{ErrorEnvelope, Refusals};
 use super::page::{Page, PageQuery};
 use crate::command::key::{self, NewKey};
 use crate::db::keys;
-use crate::error::Outcome;
+use crate::error::{Fields, Outcome};
 use crate::identity::{self, Action, Caller};
 use crate::server::extract::{Json, PathId, PathIds, Query};
 use crate::state::App;
+use crate::tasks::edges::Acknowledged;
 
 /// A new API key.
 #[derive(Deserialize, ToSchema)]
@@ -147,17 +153,119 @@ pub(super) async fn list(
     Ok(Answer(window.of(rows)))
 }
 
+/// What revoking waits for.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct RevokeQuery {
+    /// `edges`: answer when every edge refuses the key, with who does.
+    wait: Option<Wait>,
+    /// How long to wait, in milliseconds. Only with `wait`.
+    #[param(minimum = 1, maximum = 10_000, default = 2_000)]
+    timeout_ms: Option<u64>,
+}
+
+/// Whom to wait for.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Wait {
+    Edges,
+}
+
+/// How far a revocation has come.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Propagation {
+    /// Edges that refuse the key.
+    acked: usize,
+    /// Edges that there are.
+    total: usize,
+    /// Milliseconds from the commit until the slowest of those edges had said so; `null` where none has.
+    max_ms: Option<u64>,
+    /// Edges that have not said so in time. They may still accept the key.
+    missing: Vec<MissingEdge>,
+}
+
+/// An edge that has not said in time that it refuses the key.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct MissingEdge {
+    #[schema(value_type = String, pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    id: Uuid,
+    name: String,
+    region: String,
+    #[serde(with = "time::serde::rfc3339")]
+    last_report_at: OffsetDateTime,
+}
+
+impl From<Acknowledged> for Propagation {
+    fn from(standing: Acknowledged) -> Self {
+        let missing = standing.missing.into_iter().map(|edge| MissingEdge {
+            id: edge.id,
+            name: edge.name,
+            region: edge.region,
+            last_report_at: edge.last_report_at,
+        });
+        Self {
+            acked: standing.acked,
+            total: standing.total,
+            max_ms: standing
+                .slowest
+                .map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+            missing: missing.collect(),
+        }
+    }
+}
+
+impl RevokeQuery {
+    /// How long to wait for edges, if at all.
+    fn patience(self) -> Outcome<Option<Duration>> {
+        let mut fields = Fields::new();
+        let timeout_ms = self.timeout_ms.unwrap_or(PATIENCE_MS);
+        fields.require(
+            (1..=PATIENCE_MAX_MS).contains(&timeout_ms),
+            "timeoutMs",
+            "must be from 1 to 10000",
+        );
+        fields.require(
+            self.wait.is_some() || self.timeout_ms.is_none(),
+            "timeoutMs",
+            "needs wait=edges",
+        );
+        fields.finish()?;
+        Ok(self.wait.map(|Wait::Edges| Duration::from_millis(timeout_ms)))
+    }
+}
+
+const PATIENCE_MS: u64 = 2_000;
+const PATIENCE_MAX_MS: u64 = 10_000;
+
 /// Revokes a key for good; doing it again changes nothing
+///
+/// The revocation stands when this answers, in either way; what is waited for is that the edges have it.
 #[utoipa::path(delete, path = "/applications/{applicationId}/keys/{keyId}", tag = "keys", operation_id = "revokeKey",
-    security(("bearer" = [])), params(("applicationId" = String, Path), ("keyId" = String, Path)),
-    responses((status = 204), Refusals,
+    security(("bearer" = [])), params(("applicationId" = String, Path), ("keyId" = String, Path), RevokeQuery),
+    responses((status = 204, description = "Revoked"),
+        (status = 200, body = Propagation, description = "Revoked; with `wait=edges`: who has it"), Refusals,
         (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
         (status = 404, body = ErrorEnvelope, description = "There is no such key, or the caller is no member")))]
 pub(super) async fn revoke(
     State(app): State<App>,
     caller: Caller,
     PathIds(application, id): PathIds<Application, KeyKind>,
-) -> Outcome<StatusCode> {
-    key::revoke(&app, &caller, application, id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Query(query): Query<RevokeQuery>,
+) -> Outcome<Response> {
+    let patience = query.patience()?;
+    let target = key::revoke(&app, &caller, application, id).await?;
+    let Some(patience) = patience else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let committed = Instant::now();
+    // The answer must come before the request itself is cut off.
+    let patience = patience.min(app.settings().request_deadline / 2);
+    let standing = app
+        .edges()
+        .acknowledged(app.pool(), target, committed, committed + patience)
+        .await?;
+    Ok(Answer(Propagation::from(standing)).into_response())
 }

@@ -50,6 +50,14 @@ impl Window {
         (i64::from(self.page) - 1) * i64::from(self.size)
     }
 
+    /// The answer, from all rows of all pages.
+    pub(super) fn cut<R, T: ToSchema + From<R>>(self, all: Vec<R>) -> Page<T> {
+        let total = i64::try_from(all.len()).unwrap_or(i64::MAX);
+        let skipped = usize::try_from(self.offset()).unwrap_or(usize::MAX);
+        let rows = all.into_iter().skip(skipped).take(self.size as usize).collect();
+        self.of((rows, total))
+    }
+
     /// The answer: the rows of this page, and how many there are on all pages.
     pub(super) fn of<R, T: ToSchema + From<R>>(self, (rows, total): (Vec<R>, i64)) -> Page<T> {
         Page {

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use authsome_contract::model::{AppStatus, Scopes};
 use authsome_core::error::Failure;
 use authsome_core::id::{ApplicationId, KeyId};
-use authsome_core::key::{ApiKey, KeyType};
+use authsome_core::key::{ApiKey, Digest, KeyType};
 use ipnet::IpNet;
 use serde_json::json;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use url::Url;
 
@@ -15,9 +16,11 @@ use super::name;
 use crate::audit::{self, Deed};
 use crate::db::applications;
 use crate::db::keys::{self, Revoked};
+use crate::db::outbox::{self, Place};
 use crate::error::{Fields, Outcome};
 use crate::identity::{self, Action, Caller};
 use crate::state::App;
+use crate::tasks::edges::Target;
 
 /// The most networks, and the most origins, of one key: the edge looks at each of them.
 const LIST_MAX: usize = 100;
@@ -108,19 +111,33 @@ pub async fn create(app: &App, caller: &Caller, application: ApplicationId, new:
     Ok(created)
 }
 
-/// Revokes a key for good. Revoking it again changes nothing.
-pub async fn revoke(app: &App, caller: &Caller, application: ApplicationId, key: KeyId) -> Outcome<()> {
+/// Revokes a key for good. Revoking it again changes nothing. Returns what edges must have to know of it.
+pub async fn revoke(app: &App, caller: &Caller, application: ApplicationId, key: KeyId) -> Outcome<Target> {
     let mut transaction = app.pool().begin().await?;
     let workspace = identity::application(&mut transaction, caller.user, application, Action::WriteKeys).await?;
     match keys::revoke(&mut transaction, application, key, app.clock().now()).await? {
-        Revoked::Missing => return Err(Failure::not_found("API key not found").into()),
-        Revoked::Before => return Ok(()),
-        Revoked::Now => {}
+        Revoked::Missing => Err(Failure::not_found("API key not found").into()),
+        Revoked::Before(digest) => Ok(announced(&mut transaction, &digest).await?),
+        Revoked::Now(digest) => {
+            let target = announced(&mut transaction, &digest).await?;
+            let deed = Deed::of_key("key.revoke", workspace, application, key, json!({}));
+            audit::record(&mut transaction, app, &caller.actor, &deed).await?;
+            transaction.commit().await?;
+            Ok(target)
+        }
     }
-    let deed = Deed::of_key("key.revoke", workspace, application, key, json!({}));
-    audit::record(&mut transaction, app, &caller.actor, &deed).await?;
-    transaction.commit().await?;
-    Ok(())
+}
+
+/// By what an edge shows that it has the key as it now is.
+async fn announced(connection: &mut PgConnection, digest: &Digest) -> Outcome<Target> {
+    if let Some(entry) = outbox::unplaced_key(connection, &digest.to_string()).await? {
+        return Ok(Target::Entry(entry));
+    }
+    let pulse = outbox::pulse(connection).await?;
+    Ok(Target::Position(Place {
+        epoch: pulse.epoch,
+        position: pulse.last,
+    }))
 }
 
 struct Input {

@@ -1,7 +1,7 @@
 //! API keys: digests, masked forms, and what each key may do.
 
 use authsome_core::id::{ApplicationId, KeyId, UserId};
-use authsome_core::key::{ApiKey, KeyType};
+use authsome_core::key::{ApiKey, Digest, KeyType};
 use authsome_db::DbError;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -133,9 +133,9 @@ pub async fn of_application(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revoked {
     /// It was usable until now.
-    Now,
+    Now(Digest),
     /// It had been revoked before.
-    Before,
+    Before(Digest),
     /// The application has no such key.
     Missing,
 }
@@ -147,24 +147,35 @@ pub async fn revoke(
     id: KeyId,
     at: OffsetDateTime,
 ) -> Result<Revoked, DbError> {
-    let changed = sqlx::query!(
-        "UPDATE api_keys SET revoked_at = $3 WHERE id = $1 AND application_id = $2 AND revoked_at IS NULL",
+    let revoked = sqlx::query_scalar!(
+        "UPDATE api_keys SET revoked_at = $3 WHERE id = $1 AND application_id = $2 AND revoked_at IS NULL RETURNING digest",
         id as KeyId,
         application as ApplicationId,
         at,
     )
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
-    if changed > 0 {
-        return Ok(Revoked::Now);
+    .fetch_optional(&mut *connection)
+    .await?;
+    if let Some(digest) = revoked {
+        return Ok(Revoked::Now(read(&digest, id)?));
     }
-    let exists = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT 1 FROM api_keys WHERE id = $1 AND application_id = $2) AS "exists!""#,
+    let before = sqlx::query_scalar!(
+        "SELECT digest FROM api_keys WHERE id = $1 AND application_id = $2",
         id as KeyId,
         application as ApplicationId,
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(if exists { Revoked::Before } else { Revoked::Missing })
+    Ok(match before {
+        Some(digest) => Revoked::Before(read(&digest, id)?),
+        None => Revoked::Missing,
+    })
+}
+
+fn read(digest: &[u8], id: KeyId) -> Result<Digest, DbError> {
+    Digest::try_from(digest).map_err(|error| DbError::Inconsistent {
+        table: "api_keys",
+        column: "digest",
+        row: id.to_string(),
+        detail: error.to_string(),
+    })
 }

@@ -78,6 +78,30 @@ pub struct Pulse {
     pub last: i64,
     /// The database's clock, milliseconds since the Unix epoch.
     pub database_time_ms: i64,
+    /// The last request to write Redis anew, while it is open.
+    pub rebuild_redis: Option<i64>,
+    /// The same for the stream.
+    pub rebuild_stream: Option<i64>,
+}
+
+impl Pulse {
+    /// The open request to write `target` anew.
+    pub const fn rebuild(&self, target: Target) -> Option<i64> {
+        match target {
+            Target::Redis => self.rebuild_redis,
+            Target::Stream => self.rebuild_stream,
+            Target::Jobs => None,
+        }
+    }
+}
+
+/// A place in the order of delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Restore epoch.
+    pub epoch: i64,
+    /// Position.
+    pub position: i64,
 }
 
 /// How far a target is behind.
@@ -134,11 +158,40 @@ pub async fn pulse(connection: &mut PgConnection) -> Result<Pulse, DbError> {
     Ok(sqlx::query_as!(
         Pulse,
         r#"SELECT platform.epoch, outbox_position.last,
-                  floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "database_time_ms!"
+                  floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "database_time_ms!",
+                  (SELECT max(id) FROM relay_rebuilds WHERE target = 'redis' AND finished_at IS NULL) AS rebuild_redis,
+                  (SELECT max(id) FROM relay_rebuilds WHERE target = 'stream' AND finished_at IS NULL) AS rebuild_stream
            FROM platform, outbox_position"#,
     )
     .fetch_one(connection)
     .await?)
+}
+
+/// The newest entry about this key that has no position yet: in the transaction that changed it, the entry of that change.
+pub async fn unplaced_key(connection: &mut PgConnection, digest: &str) -> Result<Option<i64>, DbError> {
+    let entry = sqlx::query_scalar!(
+        "SELECT id FROM outbox WHERE position IS NULL AND topic = 'key' AND ref = $1 ORDER BY id DESC LIMIT 1",
+        digest,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(entry)
+}
+
+/// The place of an entry, once the relay has given it one. One that was delivered and deleted counts as the last place given.
+pub async fn place(connection: &mut PgConnection, entry: i64) -> Result<Option<Place>, DbError> {
+    let row = sqlx::query!(
+        r#"SELECT platform.epoch, o.id IS NULL AS "gone!", o.position AS "position?", outbox_position.last
+           FROM platform CROSS JOIN outbox_position LEFT JOIN outbox o ON o.id = $1"#,
+        entry,
+    )
+    .fetch_one(connection)
+    .await?;
+    let position = if row.gone { Some(row.last) } else { row.position };
+    Ok(position.map(|position| Place {
+        epoch: row.epoch,
+        position,
+    }))
 }
 
 /// How far `target` has received the outbox.

@@ -1,10 +1,13 @@
-//! What runs beside the API in every replica: the outbox relay and the usage aggregator.
+//! What runs beside the API in every replica: the outbox relay, the usage aggregator, and what edges say of themselves and of
+//! keys.
 //!
 //! Each task retries for ever by itself; a dependency that is down costs latency and shows in its metrics. They return
 //! when the process stops, and fail only for what no retry can mend.
 
 pub mod aggregator;
 pub mod connect;
+pub mod edges;
+pub mod key_uses;
 pub mod relay;
 
 /// Why a task cannot run at all.

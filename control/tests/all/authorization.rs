@@ -25,7 +25,7 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
             200,
             Some(json!({ "email": "owner@x.io", "password": crate::service::PASSWORD })),
         ),
-        "me" | "listWorkspaces" => (Who::SignedIn, 200, None),
+        "me" | "listWorkspaces" | "listEdges" => (Who::SignedIn, 200, None),
         "createWorkspace" => (Who::SignedIn, 201, Some(json!({ "name": "New" }))),
         "getWorkspace" | "listApplications" | "getApplication" | "getOperation" | "listOperations" => {
             (Who::Members(EVERYBODY), 200, None)

@@ -13,6 +13,7 @@ use authsome_control::{
     server::listener,
     settings::Settings,
     state::{App, Parts},
+    tasks::edges::Edges,
 };
 use authsome_core::{clock::SystemClock, entropy::SystemEntropy, lifecycle::Shutdown};
 use reqwest::{Method, StatusCode, redirect::Policy};
@@ -56,6 +57,7 @@ impl Site {
             },
             metrics: Metrics::new().unwrap(),
             readiness: Readiness::new(shutdown.clone()),
+            edges: Edges::new(Arc::new(SystemClock)),
         });
         let pages = dashboard::router();
         tokio::spawn(listener::serve(listener, router::router(app, pages), shutdown.clone()));

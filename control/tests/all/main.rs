@@ -11,7 +11,11 @@ mod authorization;
 #[cfg(test)]
 mod dashboard;
 #[cfg(test)]
+mod edges;
+#[cfg(test)]
 mod envelope;
+#[cfg(test)]
+mod key_uses;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
@@ -24,6 +28,8 @@ mod operations;
 mod program;
 #[cfg(test)]
 mod relay;
+#[cfg(test)]
+mod routing_table;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]

@@ -32,16 +32,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::rows::{self, Rows};
 
-const SOON: Duration = Duration::from_secs(15);
+pub(crate) const SOON: Duration = Duration::from_secs(15);
 
 /// Real servers, with Redis and NATS behind proxies that misbehave on request.
-struct World {
-    rows: Rows,
+pub(crate) struct World {
+    pub(crate) rows: Rows,
     redis_server: RedisServer,
     nats_server: NatsServer,
-    to_redis: ChaosProxy,
+    pub(crate) to_redis: ChaosProxy,
     to_nats: ChaosProxy,
-    redis: fred::clients::Client,
+    pub(crate) redis: fred::clients::Client,
     nats: async_nats::Client,
 }
 
@@ -50,7 +50,7 @@ impl World {
         Self::with(Rows::new().await).await
     }
 
-    async fn with(rows: Rows) -> Self {
+    pub(crate) async fn with(rows: Rows) -> Self {
         let redis_server = RedisServer::start(RedisOptions::default()).await.unwrap();
         let nats_server = NatsServer::start(NatsOptions::default()).await.unwrap();
         let redis = connect::redis(&url(&redis_server.url())).unwrap();
@@ -66,18 +66,25 @@ impl World {
         }
     }
 
-    fn jetstream(&self) -> jetstream::Context {
+    /// By way of the proxies.
+    pub(crate) fn to_redis_url(&self) -> String {
+        self.to_redis.in_place_of(&self.redis_server.url())
+    }
+
+    pub(crate) fn to_nats_url(&self) -> String {
+        self.to_nats.in_place_of(&self.nats_server.url())
+    }
+
+    pub(crate) fn jetstream(&self) -> jetstream::Context {
         jetstream::new(self.nats.clone())
     }
 
-    async fn relay(&self) -> Running {
+    pub(crate) async fn relay(&self) -> Running {
         let registry = Registry::new();
         let relay = Relay {
             pool: self.rows.pool.clone(),
-            redis: connect::redis(&url(&self.to_redis.in_place_of(&self.redis_server.url()))).unwrap(),
-            nats: connect::nats(&url(&self.to_nats.in_place_of(&self.nats_server.url())), "relay")
-                .await
-                .unwrap(),
+            redis: connect::redis(&url(&self.to_redis_url())).unwrap(),
+            nats: connect::nats(&url(&self.to_nats_url()), "relay").await.unwrap(),
             entropy: Arc::new(SystemEntropy::new()),
             metrics: RelayMetrics::register(&registry).unwrap(),
         };
@@ -87,7 +94,7 @@ impl World {
         }
     }
 
-    async fn redis_app(&self, id: ApplicationId) -> Option<Versioned<AppRecord>> {
+    pub(crate) async fn redis_app(&self, id: ApplicationId) -> Option<Versioned<AppRecord>> {
         let value: Option<Vec<u8>> = self.redis.get(names::redis_app(&id)).await.unwrap();
         value.map(|value| {
             let record: Versioned<AppRecord> = decode_redis(&value).unwrap();
@@ -99,43 +106,43 @@ impl World {
         })
     }
 
-    async fn redis_key(&self, digest: &Digest) -> Option<Versioned<KeyRecord>> {
+    pub(crate) async fn redis_key(&self, digest: &Digest) -> Option<Versioned<KeyRecord>> {
         let value: Option<Vec<u8>> = self.redis.get(names::redis_key(digest)).await.unwrap();
         value.map(|value| decode_redis(&value).unwrap())
     }
 
-    async fn redis_mark(&self) -> Option<Mark> {
+    pub(crate) async fn redis_mark(&self) -> Option<Mark> {
         let value: Option<String> = self.redis.get(names::REDIS_MARK).await.unwrap();
         value.map(|value| serde_json::from_str(&value).unwrap())
     }
 
-    async fn stream_change(&self, subject: &str) -> Option<Change> {
+    pub(crate) async fn stream_change(&self, subject: &str) -> Option<Change> {
         let stream = self.jetstream().get_stream(names::EDGE_STREAM).await.ok()?;
         let message = stream.direct_get_last_for_subject(subject).await.ok()?;
         Some(Change::decode(&message.subject, &message.payload).unwrap())
     }
 
-    async fn stream_app(&self, id: ApplicationId) -> Option<Versioned<AppRecord>> {
+    pub(crate) async fn stream_app(&self, id: ApplicationId) -> Option<Versioned<AppRecord>> {
         match self.stream_change(&names::edge_app(&id)).await? {
             Change::App(_, record) => Some(record),
             other => panic!("not an application: {other:?}"),
         }
     }
 
-    async fn stream_key(&self, digest: &Digest) -> Option<Versioned<KeyRecord>> {
+    pub(crate) async fn stream_key(&self, digest: &Digest) -> Option<Versioned<KeyRecord>> {
         match self.stream_change(&names::edge_key(digest)).await? {
             Change::Key(_, record) => Some(record),
             other => panic!("not a key: {other:?}"),
         }
     }
 
-    async fn incarnation(&self) -> Option<i64> {
+    pub(crate) async fn incarnation(&self) -> Option<i64> {
         let stream = self.jetstream().get_stream(names::EDGE_STREAM).await.ok()?;
         i64::try_from(stream.cached_info().created.unix_timestamp_nanos()).ok()
     }
 
     /// The next heartbeat for which `wanted` holds.
-    async fn heartbeat(&self, wanted: impl Fn(&Heartbeat) -> bool) -> Heartbeat {
+    pub(crate) async fn heartbeat(&self, wanted: impl Fn(&Heartbeat) -> bool) -> Heartbeat {
         let mut beats = self.nats.subscribe(names::RELAY_HEARTBEAT).await.unwrap();
         let next = async {
             loop {
@@ -150,7 +157,7 @@ impl World {
     }
 
     /// Waits until the whole path works: both targets hold what was committed before.
-    async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         let last: i64 = wait_for("every row to have a position", SOON, async || {
             let unpositioned: i64 = count(&self.rows.pool, "SELECT count(*) FROM outbox WHERE position IS NULL").await;
             if unpositioned > 0 {
@@ -173,7 +180,7 @@ impl World {
     }
 }
 
-async fn count(pool: &PgPool, sql: &'static str) -> i64 {
+pub(crate) async fn count(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }
 
@@ -182,18 +189,18 @@ fn url(text: &str) -> SecretUrl {
 }
 
 /// A relay that runs until it is killed.
-struct Running {
+pub(crate) struct Running {
     task: JoinHandle<()>,
     registry: Registry,
 }
 
 impl Running {
-    fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.task.abort();
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "counts are whole")]
-    fn metric(&self, name: &str, target: Option<&str>) -> i64 {
+    pub(crate) fn metric(&self, name: &str, target: Option<&str>) -> i64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name);
         let metrics = family.map(|family| family.get_metric().to_vec()).unwrap_or_default();
@@ -205,7 +212,7 @@ impl Running {
         })
     }
 
-    fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         self.metric("authsome_relay_leader", None) > 0
     }
 }

@@ -11,6 +11,7 @@ use authsome_control::readiness::Readiness;
 use authsome_control::router;
 use authsome_control::settings::Settings;
 use authsome_control::state::{App, Parts};
+use authsome_control::tasks::edges::Edges;
 use authsome_core::clock::{Clock, ManualClock, SystemClock};
 use authsome_core::entropy::SystemEntropy;
 use authsome_core::lifecycle::Shutdown;
@@ -77,6 +78,7 @@ impl Service {
             settings,
             metrics: Metrics::new().unwrap(),
             readiness: Readiness::new(Shutdown::new()),
+            edges: Edges::new(Arc::new(SystemClock)),
         });
         Self {
             router: router::router(app.clone(), pages),

@@ -27,6 +27,7 @@ fn app(id: ApplicationId) -> AppRecord {
         origins: vec![],
         path_policy: vec![],
         edge_credentials: None,
+        strict_seconds: None,
         version: Version { epoch: 1, row: 1 },
     }
 }
@@ -99,6 +100,7 @@ fn request(path: (&'static str, &'static str), with: With) -> Request<'static> {
         public: matches!(with, With::Public | With::Both).then(|| Digest::of(b"public")),
         peer: Some(PEER.parse().unwrap()),
         now_ms: NOW,
+        heartbeat_age_ms: Some(0),
     }
 }
 
@@ -146,6 +148,47 @@ fn each_class_of_path_admits_exactly_its_credentials() {
         assert_eq!(step(&world, path, With::Secret), secret, "{path:?}");
         assert_eq!(step(&world, path, With::Both), secret, "{path:?}: the secret key wins");
     }
+}
+
+#[test]
+fn a_strict_application_refuses_secret_keys_once_the_heartbeat_is_older_than_its_bound() {
+    let stale = Step::Refuse(Refusal::StaleRouting);
+    let (public, secret) = (Step::Admit(Some(KeyType::Public)), Step::Admit(Some(KeyType::Secret)));
+    for (strict_seconds, heartbeat_age_ms, with_secret) in [
+        (None, None, secret),
+        (None, Some(i64::MAX), secret),
+        (Some(30), Some(0), secret),
+        (Some(30), Some(30_000), secret),
+        (Some(30), Some(30_001), stale),
+        (Some(30), None, stale),
+    ] {
+        let mut world = World::new();
+        world.app.as_mut().unwrap().strict_seconds = strict_seconds;
+        let decided = |path, with| {
+            let request = Request {
+                heartbeat_age_ms,
+                ..request(path, with)
+            };
+            verdict(&world, &request).0
+        };
+        let case = (strict_seconds, heartbeat_age_ms);
+        assert_eq!(decided(USERS_READ, With::Secret), with_secret, "{case:?}");
+        assert_eq!(decided(PUBLISHABLE, With::Both), with_secret, "{case:?}");
+        assert_eq!(decided(PUBLISHABLE, With::Public), public, "{case:?}");
+        assert_eq!(decided(OPEN, With::Nothing), Step::Admit(None), "{case:?}");
+    }
+}
+
+#[test]
+fn a_bad_key_of_a_strict_application_is_the_same_401_however_stale_the_table() {
+    let mut world = World::new();
+    world.app.as_mut().unwrap().strict_seconds = Some(5);
+    world.secret = None;
+    let request = Request {
+        heartbeat_age_ms: None,
+        ..request(USERS_READ, With::Secret)
+    };
+    assert_eq!(verdict(&world, &request).0, Step::Refuse(Refusal::InvalidKey));
 }
 
 /// Every way in which a key can fail to open the application.

@@ -13,9 +13,10 @@ use tokio::task::JoinSet;
 use super::entry::{AppSlot, KeyEntry};
 use super::fill::Filler;
 use super::flight::Landing;
-use super::postgres::{PostgresAddressError, PostgresSource};
+use super::postgres::{PostgresAddressError, PostgresSource, WholeSource};
 use super::redis::{RedisAddressError, RedisSource};
-use super::{Shared, Sources, Unavailable, feed};
+use super::watch::watch as keep_watch;
+use super::{Shared, Sources, Unavailable, compare, feed, snapshot};
 
 /// How often the metrics of the table are brought up to date and moka's put-off work is done.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -69,6 +70,8 @@ impl Backend {
         });
         let mut tasks = JoinSet::new();
         let shared = Arc::clone(&self.shared);
+        let whole = Arc::new(WholeSource::connect(&sources.postgres)?);
+        let _upkeep = self.upkeep(&whole, &filler, &nats);
         let feed = || tokio::spawn(feed::follow(Arc::clone(&shared), nats.clone()));
         let mut following = AbortOnDrop(feed());
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
@@ -93,7 +96,24 @@ impl Backend {
             }
         }
         tasks.shutdown().await;
+        snapshot::write_aside(&self.shared).await;
         Ok(())
+    }
+
+    /// What loads the whole table and keeps it right.
+    fn upkeep(&self, whole: &Arc<WholeSource>, filler: &Arc<Filler>, nats: &async_nats::Client) -> Vec<AbortOnDrop> {
+        let mut tasks = Vec::new();
+        if let Some(settings) = self.shared.settings.snapshot.clone() {
+            let shared = Arc::clone(&self.shared);
+            tasks.push(AbortOnDrop(tokio::spawn(snapshot::keep(shared, settings))));
+        }
+        if self.shared.settings.whole {
+            let watching = keep_watch(Arc::clone(&self.shared), Arc::clone(whole), nats.clone());
+            tasks.push(AbortOnDrop(tokio::spawn(watching)));
+            let comparing = compare::compare(Arc::clone(filler), Arc::clone(whole));
+            tasks.push(AbortOnDrop(tokio::spawn(comparing)));
+        }
+        tasks
     }
 
     fn keep_house(&self) {

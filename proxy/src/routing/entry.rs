@@ -14,6 +14,7 @@ use authsome_core::id::ApplicationId;
 use authsome_core::key::KeyType;
 use http::HeaderValue;
 
+use super::uses::Stamp;
 use crate::meter;
 use crate::upstream::Prepared;
 
@@ -39,6 +40,7 @@ pub struct KeyEntry {
     /// What the instance is told of it.
     pub headers: KeyHeaders,
     pub(super) freshness: Freshness,
+    pub(super) used: Stamp,
 }
 
 /// Values of identity headers that follow from the key, ready to be sent (cloning counts a reference).
@@ -71,6 +73,7 @@ impl KeyEntry {
             app,
             headers,
             freshness,
+            used: Stamp::default(),
         }
     }
 
@@ -215,6 +218,19 @@ impl Freshness {
     /// Was it confirmed by something that was read at `at_ms` or later?
     pub(super) fn is_younger_than(&self, at_ms: i64) -> bool {
         self.confirmed_ms() >= at_ms
+    }
+
+    /// Never confirmed: nothing may be done with the entry before it is read.
+    pub(super) const fn never() -> Self {
+        Self {
+            generation: AtomicU32::new(0),
+            confirmed_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// Confirmed as this other one is.
+    pub(super) fn confirm_like(&self, other: &Self) {
+        self.confirm(other.generation(), other.confirmed_ms());
     }
 
     /// Read again from a source at `now_ms`, with the feed in `generation` when the reading began.

@@ -45,6 +45,11 @@ impl Filler {
                 FromRedis::AskPostgres => {}
             }
         }
+        self.key_from_postgres(digest).await
+    }
+
+    /// The key as Postgres has it now, which is kept.
+    pub(super) async fn key_from_postgres(&self, digest: Digest) -> Outcome<Arc<KeyEntry>> {
         for reading in 1..=READINGS {
             let ticket = self.ticket();
             match self.postgres.key(&digest).await {
@@ -85,6 +90,11 @@ impl Filler {
             FromRedis::Absent => return Ok(None),
             FromRedis::AskPostgres => {}
         }
+        self.app_from_postgres(id).await
+    }
+
+    /// The application as Postgres has it now, which is kept.
+    pub(super) async fn app_from_postgres(&self, id: ApplicationId) -> Outcome<Arc<AppSlot>> {
         for reading in 1..=READINGS {
             let ticket = self.ticket();
             match self.postgres.app(&id).await {
@@ -187,7 +197,7 @@ impl Filler {
         Trust {
             database_now_ms: pulse.database_now_ms(self.shared.clock.unix_millis()),
             max_age_ms: i64::try_from(self.shared.settings.redis_trust.as_millis()).unwrap_or(i64::MAX),
-            covered: pulse.covered(),
+            covered: pulse.is_comparable().then(|| pulse.covered()),
         }
     }
 
@@ -224,7 +234,7 @@ impl Filler {
                 tracing::debug!(%error, "a routing record cannot be read");
                 FillOutcome::Unavailable
             }
-            PostgresError::CircuitOpen => FillOutcome::Unavailable,
+            PostgresError::CircuitOpen | PostgresError::Silent => FillOutcome::Unavailable,
         };
         self.shared.metrics.fill(table, Source::Postgres, outcome);
         Unavailable

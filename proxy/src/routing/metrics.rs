@@ -8,6 +8,10 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use super::table::{Applied, TableSizes};
 
+mod upkeep;
+
+pub(super) use upkeep::UpkeepMetrics;
+
 /// A table, as a label.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TableName {
@@ -81,6 +85,7 @@ pub struct RoutingMetrics {
     live: IntGauge,
     position: IntGauge,
     sequence: IntGauge,
+    pub(super) upkeep: UpkeepMetrics,
 }
 
 impl RoutingMetrics {
@@ -165,6 +170,7 @@ impl RoutingMetrics {
             fills_under_way: gauge("fills_under_way", "Names that are being looked for now")?,
             live: gauge("feed_live", "1 while the feed is known to be complete and up to date")?,
             position: gauge("feed_position", "Outbox position up to which the feed is applied")?,
+            upkeep: UpkeepMetrics::register(registry)?,
             sequence: gauge("feed_sequence", "Stream sequence of the last change that was applied")?,
         })
     }

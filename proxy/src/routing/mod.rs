@@ -1,24 +1,33 @@
 //! The routing table: which application a key or an id leads to, and how it is to be served.
 //!
 //! [`Routing`] is the side of the requests: a look-up is one read in memory; a miss waits for the store's answer with a
-//! deadline. [`Backend`] is the side of the store and runs in its runtime: it owns Redis, Postgres and the feed. Without
-//! NATS entries are read again every ten seconds; without Redis misses go to Postgres; without Postgres misses get
+//! deadline. [`Backend`] is the side of the store and runs in its runtime: it owns Redis, Postgres, the feed and the
+//! snapshot. The whole table is loaded at the start, from the stream, the snapshot or Postgres. Without NATS Postgres is
+//! asked each second for what has changed; without Redis misses go to Postgres; without Postgres misses get
 //! [`Unavailable`], and what is known is served on, for up to a day.
 
 mod backend;
 mod circuit;
+mod compare;
+mod database_clock;
 mod entry;
 mod feed;
 mod fence;
 mod fill;
 mod flight;
 mod hash;
+mod loaded;
 mod metrics;
 mod postgres;
 mod pulse;
 mod redis;
+mod report;
+mod snapshot;
 mod stats;
 mod table;
+mod uses;
+mod walk;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,9 +48,12 @@ use table::Table;
 
 pub use backend::{Backend, BackendError};
 pub use entry::{AppEntry, AppHeaders, AppSlot, KeyEntry, KeyHeaders, Lookup};
+pub use loaded::LoadedFrom;
 pub use metrics::{FillTotals, RoutingMetrics};
 pub use postgres::PostgresAddressError;
 pub use redis::RedisAddressError;
+pub use report::{EdgeName, Reporter};
+pub use snapshot::{FileError as SnapshotFileError, SnapshotError, SnapshotSettings};
 pub use stats::{FeedStats, RoutingStats};
 
 /// Bounds of the table and of its sources.
@@ -75,6 +87,14 @@ pub struct RoutingSettings {
     pub stale_bound: Duration,
     /// How old an entry may be when nothing answers.
     pub max_staleness: Duration,
+    /// Hold the whole table from the start, within its bounds, instead of only what was asked for.
+    pub whole: bool,
+    /// While the feed is silent: between two questions to Postgres for what has changed.
+    pub poll_every: Duration,
+    /// A comparison of the whole table with Postgres is spread over this time.
+    pub compare_every: Duration,
+    /// Where the table is kept for a start with nothing else; `None` keeps none.
+    pub snapshot: Option<SnapshotSettings>,
 }
 
 impl Default for RoutingSettings {
@@ -94,6 +114,10 @@ impl Default for RoutingSettings {
             redis_trust: Duration::from_secs(5),
             stale_bound: Duration::from_secs(10),
             max_staleness: Duration::from_hours(24),
+            whole: true,
+            poll_every: Duration::from_secs(1),
+            compare_every: Duration::from_mins(10),
+            snapshot: None,
         }
     }
 }
@@ -101,7 +125,7 @@ impl Default for RoutingSettings {
 /// Where the backend reads.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// The control database (the edge needs SELECT on its two views).
+    /// The control database (the edge needs SELECT on `edge_apps`, `edge_keys`, `outbox`, `outbox_position`, `platform`).
     pub postgres: SecretUrl,
     /// The platform's Redis (the edge needs read access to its own keys).
     pub redis: SecretUrl,
@@ -120,6 +144,8 @@ struct Shared {
     metrics: RoutingMetrics,
     keys: Flights<Digest, Arc<KeyEntry>>,
     apps: Flights<ApplicationId, Arc<AppSlot>>,
+    uses: uses::Noted,
+    loaded: loaded::Loaded,
 }
 
 /// Makes an empty table and its two sides.
@@ -139,6 +165,8 @@ pub fn new(
         settings,
         clock,
         metrics,
+        uses: uses::Noted::new(),
+        loaded: loaded::Loaded::default(),
     });
     (
         Routing {
@@ -172,6 +200,16 @@ impl Routing {
     /// The application with this id, from memory.
     pub fn app(&self, id: &ApplicationId, now_ms: i64) -> Lookup<Arc<AppEntry>> {
         self.counted(TableName::App, self.shared.table.app(id, now_ms))
+    }
+
+    /// As [`Self::key`], not counted: for who looks again and again.
+    pub fn peek_key(&self, digest: &Digest, now_ms: i64) -> Lookup<Arc<KeyEntry>> {
+        self.shared.table.key(digest, now_ms)
+    }
+
+    /// As [`Self::app`], not counted: for who looks again and again.
+    pub fn peek_app(&self, id: &ApplicationId, now_ms: i64) -> Lookup<Arc<AppEntry>> {
+        self.shared.table.app(id, now_ms)
     }
 
     /// The key with this digest, from the sources; `None` does not exist. For a look-up that was
@@ -252,11 +290,44 @@ impl Routing {
         }
     }
 
-    /// Puts a record into the table whether or not it is held: what the loading of the whole table consists of.
-    /// Applications come before their keys; a key whose application is not held is left out. Returns whether it was taken.
+    /// Puts a record into the table whether or not it is held. A key that comes before its application is looked up again
+    /// until that is here. Returns whether it was taken.
     pub fn install(&self, change: Change) -> bool {
         let now_ms = self.shared.clock.unix_millis();
         matches!(self.shared.table.apply(change, now_ms, true), table::Applied::Updated)
+    }
+
+    /// Age of the heartbeat that last proved the table complete, in milliseconds by the database's clock; `None` before the
+    /// first. `now_ms` as for [`Self::key`].
+    pub fn heartbeat_age_ms(&self, now_ms: i64) -> Option<i64> {
+        self.shared.table.pulse().heartbeat_age_ms(now_ms)
+    }
+
+    /// The key was admitted at `now_ms`. Its team sees it, to the minute, a little later.
+    pub fn used(&self, key: &KeyEntry, now_ms: i64) {
+        self.shared.uses.note(key.record.id, &key.used, now_ms);
+    }
+
+    /// What the whole table was first loaded from; `None` while it is not.
+    pub fn loaded_from(&self) -> Option<LoadedFrom> {
+        self.shared.loaded.from()
+    }
+
+    /// Writes the table to the directory of `settings`, as the backend does each minute. Blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn write_snapshot(&self, settings: &SnapshotSettings) -> Result<(), SnapshotError> {
+        snapshot::write(&self.shared, settings)
+    }
+
+    /// Loads the newest usable snapshot from the directory of `settings`, as the backend does at its start. Blocks. Returns
+    /// how many applications and keys it brought.
+    ///
+    /// # Errors
+    /// There is no usable one.
+    pub fn load_snapshot(&self, settings: &SnapshotSettings) -> Result<(u64, u64), SnapshotError> {
+        snapshot::load(&self.shared, settings).map(|counts| (counts.apps, counts.keys))
     }
 
     /// How the table is doing, for the admin port.

@@ -1,4 +1,5 @@
-//! L3: the truth. The two views that the edge reads, on a small pool behind as many permits.
+//! L3: the truth. The two views that the edge reads, on a small pool behind as many permits; the table as a whole is
+//! `whole`'s.
 //!
 //! A query that gets no permit or no answer within the fill's deadline is no answer at all, never "does not exist". After
 //! failures in a row a short circuit refuses at once for a moment.
@@ -18,6 +19,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::circuit::Circuit;
 
+mod whole;
+
+pub(super) use whole::{Asked, Head, WholeSource};
+
 const CIRCUIT_THRESHOLD: u32 = 3;
 const CIRCUIT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -33,6 +38,8 @@ pub struct PostgresAddressError {
 pub(super) enum PostgresError {
     #[error("left alone after failures")]
     CircuitOpen,
+    #[error("no answer in time")]
+    Silent,
     #[error("query: {0}")]
     Query(#[from] sqlx::Error),
     #[error(transparent)]
@@ -55,19 +62,13 @@ pub(super) struct PostgresSource {
 impl PostgresSource {
     /// Connects when first asked. Must be called in the runtime that will use it.
     pub(super) fn connect(address: &SecretUrl, permits: u32, deadline: Duration) -> Result<Self, PostgresAddressError> {
-        let options = PgConnectOptions::from_str(address.expose())
-            .map_err(|_| PostgresAddressError {
-                address: address.to_string(),
-            })?
-            .application_name("authsome-proxy")
-            .options([("statement_timeout", format!("{}ms", deadline.as_millis()))]);
         let pool = PgPoolOptions::new()
             .max_connections(permits)
             .acquire_timeout(deadline)
             .idle_timeout(Duration::from_mins(5))
             // A ping before each query would double the latency; a broken connection shows in the query, which is repeated.
             .test_before_acquire(false)
-            .connect_lazy_with(options);
+            .connect_lazy_with(options(address, deadline)?);
         Ok(Self {
             pool,
             permits: Semaphore::new(permits as usize),
@@ -125,6 +126,16 @@ impl PostgresSource {
             _permit: permit,
         })
     }
+}
+
+/// How every connection is made. The server itself gives up a statement after `deadline`.
+fn options(address: &SecretUrl, deadline: Duration) -> Result<PgConnectOptions, PostgresAddressError> {
+    let options = PgConnectOptions::from_str(address.expose()).map_err(|_| PostgresAddressError {
+        address: address.to_string(),
+    })?;
+    Ok(options
+        .application_name("authsome-proxy")
+        .options([("statement_timeout", format!("{}ms", deadline.as_millis()))]))
 }
 
 /// The pool held a connection that had died while idle: worth one more try.
@@ -207,6 +218,7 @@ async fn key_with_application(
                   a.base_path AS "app_base_path!", a.edge_credentials AS app_edge_credentials,
                   a.origins AS "app_origins!", a.path_policy AS "app_path_policy!",
                   a.quota_exhausted AS "app_quota_exhausted!", a.plan AS "app_plan!",
+                  a.strict_seconds AS app_strict_seconds,
                   a.workspace_status AS "app_workspace_status!",
                   (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "database_ms!"
            FROM edge_keys k JOIN edge_apps a ON a.id = k.application_id
@@ -231,6 +243,7 @@ async fn key_with_application(
         origins: row.app_origins,
         path_policy: row.app_path_policy,
         quota_exhausted: row.app_quota_exhausted,
+        strict_seconds: row.app_strict_seconds,
         plan: row.app_plan,
         workspace_status: row.app_workspace_status,
     };
@@ -264,6 +277,7 @@ async fn application(
                   a.activated AS "activated!", a.endpoints AS "endpoints!", a.base_path AS "base_path!",
                   a.edge_credentials, a.origins AS "origins!", a.path_policy AS "path_policy!",
                   a.quota_exhausted AS "quota_exhausted!", a.plan AS "plan!", a.workspace_status AS "workspace_status!",
+                  a.strict_seconds,
                   (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "database_ms!"
            FROM edge_apps a WHERE a.id = $1"#,
         id as ApplicationId,
@@ -287,6 +301,7 @@ async fn application(
         origins: row.origins,
         path_policy: row.path_policy,
         quota_exhausted: row.quota_exhausted,
+        strict_seconds: row.strict_seconds,
         plan: row.plan,
         workspace_status: row.workspace_status,
     };

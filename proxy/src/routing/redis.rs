@@ -53,15 +53,19 @@ pub(super) struct Trust {
     pub(super) database_now_ms: i64,
     /// How old the mark may be.
     pub(super) max_age_ms: i64,
-    /// Epoch and position that this edge has applied; zeros when it has heard nothing yet.
-    pub(super) covered: (u64, u64),
+    /// Epoch and position that this edge has applied; zeros when it has heard nothing yet. `None`: it has begun anew and
+    /// does not know yet where it stands.
+    pub(super) covered: Option<(u64, u64)>,
 }
 
 impl Trust {
     fn holds(&self, mark: &Mark) -> bool {
         let age = self.database_now_ms.saturating_sub(mark.renewed_at_ms);
         // A mark from the future is a clock that nothing can be concluded from.
-        age.abs() < self.max_age_ms && (mark.epoch, mark.position) >= self.covered
+        age.abs() < self.max_age_ms
+            && self
+                .covered
+                .is_some_and(|covered| (mark.epoch, mark.position) >= covered)
     }
 }
 
@@ -172,7 +176,7 @@ mod tests {
         let trust = Trust {
             database_now_ms: NOW,
             max_age_ms: 5_000,
-            covered: (2, 40),
+            covered: Some((2, 40)),
         };
         assert!(trust.holds(&mark(NOW - 4_999, 2, 40)));
         assert!(trust.holds(&mark(NOW + 100, 3, 1)));
@@ -180,5 +184,7 @@ mod tests {
         assert!(!trust.holds(&mark(NOW, 2, 39)), "behind");
         assert!(!trust.holds(&mark(NOW, 1, 900)), "of an earlier epoch");
         assert!(!trust.holds(&mark(NOW + 60_000, 2, 40)), "from the future");
+        let anew = Trust { covered: None, ..trust };
+        assert!(!anew.holds(&mark(NOW, 2, 900)), "nothing to compare it with");
     }
 }

@@ -1,6 +1,7 @@
 //! How the table is doing, as the admin port shows it.
 
 use super::Shared;
+use super::loaded::LoadedFrom;
 use super::metrics::{FillTotals, LookupOutcome, Source};
 
 /// How the table is doing. Counts are since the start of the process.
@@ -29,6 +30,10 @@ pub struct RoutingStats {
     pub redis: FillTotals,
     /// What Postgres was asked.
     pub postgres: FillTotals,
+    /// What the whole table was first loaded from; absent while it is not.
+    pub loaded_from: Option<LoadedFrom>,
+    /// Entries that differed from Postgres and were repaired.
+    pub differences: u64,
     /// The feed.
     pub feed: FeedStats,
 }
@@ -67,6 +72,8 @@ impl RoutingStats {
             stale_served: shared.metrics.stale_total(),
             redis: shared.metrics.fill_totals(Source::Redis),
             postgres: shared.metrics.fill_totals(Source::Postgres),
+            loaded_from: shared.loaded.from(),
+            differences: shared.metrics.upkeep.differences(),
             feed: FeedStats {
                 live: pulse.is_live(shared.clock.unix_millis()),
                 following: pulse.is_following(),

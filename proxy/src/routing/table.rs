@@ -6,12 +6,14 @@
 //! answering with what it has, for as long as [`Pulse`] allows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use authsome_contract::model::{AppRecord, KeyRecord, Version};
 use authsome_contract::wire::{Change, Versioned};
 use authsome_core::entropy::Entropy;
 use authsome_core::id::ApplicationId;
 use authsome_core::key::Digest;
+use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
 use super::RoutingSettings;
@@ -53,6 +55,8 @@ pub(super) enum Applied {
     Ignored,
 }
 
+mod load;
+
 type Names<K, V> = Cache<K, V, UniformState>;
 
 pub(super) struct Table {
@@ -67,6 +71,8 @@ pub(super) struct Table {
     pulse: Pulse,
     meter: Meter,
     redis_lag_ms: i64,
+    /// Something left because there was no room.
+    overflowed: Arc<AtomicBool>,
 }
 
 impl Table {
@@ -79,16 +85,32 @@ impl Table {
         let hasher = || UniformState::new(entropy);
         let (key_evictions, app_evictions) = (metrics.evictions("key"), metrics.evictions("app"));
         let floors = settings.floors;
+        let overflowed = Arc::new(AtomicBool::new(false));
+        let notice = || {
+            let overflowed = Arc::clone(&overflowed);
+            move |cause| {
+                if cause == RemovalCause::Size {
+                    overflowed.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        let (key_notice, app_notice) = (notice(), notice());
         Self {
             keys: Cache::builder()
                 .max_capacity(settings.keys_bytes)
                 .weigher(|_, entry: &Arc<KeyEntry>| entry.weight())
-                .eviction_listener(move |_, _, cause| key_evictions.count(cause))
+                .eviction_listener(move |_, _, cause| {
+                    key_evictions.count(cause);
+                    key_notice(cause);
+                })
                 .build_with_hasher(hasher()),
             apps: Cache::builder()
                 .max_capacity(settings.apps_bytes)
                 .weigher(|_, slot: &Arc<AppSlot>| slot.weight())
-                .eviction_listener(move |_, _, cause| app_evictions.count(cause))
+                .eviction_listener(move |_, _, cause| {
+                    app_evictions.count(cause);
+                    app_notice(cause);
+                })
                 .build_with_hasher(hasher()),
             absent_keys: Cache::builder()
                 .max_capacity(settings.negative_entries)
@@ -110,6 +132,7 @@ impl Table {
             pulse: Pulse::new(Bounds::new(settings.stale_bound, settings.max_staleness)),
             meter,
             redis_lag_ms: i64::try_from(settings.redis_trust.as_millis()).unwrap_or(i64::MAX),
+            overflowed,
         }
     }
 
@@ -301,11 +324,11 @@ impl Table {
             self.app_floors.insert(id, change.version);
         }
         self.absent_apps.invalidate(&id);
+        let freshness = self.delivered_freshness(now_ms);
         let Some(slot) = stretch.payload.find(&id) else {
             if !hold_new || floor.is_some_and(|floor| change.version < floor) {
                 return Applied::NotHeld;
             }
-            let freshness = Freshness::new(self.pulse.generation(), now_ms);
             let slot = Arc::new(AppSlot::new(
                 id,
                 self.app_state(change.version, change.record),
@@ -316,12 +339,16 @@ impl Table {
             return Applied::Updated;
         };
         if change.version <= slot.version() {
+            // A row that was once not found is not vouched for by an old record of it.
+            if change.version == slot.version() && change.record.is_some() == slot.load().is_some() {
+                slot.freshness.confirm_like(&freshness);
+            }
             return Applied::Known;
         }
         slot.replace(self.app_state(change.version, change.record));
-        slot.freshness.confirm(self.pulse.generation(), now_ms);
-        if self.apps.contains_key(&id) {
-            // Its weight changed.
+        slot.freshness.confirm_like(&freshness);
+        if hold_new || self.apps.contains_key(&id) {
+            // New here, or of another weight than before.
             self.apps.insert(id, slot);
         }
         Applied::Updated
@@ -329,11 +356,7 @@ impl Table {
 
     fn apply_key(&self, digest: Digest, change: Versioned<KeyRecord>, now_ms: i64, hold_new: bool) -> Applied {
         let slot = match (&change.record, hold_new) {
-            (Some(record), true) => self
-                .fence
-                .app(&record.application_id)
-                .payload
-                .find(&record.application_id),
+            (Some(record), true) => Some(self.slot_or_place(&record.application_id)),
             _ => None,
         };
         let mut stretch = self.fence.key(&digest);
@@ -344,7 +367,11 @@ impl Table {
         }
         self.absent_keys.invalidate(&digest);
         let held = self.keys.get(&digest);
-        if held.as_ref().is_some_and(|held| change.version <= held.record.version) {
+        let freshness = self.delivered_freshness(now_ms);
+        if let Some(held) = held.as_ref().filter(|held| change.version <= held.record.version) {
+            if change.version == held.record.version && change.record.is_some() {
+                held.freshness.confirm_like(&freshness);
+            }
             return Applied::Known;
         }
         if held.is_none() && floor.is_some_and(|floor| change.version < floor) {
@@ -354,7 +381,6 @@ impl Table {
         match (change.record, slot) {
             // A key never moves to another application; a record that says so is read again.
             (Some(record), Some(slot)) if record.application_id == slot.id() => {
-                let freshness = Freshness::new(self.pulse.generation(), now_ms);
                 self.keys
                     .insert(digest, Arc::new(KeyEntry::new(record, slot, freshness)));
                 Applied::Updated
@@ -365,6 +391,17 @@ impl Table {
             }
             _ => Applied::NotHeld,
         }
+    }
+
+    /// Freshness of what the feed delivers. Until it is known where the stream stands, what it says counts as old: it is acted
+    /// on only when nothing else answers.
+    fn delivered_freshness(&self, now_ms: i64) -> Freshness {
+        let read_ms = if self.pulse.is_comparable() {
+            now_ms
+        } else {
+            now_ms.saturating_sub(self.pulse.stale_bound_ms())
+        };
+        Freshness::new(self.pulse.generation(), read_ms)
     }
 
     fn app_state(&self, version: Version, record: Option<AppRecord>) -> AppState {

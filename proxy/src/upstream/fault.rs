@@ -19,6 +19,8 @@ pub enum Blame {
 pub fn refusal_of(error: &Error) -> (Blame, Option<Refusal>) {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(413)) => (Blame::Client, Some(Refusal::TooLarge)),
+        // No room for another stream: of the clients' making.
+        (_, ErrorType::HTTPStatus(503)) => (Blame::Client, Some(Refusal::TooManyStreams)),
         (
             ErrorSource::Upstream,
             ErrorType::ConnectTimedout
@@ -63,6 +65,7 @@ mod tests {
             (Downstream, ErrorType::ReadTimedout, (Blame::Client, Some(400))),
             (Downstream, ErrorType::InvalidHTTPHeader, (Blame::Client, Some(400))),
             (Downstream, ErrorType::HTTPStatus(413), (Blame::Client, Some(413))),
+            (Unset, ErrorType::HTTPStatus(503), (Blame::Client, Some(503))),
             (Internal, ErrorType::InternalError, (Blame::Edge, Some(500))),
             (Unset, ErrorType::UnknownError, (Blame::Edge, Some(500))),
         ] {

@@ -114,6 +114,7 @@ mod tests {
             origins: vec![],
             path_policy: vec![],
             edge_credentials: sealed,
+            strict_seconds: None,
             version: Version { epoch: 1, row: 1 },
         }
     }

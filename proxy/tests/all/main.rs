@@ -1,12 +1,14 @@
 //! The edge as a process, against real servers and raw sockets.
 #![cfg(test)]
 
+mod allocations;
 mod db;
 mod edge;
 mod edge_answers;
 mod edge_faults;
 mod edge_forwards;
 mod edge_hostile;
+mod edge_live;
 mod edge_process;
 mod edge_refuses;
 mod edge_usage;
@@ -16,4 +18,5 @@ mod meter_usage;
 mod routing_feed;
 mod routing_fixture;
 mod routing_sources;
+mod routing_whole;
 mod wire;

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::db::{App, NewApp, Tenants};
+use crate::instance::nobody;
 
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
@@ -46,7 +47,45 @@ impl Platform {
         }
     }
 
+    /// An edge that holds only what was asked for.
     pub(crate) async fn edge(&self, settings: RoutingSettings) -> Edge {
+        self.whole_edge(RoutingSettings {
+            whole: false,
+            ..settings
+        })
+        .await
+    }
+
+    /// An edge that holds the whole table.
+    pub(crate) async fn whole_edge(&self, settings: RoutingSettings) -> Edge {
+        let sources = Sources {
+            postgres: SecretUrl::parse(&self.postgres.in_place_of(&self.tenants.database.url)).unwrap(),
+            redis: SecretUrl::parse(&self.redis.url()).unwrap(),
+        };
+        Edge::start(settings, sources, connect(&self.nats).await)
+    }
+
+    pub(crate) fn secret(&self) -> Digest {
+        self.app.secret.digest()
+    }
+}
+
+/// An edge with nothing to talk to.
+pub(crate) async fn lonely_edge(settings: RoutingSettings) -> Edge {
+    let sources = Sources {
+        postgres: SecretUrl::parse(&format!("postgres://nobody@{}/control", nobody())).unwrap(),
+        redis: SecretUrl::parse(&format!("redis://{}", nobody())).unwrap(),
+    };
+    let nats = async_nats::ConnectOptions::new()
+        .retry_on_initial_connect()
+        .connect(nobody())
+        .await
+        .unwrap();
+    Edge::start(settings, sources, nats)
+}
+
+impl Edge {
+    fn start(settings: RoutingSettings, sources: Sources, client: async_nats::Client) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let registry = Registry::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -61,12 +100,7 @@ impl Platform {
         );
         let metrics = RoutingMetrics::register(&registry).unwrap();
         let (routing, backend) = routing::new(settings, meter, clock, &SystemEntropy::new(), metrics);
-        let sources = Sources {
-            postgres: SecretUrl::parse(&self.postgres.in_place_of(&self.tenants.database.url)).unwrap(),
-            redis: SecretUrl::parse(&self.redis.url()).unwrap(),
-        };
         let (stop, stopped) = watch::channel(false);
-        let client = connect(&self.nats).await;
         let task = tokio::spawn(async move { backend.run(sources, client, stopped).await.unwrap() });
         Edge {
             routing,
@@ -74,10 +108,6 @@ impl Platform {
             task,
             _directory: directory,
         }
-    }
-
-    pub(crate) fn secret(&self) -> Digest {
-        self.app.secret.digest()
     }
 }
 

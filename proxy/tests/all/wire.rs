@@ -90,6 +90,21 @@ impl Wire {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// As [`Self::send`]; false once the peer has closed.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok()
+    }
+
+    /// The next bytes, however long they take; `None` once the peer has closed.
+    pub(crate) async fn heard(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.is_empty() {
+            let mut part = vec![0; 16 * 1024];
+            let read = self.stream.read(&mut part).await.unwrap_or(0);
+            self.buffer.extend_from_slice(&part[..read]);
+        }
+        (!self.buffer.is_empty()).then(|| std::mem::take(&mut self.buffer))
+    }
+
     /// Reads a head and, by its own framing, the body. `None` if the peer closed before a head.
     pub(crate) async fn receive(&mut self) -> Option<Message> {
         let message = self.receive_head().await?;

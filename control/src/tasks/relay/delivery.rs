@@ -1,5 +1,5 @@
 //! How a target follows the outbox: prepare, deliver in order, move the cursor, beat once a second, and start over after a
-//! failure.
+//! failure. An operator's request for a rewrite makes it start over too, and is fulfilled with the whole table.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{RETRY, Relay};
 use crate::db::outbox::{self, Entry, Pulse, Target};
+use crate::db::rebuild;
 
 /// Entries in one batch.
 const BATCH: i64 = 500;
@@ -65,7 +66,7 @@ pub(super) trait Receiver {
     const TARGET: Target;
 
     /// Makes the target ready: its place exists and holds all that Postgres had at some position, which is returned.
-    /// Rewrites the whole table if the target has none or lost some. May take minutes.
+    /// Rewrites the whole table if the target has none or lost some, or if [`Pulse::rebuild`] asks for it. May take minutes.
     async fn prepare(&mut self, pulse: Pulse, cursor: i64) -> Result<i64, DeliveryError>;
 
     /// Delivers these, in order. On `Ok` the target holds them, or newer ones.
@@ -73,6 +74,13 @@ pub(super) trait Receiver {
 
     /// Tells the target's readers, at the time of `pulse`, that it holds everything up to `position`.
     async fn beat(&mut self, pulse: Pulse, position: i64) -> Result<(), DeliveryError>;
+}
+
+/// Why a round of following ended without a failure.
+enum Ended {
+    Deposed,
+    /// A rewrite is asked for.
+    Rebuild,
 }
 
 /// Follows the outbox until somebody else turns out to lead.
@@ -85,11 +93,14 @@ pub(super) async fn follow<R: Receiver>(
     let mut failed = 0;
     loop {
         let error = match follow_once(relay, pool, &mut pulses, &mut receiver, &mut failed).await {
-            Ok(deposed) => return deposed,
-            Err(DeliveryError::Deposed) => return Deposed,
+            Ok(Ended::Deposed) | Err(DeliveryError::Deposed) => return Deposed,
+            Ok(Ended::Rebuild) => continue,
             Err(error) => error,
         };
         relay.metrics.failed(R::TARGET);
+        if pulses.borrow().rebuild(R::TARGET).is_some() {
+            tell_failure(pool, R::TARGET, &error).await;
+        }
         // The first failure is news; the rest of the same outage shows in the metrics.
         if failed == 0 {
             tracing::warn!(target_name = R::TARGET.as_str(), %error, "delivery failed; trying again");
@@ -107,17 +118,25 @@ async fn follow_once<R: Receiver>(
     pulses: &mut watch::Receiver<Pulse>,
     receiver: &mut R,
     failed: &mut u32,
-) -> Result<Deposed, DeliveryError> {
+) -> Result<Ended, DeliveryError> {
     let start = *pulses.borrow_and_update();
     let cursor = outbox::cursor(&mut *connection(pool).await?, R::TARGET).await?;
     let mut position = receiver.prepare(start, cursor).await?;
     outbox::advance(&mut *connection(pool).await?, R::TARGET, position).await?;
+    let rebuilt = start.rebuild(R::TARGET);
+    if let Some(id) = rebuilt {
+        rebuild::finish(&mut *connection(pool).await?, R::TARGET, id).await?;
+    }
     let mut beaten: Option<i64> = None;
     loop {
         let mut pulse = *pulses.borrow_and_update();
         loop {
             if pulse.epoch != start.epoch {
                 return Err(DeliveryError::Epoch(pulse.epoch));
+            }
+            // A pulse may still show the request that was just fulfilled.
+            if pulse.rebuild(R::TARGET) > rebuilt {
+                return Ok(Ended::Rebuild);
             }
             if beaten.is_none_or(|at| at.abs_diff(pulse.database_time_ms) >= BEAT_MS) {
                 bounded(receiver.beat(pulse, position)).await?;
@@ -143,8 +162,16 @@ async fn follow_once<R: Receiver>(
             pulse = *pulses.borrow_and_update();
         }
         if pulses.changed().await.is_err() {
-            return Ok(Deposed);
+            return Ok(Ended::Deposed);
         }
+    }
+}
+
+/// Best effort: whoever waits for the rewrite learns why it takes so long.
+async fn tell_failure(pool: &PgPool, target: Target, error: &DeliveryError) {
+    let told = async { rebuild::fail(&mut *connection(pool).await?, target, &error.to_string()).await };
+    if let Ok(Err(error)) = tokio::time::timeout(DELIVERY, told).await {
+        tracing::debug!(%error, "the failure of a rewrite could not be recorded");
     }
 }
 

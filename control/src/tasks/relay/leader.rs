@@ -7,7 +7,7 @@ use authsome_db::DbError;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::{sync::watch, time::timeout};
 
-use super::{RETRY, Relay, delivery, jobs::Jobs, positions, redis::Redis, stream::Stream, upkeep};
+use super::{RETRY, Relay, delivery, jobs::Jobs, positions, redis::Redis, stream::Stream, tombstones, upkeep};
 use crate::db::outbox;
 
 /// How long one statement on the leader's session may take. Longer, and the session counts as lost.
@@ -63,6 +63,7 @@ async fn term(relay: &Relay, pool: &PgPool, failed: &mut u32) -> Result<Infallib
         delivery::Deposed = delivery::follow(relay, pool, received.clone(), Redis::new(relay, pool)) => Err(TermError::Deposed),
         delivery::Deposed = delivery::follow(relay, pool, received.clone(), Jobs::new(relay)) => Err(TermError::Deposed),
         never = upkeep::run(relay, pool) => match never {},
+        never = tombstones::run(relay, pool) => match never {},
     }
 }
 

@@ -15,6 +15,7 @@ pub struct RelayMetrics {
     fills: IntCounterVec,
     pub(super) inconsistent: IntCounter,
     pub(super) pruned: IntCounter,
+    pub(super) tombstones: IntCounter,
 }
 
 impl RelayMetrics {
@@ -57,8 +58,13 @@ impl RelayMetrics {
                 "Rows that could not be understood and travelled as tombstones",
             )?,
             pruned: IntCounter::new("authsome_relay_pruned_total", "Outbox entries deleted after delivery")?,
+            tombstones: IntCounter::new(
+                "authsome_relay_tombstones_dropped_total",
+                "Tombstones dropped because nothing older can remain",
+            )?,
         };
         registry.register(Box::new(metrics.leader.clone()))?;
+        registry.register(Box::new(metrics.tombstones.clone()))?;
         registry.register(Box::new(metrics.lag_rows.clone()))?;
         registry.register(Box::new(metrics.lag_seconds.clone()))?;
         registry.register(Box::new(metrics.delivered.clone()))?;

@@ -16,6 +16,7 @@ mod positions;
 mod records;
 mod redis;
 mod stream;
+mod tombstones;
 mod upkeep;
 
 use std::{sync::Arc, time::Duration};

@@ -18,8 +18,9 @@ use sqlx::{PgConnection, PgPool};
 
 use super::{delivery::DeliveryError, metrics::RelayMetrics};
 use crate::db::{
-    outbox::{Entry, Topic},
-    route,
+    outbox::{Entry, Pulse, Target, Topic},
+    rebuild, route,
+    tombstones::{self, Tombstone},
 };
 
 /// Rows of the whole table that are read at once.
@@ -33,6 +34,9 @@ const MAX_PAYLOAD: usize = 900 * 1024;
 pub(super) struct Record {
     /// Position of the entry that announced it, or at which the table was read.
     pub(super) position: i64,
+    /// Whoever has this record and those before it has everything up to [`Self::position`]. Not so while an earlier entry
+    /// travels with a later one of the same thing, and not for a page of the table.
+    pub(super) covers: bool,
     /// The record or its tombstone.
     pub(super) change: Change,
     /// JSON of its payload.
@@ -45,6 +49,7 @@ impl Record {
         if payload.len() <= MAX_PAYLOAD {
             return Ok(Self {
                 position,
+                covers: false,
                 change,
                 payload,
             });
@@ -64,6 +69,7 @@ impl Record {
         let payload = change.payload()?;
         Ok(Self {
             position,
+            covers: false,
             change,
             payload,
         })
@@ -88,6 +94,7 @@ pub(super) async fn announced(
         .filter(|entry| seen.insert((entry.topic, entry.reference.as_str())))
         .collect();
     latest.reverse();
+    let folded = latest.len() < entries.len();
 
     let of = |topic| {
         latest
@@ -139,6 +146,15 @@ pub(super) async fn announced(
             metrics.inconsistent.inc();
         }
     }
+    if folded {
+        if let Some(last) = records.last_mut() {
+            last.covers = true;
+        }
+    } else {
+        for record in &mut records {
+            record.covers = true;
+        }
+    }
     Ok(records)
 }
 
@@ -148,22 +164,29 @@ pub(super) struct Table<'a> {
     metrics: &'a RelayMetrics,
     position: i64,
     next: Next,
+    /// The request that the reading fulfils, and what was read so far.
+    request: Option<(Target, i64)>,
+    read: i64,
 }
 
 enum Next {
     Apps(String),
     Keys(Vec<u8>),
+    Tombstones(String, String),
     Done,
 }
 
 impl<'a> Table<'a> {
-    /// `position` was given out before this call: the pages hold at least what was committed up to it.
-    pub(super) fn new(pool: &'a PgPool, metrics: &'a RelayMetrics, position: i64) -> Self {
+    /// `pulse.last` was given out before this call: the pages hold at least what was committed up to it. Tombstones come
+    /// last, so that a row that is deleted while the table is read does not stay.
+    pub(super) fn new(pool: &'a PgPool, metrics: &'a RelayMetrics, pulse: Pulse, target: Target) -> Self {
         Self {
             pool,
             metrics,
-            position,
+            position: pulse.last,
             next: Next::Apps(String::new()),
+            request: pulse.rebuild(target).map(|id| (target, id)),
+            read: 0,
         }
     }
 
@@ -173,8 +196,13 @@ impl<'a> Table<'a> {
         let changes = match &self.next {
             Next::Apps(after) => self.apps(&mut connection, &after.clone()).await?,
             Next::Keys(after) => self.keys(&mut connection, &after.clone()).await?,
+            Next::Tombstones(topic, after) => self.tombstones(&mut connection, &topic.clone(), &after.clone()).await?,
             Next::Done => return Ok(None),
         };
+        self.read += i64::try_from(changes.len()).unwrap_or(i64::MAX);
+        if let Some((target, id)) = self.request {
+            rebuild::progress(&mut connection, target, id, self.read).await?;
+        }
         let records = changes
             .into_iter()
             .map(|change| Record::new(self.position, change, self.metrics));
@@ -194,11 +222,37 @@ impl<'a> Table<'a> {
 
     async fn keys(&mut self, connection: &mut PgConnection, after: &[u8]) -> Result<Vec<Change>, DbError> {
         let rows = route::keys_page(connection, after, PAGE).await?;
-        self.next = rows.last().map_or(Next::Done, |row| Next::Keys(row.digest.clone()));
+        self.next = rows.last().map_or_else(
+            || Next::Tombstones(String::new(), String::new()),
+            |row| Next::Keys(row.digest.clone()),
+        );
         let changes = rows.into_iter().filter_map(|row| key(row, self.metrics));
         Ok(changes
             .map(|(digest, versioned)| Change::Key(digest, versioned))
             .collect())
+    }
+
+    async fn tombstones(
+        &mut self,
+        connection: &mut PgConnection,
+        topic: &str,
+        after: &str,
+    ) -> Result<Vec<Change>, DbError> {
+        let rows = tombstones::page(connection, topic, after, PAGE).await?;
+        self.next = rows.last().map_or(Next::Done, |row| {
+            Next::Tombstones(row.topic.clone(), row.reference.clone())
+        });
+        Ok(rows.iter().filter_map(buried).collect())
+    }
+}
+
+/// A tombstone as it travels; `None` if this release does not know what it names.
+pub(super) fn buried(tombstone_of: &Tombstone) -> Option<Change> {
+    let version = Version::from_columns(tombstone_of.epoch, tombstone_of.version);
+    match tombstone_of.topic.as_str() {
+        "app" => Some(Change::App(tombstone_of.reference.parse().ok()?, tombstone(version))),
+        "key" => Some(Change::Key(tombstone_of.reference.parse().ok()?, tombstone(version))),
+        _ => None,
     }
 }
 

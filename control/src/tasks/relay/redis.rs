@@ -137,7 +137,7 @@ impl<'a> Redis<'a> {
             .await?;
         self.client.del::<(), _>(names::REDIS_MARK).await?;
         self.clear(&token).await?;
-        let mut table = Table::new(self.pool, &self.relay.metrics, pulse.last);
+        let mut table = Table::new(self.pool, &self.relay.metrics, pulse, Target::Redis);
         let mut records = 0;
         while let Some(page) = table.next_page().await? {
             records += page.len();
@@ -206,7 +206,11 @@ impl Receiver for Redis<'_> {
         let stands = mark.map(|mark| (mark.epoch.cast_signed(), mark.position.cast_signed()));
         match stands {
             // The mark is set before the cursor moves, so it is never behind a Redis that kept everything.
-            Some((epoch, position)) if epoch == pulse.epoch && (cursor..=pulse.last).contains(&position) => {
+            Some((epoch, position))
+                if pulse.rebuild(Target::Redis).is_none()
+                    && epoch == pulse.epoch
+                    && (cursor..=pulse.last).contains(&position) =>
+            {
                 self.marked = self.marked.max(position);
                 Ok(cursor)
             }

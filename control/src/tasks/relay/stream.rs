@@ -2,7 +2,8 @@
 //!
 //! Every publish names the sequence that it expects to be the last, so that of two leaders only one gets through; records
 //! are read from Postgres after that sequence is known, so even a deposed one cannot publish what is older than the stream.
-//! Messages carry the outbox position that they bring the stream to, by which a stream that lost its end is found out.
+//! Messages carry the outbox position that they bring the stream to, by which a stream that lost its end is found out, and,
+//! where it holds for readers too, that they may count on it ([`names::COVERS_HEADER`]): edges say by it how far they are.
 
 use std::time::Duration;
 
@@ -112,7 +113,7 @@ impl<'a> Stream<'a> {
             incarnation = self.incarnation,
             "writing the whole routing table to the stream"
         );
-        let mut table = Table::new(self.pool, &self.relay.metrics, pulse.last);
+        let mut table = Table::new(self.pool, &self.relay.metrics, pulse, Target::Stream);
         let mut records = 0;
         while let Some(page) = table.next_page().await? {
             records += page.len();
@@ -122,6 +123,7 @@ impl<'a> Stream<'a> {
             subject: Change::Complete.subject(),
             payload: Change::Complete.payload()?,
             position: pulse.last,
+            covers: false,
             epoch: Some(pulse.epoch),
         };
         self.publish(std::iter::once(complete)).await?;
@@ -142,6 +144,9 @@ impl<'a> Stream<'a> {
             let mut headers = HeaderMap::new();
             headers.insert(NATS_EXPECTED_LAST_SEQUENCE, expected.to_string());
             headers.insert(POSITION, message.position.to_string());
+            if message.covers {
+                headers.insert(names::COVERS_HEADER, message.position.to_string());
+            }
             if let Some(epoch) = message.epoch {
                 headers.insert(EPOCH, epoch.to_string());
             }
@@ -175,13 +180,16 @@ impl Receiver for Stream<'_> {
                     && stream.cached_info().state.last_sequence < self.sequence;
                 self.adopt(stream.cached_info());
                 if stream.cached_info().state.messages > 0 {
-                    if !lost && self.is_whole(&stream, pulse, cursor).await? {
+                    let wanted = pulse.rebuild(Target::Stream).is_some();
+                    if !wanted && !lost && self.is_whole(&stream, pulse, cursor).await? {
                         return Ok(cursor);
                     }
-                    // Half a table may hold records whose rows are gone by now: begin with nothing.
+                    // Half a table may hold records whose rows are gone by now: begin with nothing. Edges load a new stream
+                    // as a whole, so an altered message of the old one does not survive in them either.
                     tracing::warn!(
                         incarnation = self.incarnation,
-                        "the stream is not whole and is made anew"
+                        wanted,
+                        "the stream is not whole, or is to be rewritten, and is made anew"
                     );
                     self.jetstream
                         .delete_stream(names::EDGE_STREAM)
@@ -245,6 +253,7 @@ struct Message {
     subject: String,
     payload: Vec<u8>,
     position: i64,
+    covers: bool,
     epoch: Option<i64>,
 }
 
@@ -254,6 +263,7 @@ impl From<&Record> for Message {
             subject: record.change.subject(),
             payload: record.payload.clone(),
             position: record.position,
+            covers: record.covers,
             epoch: None,
         }
     }

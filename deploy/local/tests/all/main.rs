@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod customer;
 #[cfg(test)]
+mod edge_world;
+#[cfg(test)]
+mod edges;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod isolation;
@@ -10,5 +14,7 @@ mod isolation;
 mod platform;
 #[cfg(test)]
 mod request;
+#[cfg(test)]
+mod restore;
 #[cfg(test)]
 mod throwaway;

@@ -1,23 +1,28 @@
 //! The feed: changes from the JetStream stream `EDGE`, applied to what the table holds, and the relay's heartbeat, which
-//! alone proves that nothing is missing.
+//! alone proves that nothing is missing. The stream is compacted, so read from its first message on it is the whole table;
+//! it is so read at the start and whenever it is another stream than before.
 //!
 //! A plain ephemeral pull consumer with an explicit first sequence, attached anew by this module whenever in doubt: the
 //! client library's ordered consumer was seen to stay silent for 52–80 s after the server's store was wiped, and then to
 //! skip changes. While the feed is not live the table falls back to reading its entries again (see `pulse`). A change that
 //! cannot be decoded is counted, logged and skipped.
 
+mod progress;
 mod tracker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, consumer};
+use authsome_contract::model::KeyState;
 use authsome_contract::wire::{Change, Heartbeat, names};
 use futures::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Shared;
+use super::loaded::LoadedFrom;
 use super::table::Applied;
+use progress::{Delivered, Progress};
 use tracker::{Reason, Start, Tracker, Verdict};
 
 pub(super) use tracker::REASONS;
@@ -55,10 +60,13 @@ pub(super) async fn follow(shared: Arc<Shared>, nats: async_nats::Client) {
         context
     };
     let mut feed = Feed {
-        shared,
         nats,
         context,
-        tracker: Tracker::new(),
+        tracker: Tracker::new(shared.settings.whole),
+        marked: false,
+        shared,
+        progress: Progress::default(),
+        key_died: false,
         live: false,
     };
     let mut pause = RETRY_FIRST;
@@ -90,6 +98,11 @@ struct Feed {
     nats: async_nats::Client,
     context: jetstream::Context,
     tracker: Tracker,
+    progress: Progress,
+    /// The marker that this stream holds the whole table was seen.
+    marked: bool,
+    /// A key died by a change that is applied and not yet covered.
+    key_died: bool,
     live: bool,
 }
 
@@ -126,7 +139,12 @@ impl Feed {
         let info = stream.cached_info();
         let last = info.state.last_sequence;
         let incarnation = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
-        let Start { sequence } = self.tracker.attach(incarnation, last);
+        let Start { sequence, anew } = self.tracker.attach(incarnation, last);
+        if anew {
+            self.marked = false;
+            self.shared.table.pulse().next_generation();
+        }
+        self.progress = Progress::default();
         let config = consumer::pull::Config {
             deliver_policy: consumer::DeliverPolicy::ByStartSequence {
                 start_sequence: sequence,
@@ -141,6 +159,7 @@ impl Feed {
             self.tracker.nothing_pending(last);
         }
         self.shared.table.pulse().set_sequence(self.tracker.applied());
+        self.note_whole();
         tracing::debug!(first = sequence, "following the routing feed");
         let pull = consumer
             .stream()
@@ -153,7 +172,12 @@ impl Feed {
         let now = Instant::now();
         match Change::decode(&message.subject, &message.payload) {
             Ok(change) => {
-                let applied = self.shared.table.apply(change, self.shared.clock.unix_millis(), false);
+                self.key_died |= kills_a_key(&change);
+                self.marked |= change == Change::Complete;
+                let shared = &self.shared;
+                let applied = shared
+                    .table
+                    .apply(change, shared.clock.unix_millis(), shared.settings.whole);
                 self.shared.metrics.change(Some(applied));
                 if applied == Applied::Updated {
                     tracing::debug!(subject = %message.subject, "applied a routing change");
@@ -166,7 +190,16 @@ impl Feed {
         }
         match message.info() {
             Ok(info) => {
+                let delivered = Delivered {
+                    sequence: info.stream_sequence,
+                    previous: self.tracker.applied(),
+                    pending: info.pending,
+                    covers: covered_by(message),
+                };
                 let verdict = self.tracker.delivered(info.stream_sequence, now);
+                let position = self.progress.delivered(delivered);
+                self.advance(self.shared.table.pulse().covered().0, position);
+                self.note_whole();
                 self.shared.table.pulse().set_sequence(self.tracker.applied());
                 verdict
             }
@@ -204,10 +237,12 @@ impl Feed {
                 // A verdict between heartbeats is worth no more than the last of them.
                 let since = i64::try_from(self.tracker.since_heartbeat(Instant::now()).as_millis()).unwrap_or(0);
                 let heard_ms = self.shared.clock.unix_millis().saturating_sub(since);
-                if anew {
-                    pulse.next_generation(epoch, position);
-                }
                 pulse.beat(heard_ms, tracker::MISSED, epoch, position);
+                if let Some((incarnation, database_ms)) = self.tracker.vouching() {
+                    pulse.vouch(incarnation, database_ms);
+                }
+                let proven = self.progress.vouched(position);
+                self.advance(epoch, proven);
                 if !self.live {
                     tracing::info!(epoch, position, anew, "the routing feed is live");
                     self.live = true;
@@ -226,6 +261,23 @@ impl Feed {
         }
     }
 
+    /// The table is whole once everything is applied that the stream held when it was begun with, and the marker was among it.
+    fn note_whole(&self) {
+        if self.marked && self.tracker.is_caught_up() && self.shared.settings.whole {
+            self.shared.loaded.by(LoadedFrom::Stream);
+        }
+    }
+
+    /// Lets those who report know.
+    fn advance(&mut self, epoch: u64, position: Option<u64>) {
+        let Some(position) = position else { return };
+        let pulse = self.shared.table.pulse();
+        pulse.set_applied(epoch, position);
+        if std::mem::take(&mut self.key_died) {
+            pulse.key_died().notify_one();
+        }
+    }
+
     fn doubt(&mut self, reason: Reason) {
         self.shared.table.pulse().silence();
         if self.live {
@@ -234,4 +286,20 @@ impl Feed {
             tracing::warn!(reason = reason.as_str(), "the routing feed is not live");
         }
     }
+}
+
+/// Is this a key that opens nothing any more?
+fn kills_a_key(change: &Change) -> bool {
+    matches!(change, Change::Key(_, versioned)
+        if versioned.record.as_ref().is_none_or(|record| record.state != KeyState::Active))
+}
+
+fn covered_by(message: &jetstream::Message) -> Option<u64> {
+    message
+        .headers
+        .as_ref()?
+        .get(names::COVERS_HEADER)?
+        .as_str()
+        .parse()
+        .ok()
 }

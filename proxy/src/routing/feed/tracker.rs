@@ -58,6 +58,8 @@ pub(super) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) sequence: u64,
+    /// Another stream than before, or the first: what is held must be vouched for anew.
+    pub(super) anew: bool,
 }
 
 #[derive(Debug)]
@@ -66,10 +68,12 @@ pub(super) struct Tracker {
     epoch: Option<u64>,
     /// Last sequence that is applied or known not to be of interest.
     applied: u64,
-    /// A heartbeat must have got this far before it can vouch for a consumer that began anew here.
+    /// A heartbeat must have got this far before it can vouch for a consumer that began anew.
     baseline: u64,
-    /// What was read before the baseline must be read again.
+    /// No heartbeat has vouched for it yet.
     anew: bool,
+    /// Begin at the first message of a stream instead of after its last.
+    whole: bool,
     last: Option<Heard>,
     behind_since: Option<Instant>,
 }
@@ -81,8 +85,10 @@ struct Heard {
 }
 
 impl Tracker {
-    pub(super) fn new() -> Self {
+    /// `whole`: a stream is read from its first message on, so that it brings the whole table.
+    pub(super) fn new(whole: bool) -> Self {
         Self {
+            whole,
             incarnation: None,
             epoch: None,
             applied: 0,
@@ -98,11 +104,12 @@ impl Tracker {
     }
 
     /// The stream as it is now. The consumer goes on after the last applied message when this is still the same stream;
-    /// otherwise it begins at the end, and everything held must be read again.
+    /// otherwise it begins at the stream's first message, or at its end, and nothing held is vouched for.
     pub(super) fn attach(&mut self, incarnation: i64, last_sequence: u64) -> Start {
-        if self.incarnation != Some(incarnation) || last_sequence < self.applied {
+        let anew = self.incarnation != Some(incarnation) || last_sequence < self.applied;
+        if anew {
             self.incarnation = Some(incarnation);
-            self.applied = last_sequence;
+            self.applied = if self.whole { 0 } else { last_sequence };
             self.baseline = last_sequence;
             self.anew = true;
         }
@@ -110,7 +117,13 @@ impl Tracker {
         self.behind_since = None;
         Start {
             sequence: self.applied + 1,
+            anew,
         }
+    }
+
+    /// Is everything applied that the stream held when it was begun with?
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.incarnation.is_some() && self.applied >= self.baseline
     }
 
     /// The new consumer has nothing to deliver: the stream holds nothing between what was applied and its end.
@@ -120,7 +133,11 @@ impl Tracker {
 
     /// A message was delivered and is applied.
     pub(super) fn delivered(&mut self, sequence: u64, now: Instant) -> Verdict {
-        self.applied = self.applied.max(sequence);
+        if sequence > self.applied {
+            self.applied = sequence;
+            // Behind, and on its way.
+            self.behind_since = None;
+        }
         self.verdict(now)
     }
 
@@ -175,6 +192,12 @@ impl Tracker {
         }
     }
 
+    /// Incarnation and database time of the last heartbeat.
+    pub(super) fn vouching(&self) -> Option<(i64, i64)> {
+        let heartbeat = &self.last.as_ref()?.heartbeat;
+        Some((heartbeat.incarnation, heartbeat.database_time_ms))
+    }
+
     /// How long ago the last heartbeat was heard.
     pub(super) fn since_heartbeat(&self, now: Instant) -> Duration {
         self.last.as_ref().map_or(MISSED, |heard| now.duration_since(heard.at))
@@ -196,8 +219,14 @@ mod tests {
     }
 
     fn attached(now: Instant) -> Tracker {
-        let mut tracker = Tracker::new();
-        assert_eq!(tracker.attach(7, 100), Start { sequence: 101 });
+        let mut tracker = Tracker::new(false);
+        assert_eq!(
+            tracker.attach(7, 100),
+            Start {
+                sequence: 101,
+                anew: true
+            }
+        );
         assert_eq!(
             tracker.heard(beat(7, 100), now),
             Verdict::Live {
@@ -212,7 +241,7 @@ mod tests {
     #[test]
     fn it_lives_only_after_a_heartbeat_that_covers_where_it_began() {
         let now = Instant::now();
-        let mut tracker = Tracker::new();
+        let mut tracker = Tracker::new(false);
         tracker.attach(7, 100);
         assert_eq!(tracker.verdict(now), Verdict::Wait);
         assert_eq!(
@@ -238,6 +267,41 @@ mod tests {
             Verdict::Live {
                 epoch: 1,
                 position: 202,
+                anew: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_whole_stream_is_read_from_its_first_message_and_slow_reading_is_not_standing_still() {
+        let now = Instant::now();
+        let mut tracker = Tracker::new(true);
+        assert_eq!(
+            tracker.attach(7, 100),
+            Start {
+                sequence: 1,
+                anew: true
+            }
+        );
+        assert_eq!(tracker.heard(beat(7, 100), now), Verdict::Wait);
+        let (half, later) = (BEHIND / 2, BEHIND + BEHIND / 4);
+        assert_eq!(tracker.delivered(40, now + half), Verdict::Wait);
+        assert_eq!(tracker.delivered(90, now + later), Verdict::Wait);
+        assert!(!tracker.is_caught_up());
+        assert_eq!(
+            tracker.delivered(100, now + later),
+            Verdict::Live {
+                epoch: 1,
+                position: 200,
+                anew: true
+            }
+        );
+        assert!(tracker.is_caught_up());
+        // The same stream after a lost connection: nothing is read twice.
+        assert_eq!(
+            tracker.attach(7, 120),
+            Start {
+                sequence: 101,
                 anew: false
             }
         );
@@ -287,7 +351,13 @@ mod tests {
         let mut tracker = attached(now);
         assert_eq!(tracker.heard(beat(7, 103), now), Verdict::Wait);
         assert_eq!(tracker.verdict(now + BEHIND), Verdict::Restart(Reason::Behind));
-        assert_eq!(tracker.attach(7, 103), Start { sequence: 101 });
+        assert_eq!(
+            tracker.attach(7, 103),
+            Start {
+                sequence: 101,
+                anew: false
+            }
+        );
         tracker.nothing_pending(103);
         let verdict = tracker.heard(beat(7, 103), now + BEHIND);
         assert_eq!(
@@ -305,7 +375,13 @@ mod tests {
         let now = Instant::now();
         let mut tracker = attached(now);
         assert_eq!(tracker.heard(beat(8, 3), now), Verdict::Restart(Reason::Incarnation));
-        assert_eq!(tracker.attach(8, 3), Start { sequence: 4 });
+        assert_eq!(
+            tracker.attach(8, 3),
+            Start {
+                sequence: 4,
+                anew: true
+            }
+        );
         assert_eq!(
             tracker.heard(beat(8, 3), now),
             Verdict::Live {
@@ -321,7 +397,13 @@ mod tests {
         let now = Instant::now();
         let mut tracker = attached(now);
         assert_eq!(tracker.heard(beat(7, 90), now), Verdict::Restart(Reason::WentBack));
-        assert_eq!(tracker.attach(7, 90), Start { sequence: 91 });
+        assert_eq!(
+            tracker.attach(7, 90),
+            Start {
+                sequence: 91,
+                anew: true
+            }
+        );
         assert_eq!(
             tracker.heard(beat(7, 90), now),
             Verdict::Live {
@@ -331,7 +413,13 @@ mod tests {
             }
         );
         // Seen first when attaching: the stream was restored from a copy.
-        assert_eq!(tracker.attach(7, 80), Start { sequence: 81 });
+        assert_eq!(
+            tracker.attach(7, 80),
+            Start {
+                sequence: 81,
+                anew: true
+            }
+        );
         assert_eq!(
             tracker.heard(beat(7, 80), now),
             Verdict::Live {

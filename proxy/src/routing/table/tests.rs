@@ -53,6 +53,7 @@ fn app(row: u64) -> AppRecord {
         origins: Vec::new(),
         path_policy: Vec::new(),
         edge_credentials: None,
+        strict_seconds: None,
         version: version(row),
     }
 }
@@ -220,12 +221,52 @@ fn an_application_that_is_gone_is_absent_and_may_come_back() {
 }
 
 #[test]
-fn a_record_is_installed_only_with_its_application() {
+fn a_key_that_comes_before_its_application_is_of_no_use_until_that_comes() {
     let table = table(100);
-    assert_eq!(table.apply(key_change(1, true), NOW, true), Applied::NotHeld);
-    assert_eq!(table.apply(app_change(1, true), NOW, true), Applied::Updated);
+    let digest = key(1).digest;
     assert_eq!(table.apply(key_change(1, true), NOW, true), Applied::Updated);
-    assert!(matches!(table.key(&key(1).digest, NOW), Lookup::Hit(_)));
+    table.pulse().beat(NOW, BEAT, 1, 1);
+    table.pulse().hold(NOW + 60_000);
+    assert!(matches!(table.key(&digest, NOW), Lookup::Unknown), "not: it is gone");
+    assert!(table.last_known_key(&digest, NOW).is_none());
+    assert!(matches!(table.app(&id(), NOW), Lookup::Unknown));
+    assert_eq!(table.apply(app_change(1, true), NOW, true), Applied::Updated);
+    assert!(matches!(table.key(&digest, NOW), Lookup::Hit(_)));
+    assert!(matches!(table.app(&id(), NOW), Lookup::Hit(_)));
+}
+
+#[test]
+fn what_a_new_stream_says_again_is_vouched_for_again_once_it_is_known_where_it_stands() {
+    let table = table(100);
+    filled(&table);
+    table.pulse().beat(NOW, BEAT, 1, 1);
+    table.pulse().next_generation();
+    let later = NOW + 60_000;
+    assert_eq!(table.apply(app_change(1, true), later, true), Applied::Known);
+    assert_eq!(table.apply(key_change(1, true), later, true), Applied::Known);
+    assert!(
+        matches!(table.key(&key(1).digest, later), Lookup::Unknown),
+        "the stream may be old"
+    );
+    assert!(table.last_known_key(&key(1).digest, later).is_some());
+    table.pulse().beat(later, BEAT, 1, 1);
+    assert!(matches!(table.key(&key(1).digest, later), Lookup::Hit(_)));
+}
+
+#[test]
+fn a_snapshot_never_overwrites_what_is_newer_and_is_read_again_before_it_is_believed() {
+    let table = table(100);
+    table.restore_key(key(1), NOW - 60_000);
+    table.restore_app(app(1), NOW - 60_000);
+    table.pulse().beat(NOW, BEAT, 1, 1);
+    assert!(matches!(table.key(&key(1).digest, NOW), Lookup::Unknown));
+    assert!(table.last_known_key(&key(1).digest, NOW).is_some());
+    assert_eq!(table.apply(key_change(3, true), NOW, true), Applied::Updated);
+    table.restore_key(key(2), NOW);
+    assert_eq!(held_version(&table), Some(3));
+    assert_eq!(table.apply(key_change(4, false), NOW, true), Applied::Updated);
+    table.restore_key(key(2), NOW);
+    assert_eq!(held_version(&table), None, "the tombstone stands");
 }
 
 #[test]
@@ -233,7 +274,7 @@ fn after_a_new_generation_entries_are_read_again_and_then_good() {
     let table = table(100);
     filled(&table);
     table.pulse().beat(NOW, BEAT, 1, 1);
-    table.pulse().next_generation(1, 5);
+    table.pulse().next_generation();
     let later = NOW + 20_000;
     table.pulse().beat(later, BEAT, 1, 5);
     assert!(matches!(table.key(&key(1).digest, later), Lookup::Unknown));

@@ -140,6 +140,24 @@ impl Tenants {
         .await;
     }
 
+    pub(crate) async fn expire_in(&self, key: &ApiKey, seconds: i32) {
+        let digest = key.digest().as_bytes().to_vec();
+        sqlx::query("UPDATE api_keys SET expires_at = now() + make_interval(secs => $2) WHERE digest = $1")
+            .bind(digest)
+            .bind(seconds)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn suspend(&self, app: ApplicationId) {
+        sqlx::query("UPDATE applications SET status = 'suspended' WHERE id = $1")
+            .bind(app)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn allow_only_documentation_networks(&self, key: &ApiKey) {
         self.change_key(key, "UPDATE api_keys SET networks = '{192.0.2.0/24}' WHERE digest = $1")
             .await;

@@ -97,6 +97,10 @@ pub struct AppRecord {
     /// Credentials of the instance, sealed under the edge's ring (base64).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge_credentials: Option<String>,
+    /// Seconds for which secret keys may be decided by a table that no heartbeat vouched for; after them they fail closed.
+    /// `None`: for as long as the edge serves what it last knew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict_seconds: Option<u32>,
     /// Version of the row.
     pub version: Version,
 }
@@ -131,6 +135,7 @@ pub struct AppRow {
     pub origins: Vec<String>,
     pub path_policy: serde_json::Value,
     pub quota_exhausted: bool,
+    pub strict_seconds: Option<i32>,
     pub plan: String,
     pub workspace_status: String,
 }
@@ -198,6 +203,11 @@ impl AppRow {
             edge_credentials: self
                 .edge_credentials
                 .map(|sealed| base64::Engine::encode(&BASE64, sealed)),
+            strict_seconds: self
+                .strict_seconds
+                .map(u32::try_from)
+                .transpose()
+                .map_err(|e| wrong("strict_seconds", &e))?,
             version: Version::from_columns(self.epoch, self.version),
         })
     }

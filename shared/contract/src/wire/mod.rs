@@ -4,10 +4,14 @@
 //! acknowledged away, never retried for ever.
 
 pub mod change;
+pub mod edge;
 pub mod job;
+pub mod key_use;
 pub mod names;
 pub mod usage;
 
 pub use change::{Change, Heartbeat, Mark, Versioned};
+pub use edge::{EdgeReport, FeedState, TableSize};
 pub use job::Job;
+pub use key_use::{KeyUse, KeyUses};
 pub use usage::{UsageConfirmation, UsageCounter, UsageReport};

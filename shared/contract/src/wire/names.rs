@@ -10,6 +10,14 @@ pub const EDGE_SUBJECTS: &str = "edge.>";
 pub const EDGE_COMPLETE: &str = "edge.complete";
 /// Core NATS: the relay's heartbeat, once a second. Not part of any stream.
 pub const RELAY_HEARTBEAT: &str = "relay.heartbeat";
+/// Header of a message of [`EDGE_STREAM`]: with this message the stream holds every change up to this outbox position.
+pub const COVERS_HEADER: &str = "Authsome-Covers";
+/// Core NATS: what edges say of themselves. Not part of any stream.
+pub const EDGE_REPORTS: &str = "edges.report";
+/// Core NATS, with replies: which keys were used lately. Not part of any stream.
+pub const KEY_USES: &str = "keys.used";
+/// The queue group in which the replicas of control share [`KEY_USES`].
+pub const KEY_USES_GROUP: &str = "control";
 
 /// JetStream: work for the provisioners (work-queue retention).
 pub const JOBS_STREAM: &str = "JOBS";

@@ -44,6 +44,7 @@ fn app_row() -> AppRow {
         origins: Vec::new(),
         path_policy: serde_json::json!([]),
         quota_exhausted: false,
+        strict_seconds: Some(30),
         plan: "free".to_owned(),
         workspace_status: "active".to_owned(),
     }

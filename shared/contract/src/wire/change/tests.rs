@@ -44,6 +44,7 @@ fn app() -> AppRecord {
         origins: Vec::new(),
         path_policy: Vec::new(),
         edge_credentials: None,
+        strict_seconds: None,
         version: VERSION,
     }
 }

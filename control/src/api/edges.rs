@@ -1,0 +1,101 @@
+//! The edges of the platform: whoever has keys may see how far the edges have come. Names and regions, no addresses.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::fault::Refusals;
+use super::page::{Page, PageQuery};
+use crate::db::outbox::{self, Pulse};
+use crate::error::Outcome;
+use crate::identity::Caller;
+use crate::server::extract::Query;
+use crate::state::App;
+use crate::tasks::edges;
+
+/// An edge.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Edge {
+    /// Another one with each start of the edge.
+    #[schema(value_type = String, pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    id: Uuid,
+    /// As the operator named it.
+    #[schema(example = "edge-1")]
+    name: String,
+    region: String,
+    /// `missing`: it has not reported for three seconds.
+    state: EdgeState,
+    /// Of its program.
+    version: String,
+    /// Up to which position of changes its table is complete.
+    position: u64,
+    /// Changes that it does not have yet; `null` while it is of another restore epoch than the platform.
+    lag: Option<u64>,
+    table_size: TableSize,
+    #[serde(with = "time::serde::rfc3339")]
+    last_report_at: OffsetDateTime,
+}
+
+/// Whether an edge reports.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum EdgeState {
+    Live,
+    Missing,
+}
+
+/// How much an edge holds in memory.
+#[derive(Debug, Serialize, ToSchema)]
+struct TableSize {
+    keys: u64,
+    applications: u64,
+    bytes: u64,
+}
+
+impl From<(edges::Edge, Pulse)> for Edge {
+    fn from((edge, pulse): (edges::Edge, Pulse)) -> Self {
+        let same_epoch = edge.epoch == pulse.epoch.unsigned_abs();
+        Self {
+            id: edge.id,
+            name: edge.name,
+            region: edge.region,
+            state: if edge.is_live {
+                EdgeState::Live
+            } else {
+                EdgeState::Missing
+            },
+            version: edge.version,
+            position: edge.position,
+            lag: same_epoch.then(|| pulse.last.unsigned_abs().saturating_sub(edge.position)),
+            table_size: TableSize {
+                keys: edge.table.keys,
+                applications: edge.table.apps,
+                bytes: edge.table.bytes,
+            },
+            last_report_at: edge.last_report_at,
+        }
+    }
+}
+
+/// The edges, by region and name
+///
+/// An edge leaves the list when it stops in order, or after fifteen minutes without a report.
+#[utoipa::path(get, path = "/edges", tag = "edges", operation_id = "listEdges", security(("bearer" = [])),
+    params(PageQuery), responses((status = 200, body = Page<Edge>), Refusals))]
+pub(super) async fn list(
+    State(app): State<App>,
+    _caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Outcome<Answer<Page<Edge>>> {
+    let window = page.window()?;
+    let mut connection = app.pool().acquire().await?;
+    let pulse = outbox::pulse(&mut connection).await?;
+    let members = app.edges().members(&mut connection).await?;
+    Ok(Answer(
+        window.cut(members.into_iter().map(|edge| (edge, pulse)).collect()),
+    ))
+}
