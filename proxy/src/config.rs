@@ -191,11 +191,7 @@ impl EdgeIdentity {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
-        reader.check(
-            "region",
-            label(&region),
-            "must be 1 to 63 letters, digits, '-' or '_'",
-        );
+        reader.check("region", label(&region), "must be 1 to 63 letters, digits, '-' or '_'");
         let name = reader
             .optional("edge.name")
             .or_else(host_name)
