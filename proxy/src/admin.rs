@@ -45,8 +45,13 @@ impl Probes {
         }
     }
 
+    /// Is the edge about to stop?
+    pub fn is_draining(&self) -> bool {
+        self.shutdown.is_draining()
+    }
+
     fn readiness(&self) -> (StatusCode, &'static [u8]) {
-        if self.shutdown.is_draining() {
+        if self.is_draining() {
             return (StatusCode::SERVICE_UNAVAILABLE, DRAINING);
         }
         if !self.has_answered.load(Ordering::Relaxed) {

@@ -14,7 +14,7 @@ use authsome_core::entropy::Entropy;
 use authsome_core::id::RequestId;
 use authsome_core::seal::EdgeRing;
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -90,6 +90,11 @@ impl Edge {
     fn hold(&self, session: &mut Session) {
         session.set_read_timeout(Some(self.limits.client_read));
         session.set_write_timeout(Some(self.limits.client_write));
+        if self.probes.is_draining() {
+            // The answer says so, and the client opens its next connection elsewhere.
+            session.set_keepalive(None);
+            return;
+        }
         // After the first request the library would wait for the next one without end.
         if session.get_keepalive() == Some(0) {
             session.set_keepalive(Some(self.limits.keepalive.as_secs().max(1)));
@@ -142,8 +147,9 @@ impl Edge {
         self.metrics.answered(status, took, bytes_in, bytes_out);
         if let Some(forward) = &ctx.forward {
             let errors = u64::from(status.is_some_and(metrics::is_error));
+            // The request itself was counted when it was admitted.
             let tally = Tally {
-                requests: 1,
+                requests: 0,
                 errors,
                 bytes_in,
                 bytes_out,
@@ -213,6 +219,9 @@ impl ProxyHttp for Edge {
         }
         match self.look(session, ctx).await {
             Verdict::Forward(forwarding) => {
+                // Before anything is sent on: a killed edge has then billed whatever it answered.
+                let usage = &forwarding.admission.app.usage;
+                usage.count(self.clock.unix_millis(), Tally::REQUEST);
                 ctx.forward = Some(forwarding);
                 Ok(false)
             }
@@ -310,6 +319,10 @@ impl ProxyHttp for Edge {
     }
 
     async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            // Passed on, it would turn the client's connection into a tunnel that nobody asked for.
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+        }
         if response.status.is_informational() {
             headers::identify(response, &self.identity(ctx));
             return Ok(());
