@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use authsome_core::error::Failure;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use axum::{Router, middleware};
@@ -11,7 +10,7 @@ use http::header;
 use crate::error::Problem;
 use crate::server::{envelope, extract};
 use crate::state::App;
-use crate::{admin, api};
+use crate::{admin, api, dashboard};
 
 /// The paths under which the API is served; the second is an alias that ingresses route by.
 pub const BASES: [&str; 2] = ["/api/v1", "/control/v1"];
@@ -35,7 +34,7 @@ pub fn router(app: App, pages: Router<App>) -> Router {
         router = router.nest(base, api.clone());
     }
     router
-        .fallback(async || Problem::from(Failure::not_found("There is nothing at this path")))
+        .fallback(dashboard::missing)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
         .layer(middleware::from_fn_with_state(app.clone(), envelope::wrap))

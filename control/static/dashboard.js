@@ -14,12 +14,21 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 const progress = document.querySelector("[data-progress][data-live]");
 if (progress) {
   const stay = "stay" in progress.dataset;
+  const show = (html) => {
+    const reply = document.createElement("template");
+    reply.innerHTML = html;
+    for (const part of reply.content.querySelectorAll("[data-part]")) {
+      part.remove();
+      document.querySelector(`[data-part="${part.dataset.part}"]`)?.replaceChildren(...part.childNodes);
+    }
+    progress.replaceChildren(reply.content);
+  };
   const look = async () => {
     let wait = 1000;
     try {
       const reply = await fetch(progress.dataset.progress, { redirect: "error", headers: { Accept: "text/html" } });
       if (reply.ok) {
-        progress.innerHTML = await reply.text();
+        show(await reply.text());
         if (reply.headers.get("x-authsome-live") === "no") {
           // A page that shows a key once must not go away by itself.
           if (!stay) location.reload();

@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use authsome_core::lifecycle::Shutdown;
 use authsome_core::telemetry::METRICS_CONTENT_TYPE;
+use axum::Json;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -52,7 +54,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let soft = shutdown.soft().clone();
     let routes = Router::new()
-        .route("/livez", get(async || "live\n"))
+        .route("/livez", get(async || Json(json!({ "status": "ok" }))))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_text))
         .with_state(Shown {
@@ -65,14 +67,15 @@ pub async fn serve(
         .await
 }
 
-async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
-    if shown.shutdown.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
+    let (code, status) = if shown.shutdown.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
     } else if *shown.started.borrow() {
-        (StatusCode::OK, "ready\n")
+        (StatusCode::OK, "ready")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "waiting for what is needed at start\n")
-    }
+        (StatusCode::SERVICE_UNAVAILABLE, "starting")
+    };
+    (code, Json(json!({ "status": status })))
 }
 
 async fn metrics_text(State(shown): State<Shown>) -> impl IntoResponse {

@@ -339,7 +339,7 @@ mod tests {
             "runtime: \"mainframe\" is not \"local\"",
             "region: must be a label",
             "concurrency: must be from 1",
-            "edge.public_url: must be http://",
+            "public.edge: must be http://",
             "log.level: must be a level",
         ] {
             assert!(problems.contains(key), "{key} is missing in:\n{problems}");

@@ -38,8 +38,13 @@ impl Probes {
         Self { shutdown, routing }
     }
 
+    /// Is the edge about to stop?
+    pub fn is_draining(&self) -> bool {
+        self.shutdown.is_draining()
+    }
+
     fn readiness(&self) -> (StatusCode, &'static [u8]) {
-        if self.shutdown.is_draining() {
+        if self.is_draining() {
             return (StatusCode::SERVICE_UNAVAILABLE, DRAINING);
         }
         if self.routing.loaded_from().is_none() {

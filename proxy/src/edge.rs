@@ -14,7 +14,7 @@ use authsome_core::entropy::Entropy;
 use authsome_core::id::RequestId;
 use authsome_core::seal::EdgeRing;
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -93,6 +93,11 @@ impl Edge {
     fn hold(&self, session: &mut Session) {
         session.set_read_timeout(Some(self.limits.client_read));
         session.set_write_timeout(Some(self.limits.client_write));
+        if self.probes.is_draining() {
+            // The answer says so, and the client opens its next connection elsewhere.
+            session.set_keepalive(None);
+            return;
+        }
         // After the first request the library would wait for the next one without end.
         if session.get_keepalive() == Some(0) {
             session.set_keepalive(Some(self.limits.keepalive.as_secs().max(1)));
@@ -153,8 +158,9 @@ impl Edge {
         self.metrics.answered(status, took, bytes_in, bytes_out);
         if let Some(forward) = &ctx.forward {
             let errors = u64::from(status.is_some_and(metrics::is_error));
+            // The request itself was counted when it was admitted.
             let tally = Tally {
-                requests: 1,
+                requests: 0,
                 errors,
                 bytes_in,
                 bytes_out,
@@ -225,17 +231,22 @@ impl ProxyHttp for Edge {
         }
         match self.look(session, ctx).await {
             Verdict::Forward(forwarding) => {
+                let app = Arc::clone(&forwarding.admission.app);
                 let streams = forwarding.streaming;
                 ctx.forward = Some(forwarding);
                 if streams {
                     // Silent by nature, in both directions.
                     session.set_read_timeout(Some(self.timeouts.stream_idle));
                     if self.list(ctx).is_err() {
+                        // Refused, so neither forwarded nor billed.
+                        ctx.forward = None;
                         self.refuse(session, ctx, Refusal::TooManyStreams, Connection::Keep)
                             .await?;
                         return Ok(true);
                     }
                 }
+                // Before anything is sent on: a killed edge has then billed whatever it answered.
+                app.usage.count(self.clock.unix_millis(), Tally::REQUEST);
                 Ok(false)
             }
             Verdict::Refuse(refusal, connection) => {
@@ -332,6 +343,10 @@ impl ProxyHttp for Edge {
     }
 
     async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            // Passed on, it would turn the client's connection into a tunnel that nobody asked for.
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+        }
         if response.status.is_informational() {
             headers::identify(response, &self.identity(ctx));
             return Ok(());

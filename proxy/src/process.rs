@@ -59,7 +59,7 @@ const BIND_PAUSE: Duration = Duration::from_millis(250);
 #[command(name = "authsome-proxy", version)]
 struct Args {
     /// Reads settings from this TOML file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "AUTHSOME_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Says whether the configuration is right, and ends: exit code 0, or 2 with every problem
     #[arg(long)]

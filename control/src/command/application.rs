@@ -14,7 +14,7 @@ use time::Duration;
 
 use super::name;
 use crate::audit::{self, Deed};
-use crate::db::{applications, keys, workspaces};
+use crate::db::{applications, keys, memberships, workspaces};
 use crate::error::{Fields, Outcome, Problem};
 use crate::identity::{self, Action, Caller};
 use crate::state::App;
@@ -24,6 +24,9 @@ const PROVISIONING_DEADLINE: Duration = Duration::minutes(10);
 
 /// The largest configuration, in bytes of JSON.
 const CONFIG_MAX: usize = 64 * 1024;
+
+/// The reason of the refusal to create a thing a second time under the same id.
+pub const ALREADY_CREATED: &str = "already_created";
 
 /// What a new application is to be.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +59,38 @@ pub struct Created {
 /// Creates an application. The limit of the plan holds however many requests come at once: they take turns on the row of
 /// the workspace.
 pub async fn create(app: &App, caller: &Caller, workspace: WorkspaceId, new: NewApplication<'_>) -> Outcome<Created> {
+    let id = ApplicationId::generate(app.clock(), app.entropy());
+    write(app, caller, workspace, id, new).await
+}
+
+/// As [`create`], under an id that was made when the form was shown: however often the form is sent, it creates one
+/// application. Every time but the first is a conflict with the reason [`ALREADY_CREATED`].
+pub async fn create_once(
+    app: &App,
+    caller: &Caller,
+    workspace: WorkspaceId,
+    id: ApplicationId,
+    new: NewApplication<'_>,
+) -> Outcome<Created> {
+    let written = write(app, caller, workspace, id, new).await;
+    if written.is_err() {
+        // The first application may be what the second is refused for: it has the slug, or was the last of the plan.
+        let mut connection = app.pool().acquire().await?;
+        let found = memberships::role_at_application(&mut connection, caller.user, id).await?;
+        if found.is_some() {
+            return Err(already_created());
+        }
+    }
+    written
+}
+
+async fn write(
+    app: &App,
+    caller: &Caller,
+    workspace: WorkspaceId,
+    id: ApplicationId,
+    new: NewApplication<'_>,
+) -> Outcome<Created> {
     let now = app.clock().now();
     let mut transaction = app.pool().begin().await?;
     identity::workspace(&mut transaction, caller.user, workspace, Action::CreateApplications).await?;
@@ -77,7 +112,6 @@ pub async fn create(app: &App, caller: &Caller, workspace: WorkspaceId, new: New
             .into());
     }
 
-    let id = ApplicationId::generate(app.clock(), app.entropy());
     let row = applications::NewApplication {
         id,
         workspace_id: workspace,
@@ -93,7 +127,7 @@ pub async fn create(app: &App, caller: &Caller, workspace: WorkspaceId, new: New
     };
     applications::insert(&mut transaction, &row)
         .await
-        .map_err(|error| slug_taken(error, &input.slug))?;
+        .map_err(|error| duplicate(error, &input.slug))?;
     let public_key = first_key(&mut transaction, app, caller, id, new.environment, KeyType::Public).await?;
     let secret_key = first_key(&mut transaction, app, caller, id, new.environment, KeyType::Secret).await?;
     let operation = start(&mut transaction, app, caller, workspace, id, input.region).await?;
@@ -119,6 +153,13 @@ pub(super) fn taken(field: &str, message: &str) -> Problem {
     Failure::conflict(message.to_owned())
         .with_reason("taken")
         .with_details(details)
+        .into()
+}
+
+/// 409: the id is in use.
+pub(super) fn already_created() -> Problem {
+    Failure::conflict("This was already created")
+        .with_reason(ALREADY_CREATED)
         .into()
 }
 
@@ -235,8 +276,9 @@ async fn start(
     Ok(new.id)
 }
 
-fn slug_taken(error: DbError, slug: &str) -> Problem {
+fn duplicate(error: DbError, slug: &str) -> Problem {
     match error {
+        DbError::Duplicate { constraint } if constraint == "applications_pkey" => already_created(),
         DbError::Duplicate { constraint } if constraint == "idx_applications_workspace_slug" => taken(
             "slug",
             &format!("The slug {slug:?} is taken in this workspace; choose another"),

@@ -6,18 +6,19 @@ use authsome_contract::model::{AppStatus, Scopes};
 use authsome_core::error::Failure;
 use authsome_core::id::{ApplicationId, KeyId};
 use authsome_core::key::{ApiKey, Digest, KeyType};
+use authsome_db::DbError;
 use ipnet::IpNet;
 use serde_json::json;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::name;
+use super::{application::already_created, name};
 use crate::audit::{self, Deed};
 use crate::db::applications;
 use crate::db::keys::{self, Revoked};
 use crate::db::outbox::{self, Place};
-use crate::error::{Fields, Outcome};
+use crate::error::{Fields, Outcome, Problem};
 use crate::identity::{self, Action, Caller};
 use crate::state::App;
 use crate::tasks::edges::Target;
@@ -65,6 +66,19 @@ pub struct Created {
 
 /// Creates a key of an application that is not on its way out.
 pub async fn create(app: &App, caller: &Caller, application: ApplicationId, new: NewKey<'_>) -> Outcome<Created> {
+    let id = KeyId::generate(app.clock(), app.entropy());
+    create_once(app, caller, application, id, new).await
+}
+
+/// As [`create`], under an id that was made when the form was shown: however often the form is sent, it creates one key.
+/// Every time but the first is a conflict with the reason [`ALREADY_CREATED`](super::application::ALREADY_CREATED).
+pub async fn create_once(
+    app: &App,
+    caller: &Caller,
+    application: ApplicationId,
+    id: KeyId,
+    new: NewKey<'_>,
+) -> Outcome<Created> {
     let now = app.clock().now();
     let mut transaction = app.pool().begin().await?;
     let workspace = identity::application(&mut transaction, caller.user, application, Action::WriteKeys).await?;
@@ -78,7 +92,7 @@ pub async fn create(app: &App, caller: &Caller, application: ApplicationId, new:
     }
 
     let mut created = Created {
-        id: KeyId::generate(app.clock(), app.entropy()),
+        id,
         name: input.name,
         key: ApiKey::generate(new.key_type, environment.key_mode(), &application, app.entropy()),
         scopes: input.scopes,
@@ -99,7 +113,7 @@ pub async fn create(app: &App, caller: &Caller, application: ApplicationId, new:
         created_by: caller.user,
         created_at: now,
     };
-    let stored = keys::insert(&mut transaction, &row).await?;
+    let stored = keys::insert(&mut transaction, &row).await.map_err(duplicate)?;
     (created.created_at, created.expires_at) = (stored.created_at, stored.expires_at);
     let changes = json!({
         "name": created.name, "type": new.key_type, "scopes": created.scopes, "networks": created.networks,
@@ -138,6 +152,13 @@ async fn announced(connection: &mut PgConnection, digest: &Digest) -> Outcome<Ta
         epoch: pulse.epoch,
         position: pulse.last,
     }))
+}
+
+fn duplicate(error: DbError) -> Problem {
+    match error {
+        DbError::Duplicate { constraint } if constraint == "api_keys_pkey" => already_created(),
+        other => other.into(),
+    }
 }
 
 struct Input {

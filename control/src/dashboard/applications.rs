@@ -4,14 +4,15 @@ use askama::Template;
 use authsome_contract::model::Environment;
 use authsome_core::{
     error::Failure,
-    id::{Application as ApplicationKind, ApplicationId, Workspace as WorkspaceKind},
+    id::{Application as ApplicationKind, ApplicationId, KeyId, Workspace as WorkspaceKind},
 };
 use authsome_db::operation::{self, Operation, StepRow};
 use axum::{
     extract::State,
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Deserialize;
 
 use super::{
     form::Form,
@@ -20,7 +21,7 @@ use super::{
     workspaces::{self as workspace_pages, NewApplicationForm},
 };
 use crate::{
-    command::application::{self, NewApplication},
+    command::application::{self, ALREADY_CREATED, NewApplication},
     db::{
         applications::{self, Application},
         keys::{self, Key},
@@ -29,12 +30,15 @@ use crate::{
     error::{Outcome, Problem},
     identity::{self, Action},
     period,
-    server::extract::PathId,
+    server::extract::{PathId, Query},
     state::App,
 };
 
 /// More than an application should have.
 const KEYS_SHOWN: i64 = 100;
+
+/// In the address of a page that a form leads to when it was sent before.
+const CREATED_BEFORE: &str = "already-created";
 
 /// A fragment of a page says so, so that the script reloads the whole when the operation has ended.
 const LIVE: HeaderName = HeaderName::from_static("x-authsome-live");
@@ -52,12 +56,17 @@ pub(super) struct ApplicationPage {
     may_write_keys: bool,
     /// Keys that were just made, by name: this is the only time that they are seen.
     fresh: Vec<(String, String)>,
+    /// Of the next key: the form is good for one.
+    key_id: KeyId,
+    notice: Option<&'static str>,
     error: Option<String>,
 }
 
+/// What changes while an operation runs.
 #[derive(Template)]
-#[template(path = "progress.html")]
-struct ProgressFragment {
+#[template(path = "fragment.html")]
+struct Fragment {
+    application: Application,
     work: Option<Work>,
 }
 
@@ -81,15 +90,30 @@ impl Work {
     }
 }
 
+#[derive(Deserialize)]
+pub(super) struct Notice {
+    #[serde(default)]
+    notice: String,
+}
+
 pub(super) async fn show(
     State(app): State<App>,
     visitor: Visitor,
     PathId(id): PathId<ApplicationKind>,
+    Query(query): Query<Notice>,
 ) -> Outcome<Response> {
-    Ok(Page(page(&app, &visitor, id, Vec::new(), None).await?).into_response())
+    let mut page = page(&app, &visitor, id, Vec::new(), None).await?;
+    page.notice =
+        (query.notice == CREATED_BEFORE).then_some("This was already created. A secret key is shown only once.");
+    Ok(Page(page).into_response())
 }
 
-/// The steps alone, for the script.
+/// The answer to a form that was sent before: what it made, without the secret.
+pub(super) fn created_before(id: ApplicationId) -> Response {
+    Redirect::to(&format!("/applications/{id}?notice={CREATED_BEFORE}")).into_response()
+}
+
+/// What changes while an operation runs, for the script.
 pub(super) async fn progress(
     State(app): State<App>,
     visitor: Visitor,
@@ -97,9 +121,13 @@ pub(super) async fn progress(
 ) -> Outcome<Response> {
     let mut connection = app.pool().acquire().await?;
     identity::application(&mut connection, visitor.caller.user, id, Action::ReadOperations).await?;
+    // Before the application: an operation and the status that it leads to end together, and the last look must see both.
     let work = work(&mut connection, id).await?;
     let live = work.as_ref().is_some_and(Work::is_live);
-    let mut response = Page(ProgressFragment { work }).into_response();
+    let application = applications::get(&mut connection, id, &period::of(app.clock().now()))
+        .await?
+        .ok_or_else(missing)?;
+    let mut response = Page(Fragment { application, work }).into_response();
     response
         .headers_mut()
         .insert(LIVE, HeaderValue::from_static(if live { "yes" } else { "no" }));
@@ -124,7 +152,7 @@ pub(super) async fn create(
                 region,
                 config: None,
             };
-            application::create(&app, &visitor.caller, workspace, new).await
+            application::create_once(&app, &visitor.caller, workspace, form.id, new).await
         }
         Err(_) => Err(Problem::from(Failure::invalid_request("Choose an environment"))),
     };
@@ -134,6 +162,7 @@ pub(super) async fn create(
             let page = page(&app, &visitor, created.application.id, fresh, None).await?;
             Ok((StatusCode::CREATED, Page(page)).into_response())
         }
+        Err(problem) if problem.failure().reason() == Some(ALREADY_CREATED) => Ok(created_before(form.id)),
         Err(problem) => {
             let (status, error) = shown_again(problem)?;
             let page = workspace_pages::page(&app, &visitor, workspace, form, Some(error)).await?;
@@ -150,13 +179,13 @@ pub(super) async fn page(
     fresh: Vec<(String, String)>,
     error: Option<String>,
 ) -> Outcome<ApplicationPage> {
-    let missing = || Failure::not_found("There is no such application, or you are not a member of its workspace");
     let mut connection = app.pool().acquire().await?;
     let user = visitor.caller.user;
     let workspace = identity::application(&mut connection, user, id, Action::ReadApplications).await?;
     let workspace = workspaces::of_member(&mut connection, user, workspace)
         .await?
         .ok_or_else(missing)?;
+    let work = work(&mut connection, id).await?;
     let application = applications::get(&mut connection, id, &period::of(app.clock().now()))
         .await?
         .ok_or_else(missing)?;
@@ -165,7 +194,6 @@ pub(super) async fn page(
     } else {
         None
     };
-    let work = work(&mut connection, id).await?;
     let mut frame = Frame::of(visitor);
     // A page that shows a key once must not vanish by itself.
     frame.refresh = (fresh.is_empty() && work.as_ref().is_some_and(Work::is_live)).then_some(3);
@@ -178,8 +206,14 @@ pub(super) async fn page(
         work,
         keys,
         fresh,
+        key_id: KeyId::generate(app.clock(), app.entropy()),
+        notice: None,
         error,
     })
+}
+
+fn missing() -> Failure {
+    Failure::not_found("There is no such application, or you are not a member of its workspace")
 }
 
 async fn work(connection: &mut sqlx::PgConnection, id: ApplicationId) -> Outcome<Option<Work>> {

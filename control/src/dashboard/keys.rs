@@ -2,7 +2,7 @@
 
 use authsome_core::{
     error::Failure,
-    id::{Application as ApplicationKind, Key as KeyKind},
+    id::{Application as ApplicationKind, Key as KeyKind, KeyId},
     key::KeyType,
 };
 use axum::{
@@ -13,13 +13,16 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::{
-    applications::page,
+    applications::{created_before, page},
     form::Form,
     page::{Page, shown_again},
     visitor::Visitor,
 };
 use crate::{
-    command::key::{self, NewKey},
+    command::{
+        application::ALREADY_CREATED,
+        key::{self, NewKey},
+    },
     error::{Outcome, Problem},
     server::extract::{PathId, PathIds},
     state::App,
@@ -28,6 +31,8 @@ use crate::{
 #[derive(Deserialize)]
 pub(super) struct NewKeyForm {
     csrf: String,
+    /// Made with the form, so that sending it again makes nothing more.
+    id: KeyId,
     name: String,
     #[serde(rename = "type")]
     key_type: String,
@@ -55,7 +60,7 @@ pub(super) async fn create(
                 networks: &[],
                 origins: &[],
             };
-            key::create(&app, &visitor.caller, application, new).await
+            key::create_once(&app, &visitor.caller, application, form.id, new).await
         }
         Err(_) => Err(Problem::from(Failure::invalid_request("Choose a type"))),
     };
@@ -65,6 +70,7 @@ pub(super) async fn create(
             let page = page(&app, &visitor, application, fresh, None).await?;
             Ok((StatusCode::CREATED, Page(page)).into_response())
         }
+        Err(problem) if problem.failure().reason() == Some(ALREADY_CREATED) => Ok(created_before(application)),
         Err(problem) => {
             let (status, error) = shown_again(problem)?;
             Ok((
@@ -74,6 +80,11 @@ pub(super) async fn create(
                 .into_response())
         }
     }
+}
+
+/// The address of a page that shows a new key, asked for anew: the key is not shown again.
+pub(super) async fn shown(PathId(application): PathId<ApplicationKind>) -> Redirect {
+    Redirect::to(&format!("/applications/{application}"))
 }
 
 pub(super) async fn revoke(

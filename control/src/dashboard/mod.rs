@@ -19,6 +19,8 @@ use axum::{
     routing::{get, post},
 };
 
+pub use page::missing;
+
 use crate::state::App;
 
 /// The pages, at the root of the main port.
@@ -29,10 +31,13 @@ pub fn router() -> Router<App> {
         .route("/logout", post(login::sign_out))
         .route("/workspaces", get(workspaces::list).post(workspaces::create))
         .route("/workspaces/{id}", get(workspaces::show))
-        .route("/workspaces/{id}/applications", post(applications::create))
+        .route(
+            "/workspaces/{id}/applications",
+            get(workspaces::shown).post(applications::create),
+        )
         .route("/applications/{id}", get(applications::show))
         .route("/applications/{id}/progress", get(applications::progress))
-        .route("/applications/{id}/keys", post(keys::create))
+        .route("/applications/{id}/keys", get(keys::shown).post(keys::create))
         .route("/applications/{id}/keys/{key}/revoke", post(keys::revoke))
         .route("/static/dashboard.css", get(assets::style))
         .route("/static/dashboard.js", get(assets::script))

@@ -5,15 +5,15 @@ use std::{borrow::Borrow, fmt::Write, sync::Arc};
 use askama::Template;
 use authsome_core::error::{Chain, ErrorCode, Failure};
 use axum::{
-    extract::Request,
+    extract::{OriginalUri, Request},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use time::OffsetDateTime;
 
 use super::visitor::Visitor;
-use crate::{error::Problem, server::RequestContext};
+use crate::{error::Problem, router, server::RequestContext};
 
 /// No inline script or style, nothing from elsewhere, and no frame around it.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -71,11 +71,7 @@ struct ErrorPage<'a> {
 
 /// Around every page.
 pub(super) async fn wrap(request: Request, next: Next) -> Response {
-    let id = request
-        .extensions()
-        .get::<RequestContext>()
-        .map(|context| context.id.to_string())
-        .unwrap_or_default();
+    let id = request_id(&request);
     let reading = request.method() == Method::GET;
     let path = request
         .uri()
@@ -86,10 +82,45 @@ pub(super) async fn wrap(request: Request, next: Next) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         response = explain(&problem, &path, reading, id);
     }
-    let headers = response.headers_mut();
+    guard(response.headers_mut());
+    response
+}
+
+/// The answer where there is nothing: a page for a browser, and the error of the API for everybody else.
+pub async fn missing(OriginalUri(uri): OriginalUri, request: Request) -> Response {
+    let problem = Problem::from(Failure::not_found("There is nothing at this path"));
+    if belongs_to_api(uri.path()) || !takes_pages(request.headers()) {
+        return problem.into_response();
+    }
+    let mut response = explain(&problem, uri.path(), true, request_id(&request));
+    guard(response.headers_mut());
+    response
+}
+
+fn guard(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    response
+}
+
+fn request_id(request: &Request) -> String {
+    let context = request.extensions().get::<RequestContext>();
+    context.map(|context| context.id.to_string()).unwrap_or_default()
+}
+
+/// Whatever has the first segment of a base in common with the API is the API's, of whatever version.
+fn belongs_to_api(path: &str) -> bool {
+    let first = |path: &str| path.split('/').nth(1).map(str::to_owned);
+    router::BASES.into_iter().any(|base| first(base) == first(path))
+}
+
+/// Browsers name HTML when they open a page; `*/*` alone is a program.
+fn takes_pages(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let mut types = accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|range| range.split(';').next());
+    types.any(|range| range.trim().eq_ignore_ascii_case("text/html"))
 }
 
 fn explain(problem: &Problem, path: &str, reading: bool, request: String) -> Response {
@@ -178,6 +209,16 @@ mod tests {
             query_encoded("/applications/app_1?a=b&c"),
             "/applications/app_1%3Fa%3Db%26c"
         );
+    }
+
+    #[test]
+    fn every_version_of_the_api_is_the_apis() {
+        for path in ["/api/v1/nothing", "/api/v2", "/api", "/control/v1/x"] {
+            assert!(belongs_to_api(path), "{path}");
+        }
+        for path in ["/", "/apis", "/workspaces/api", "/controls/v1", ""] {
+            assert!(!belongs_to_api(path), "{path}");
+        }
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use askama::Template;
 use authsome_contract::model::Environment;
-use authsome_core::{error::Failure, id::Workspace as WorkspaceKind, id::WorkspaceId};
+use authsome_core::{
+    error::Failure,
+    id::{ApplicationId, Workspace as WorkspaceKind, WorkspaceId},
+};
 use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},
@@ -60,12 +63,26 @@ pub(super) struct NewWorkspaceForm {
 }
 
 /// As it was sent, so that a refused form keeps what was typed.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct NewApplicationForm {
     pub(super) csrf: String,
+    /// Made with the form, so that sending it again makes nothing more.
+    pub(super) id: ApplicationId,
     pub(super) name: String,
     pub(super) environment: String,
     pub(super) region: String,
+}
+
+impl NewApplicationForm {
+    fn blank(app: &App) -> Self {
+        Self {
+            csrf: String::new(),
+            id: ApplicationId::generate(app.clock(), app.entropy()),
+            name: String::new(),
+            environment: String::new(),
+            region: String::new(),
+        }
+    }
 }
 
 pub(super) async fn list(State(app): State<App>, visitor: Visitor) -> Outcome<Response> {
@@ -114,9 +131,14 @@ pub(super) async fn show(
     visitor: Visitor,
     PathId(id): PathId<WorkspaceKind>,
 ) -> Outcome<Response> {
-    Ok(page(&app, &visitor, id, NewApplicationForm::default(), None)
+    Ok(page(&app, &visitor, id, NewApplicationForm::blank(&app), None)
         .await?
         .into_response())
+}
+
+/// The address of a page that shows a new application's key, asked for anew: the key is not shown again.
+pub(super) async fn shown(PathId(id): PathId<WorkspaceKind>) -> Redirect {
+    Redirect::to(&format!("/workspaces/{id}"))
 }
 
 /// The page of a workspace, perhaps with a form that was refused.

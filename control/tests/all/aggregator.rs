@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use crate::rows::{self, Rows};
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 
 struct World {
     rows: Rows,

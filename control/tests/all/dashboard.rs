@@ -1,5 +1,7 @@
 //! The dashboard as a browser meets it: over HTTP, with cookies and forms.
 
+mod once;
+
 use std::{sync::Arc, time::Duration};
 
 use authsome_contract::model::Plan;
@@ -76,6 +78,10 @@ impl Site {
         user::create(&office, email, "Ada <Lovelace>", PASSWORD.to_owned().into())
             .await
             .unwrap();
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
     fn browser(&self) -> Browser {
@@ -198,9 +204,11 @@ impl Browser {
 
     /// An application: its page, and the reply that shows its secret key.
     async fn application(&mut self, workspace: &str, name: &str) -> (String, Reply) {
-        let csrf = self.open(workspace).await.field("csrf");
+        let form = self.open(workspace).await;
+        let (csrf, id) = (form.field("csrf"), form.field("id"));
         let fields = [
             ("csrf", csrf.as_str()),
+            ("id", &id),
             ("name", name),
             ("environment", "development"),
             ("region", "local"),
@@ -210,6 +218,13 @@ impl Browser {
         let page = reply.between("data-progress=\"", "/progress\"").unwrap();
         (page, reply)
     }
+}
+
+/// Status and number of instances, as the script finds them.
+fn standing(reply: &Reply) -> (String, String) {
+    let status = reply.between("<span data-part=\"status\"><span class=\"status ", "\"");
+    let instances = reply.between("<span data-part=\"instances\">", "<");
+    (status.unwrap(), instances.unwrap())
 }
 
 fn encoded(text: &str) -> String {
@@ -292,6 +307,12 @@ async fn an_application_is_created_watched_and_its_keys_made_and_revoked() {
 
     let fragment = browser.open(&format!("{page}/progress")).await;
     assert_eq!(fragment.headers["x-authsome-live"], "yes");
+    assert_eq!(standing(&fragment), ("provisioning".to_owned(), "0".to_owned()));
+    assert_eq!(
+        standing(&shown),
+        standing(&fragment),
+        "the page has the places that the fragment fills"
+    );
     sqlx::query("UPDATE provisioning_steps SET status = 'done', detail = 'database <ready>' WHERE step = 'database'")
         .execute(&site.pool)
         .await
@@ -300,12 +321,25 @@ async fn an_application_is_created_watched_and_its_keys_made_and_revoked() {
         .execute(&site.pool)
         .await
         .unwrap();
+    sqlx::query(
+        "UPDATE applications SET status = 'active', status_deadline = NULL, endpoints = '{10.0.0.7:8080,10.0.0.8:8080}'",
+    )
+    .execute(&site.pool)
+    .await
+    .unwrap();
     let fragment = browser.open(&format!("{page}/progress")).await;
     assert_eq!(fragment.headers["x-authsome-live"], "no");
+    assert_eq!(standing(&fragment), ("active".to_owned(), "2".to_owned()));
     assert!(fragment.html.contains("database &#60;ready&#62;"), "{}", fragment.html);
 
     let csrf = shown.field("csrf");
-    let fields = [("csrf", csrf.as_str()), ("name", "CI server"), ("type", "secret")];
+    let id = shown.field("id");
+    let fields = [
+        ("csrf", csrf.as_str()),
+        ("id", &id),
+        ("name", "CI server"),
+        ("type", "secret"),
+    ];
     let reply = browser.submit(&format!("{page}/keys"), &fields).await;
     assert_eq!(reply.status, StatusCode::CREATED);
     assert!(reply.html.contains("CI server"));
@@ -371,6 +405,7 @@ async fn what_belongs_to_others_is_not_found() {
     let (application, _) = ada.application(&workspace, "Shop").await;
     let mut eve = site.signed_in("eve@example.com").await;
     let csrf = eve.open("/workspaces").await.field("csrf");
+    let id = ada.open(&application).await.field("id");
     for path in [
         workspace.clone(),
         application.clone(),
@@ -385,7 +420,12 @@ async fn what_belongs_to_others_is_not_found() {
             reply.html
         );
     }
-    let fields = [("csrf", csrf.as_str()), ("name", "Mine"), ("type", "secret")];
+    let fields = [
+        ("csrf", csrf.as_str()),
+        ("id", &id),
+        ("name", "Mine"),
+        ("type", "secret"),
+    ];
     assert_eq!(
         eve.submit(&format!("{application}/keys"), &fields).await.status,
         StatusCode::NOT_FOUND
@@ -408,9 +448,11 @@ async fn a_refused_form_is_shown_again_with_the_reason_and_what_was_typed() {
     let mut browser = site.signed_in("ada@example.com").await;
     let workspace = browser.workspace("Acme").await;
     browser.application(&workspace, "Shop").await;
-    let csrf = browser.open(&workspace).await.field("csrf");
+    let form = browser.open(&workspace).await;
+    let (csrf, id) = (form.field("csrf"), form.field("id"));
     let fields = [
         ("csrf", csrf.as_str()),
+        ("id", &id),
         ("name", "Shop"),
         ("environment", "staging"),
         ("region", "local"),
@@ -464,4 +506,40 @@ async fn without_the_database_a_page_says_so() {
     let reply = browser.open("/workspaces").await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(reply.html.contains("Unavailable for the moment") && reply.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn an_unknown_page_is_a_page_to_a_browser_and_an_error_body_to_a_program() {
+    const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let site = Site::new().await;
+    let mut browser = site.browser();
+    for (path, accept, page) in [
+        ("/nothing", BROWSER, true),
+        ("/applications", "text/html", true),
+        ("/nothing", "*/*", false),
+        ("/nothing", "application/json", false),
+        ("/api/v1/nothing", BROWSER, false),
+        ("/api/v2", BROWSER, false),
+        ("/control/v1/nothing", BROWSER, false),
+    ] {
+        let request = browser
+            .http
+            .get(format!("{}{path}", site.base))
+            .header("accept", accept);
+        let reply = browser.send(request).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
+        let kind = reply.headers["content-type"].to_str().unwrap();
+        assert_eq!(kind.starts_with("text/html"), page, "{path} {accept}: {kind}");
+        if page {
+            assert!(
+                reply.html.contains("<h1>Not found</h1>") && reply.html.contains("/static/dashboard.css"),
+                "{}",
+                reply.html
+            );
+            let policy = reply.headers["content-security-policy"].to_str().unwrap();
+            assert!(policy.contains("style-src 'self'"), "{policy}");
+        } else {
+            assert!(reply.html.contains("\"not_found\""), "{}", reply.html);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use fred::interfaces::KeysInterface;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgPool};
 
-use crate::relay::{SOON, World, count};
+use crate::relay::fixture::{SOON, World, count};
 use crate::rows::Rows;
 
 /// Runs `authsome-control admin …` to its end.

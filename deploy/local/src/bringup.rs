@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::configuration::{self, Files, foreign_variables};
 use crate::console;
+use crate::db;
 use crate::demo;
 use crate::error::LocalError;
 use crate::ports::Ports;
@@ -63,6 +64,9 @@ async fn bring_up(state: &mut State, any_ports: bool) -> Result<Platform, LocalE
     let files = configuration::write(state, &ports, &servers.postgres, &servers.redis, &servers.nats)?;
     console::say("Migrating the control database");
     demo::prepare(state, &files.control).await?;
+    // This process holds the state directory and has waited for its predecessor's programs, so no provisioner runs.
+    let database = servers.postgres.options(configuration::CONTROL_DATABASE);
+    db::end_leases(&database).await?;
     console::say("Starting control, provisioner and proxy");
     let (control, proxy, provisioner) = start_programs(state, &ports, &files).await?;
     let platform = Platform {

@@ -69,7 +69,7 @@ pub(crate) fn write(
     );
     let proxy = format!(
         "region = \"local\"\n\n[listen]\naddress = {}\nadmin = {}\n\n{dependencies}[public]\nedge = {}\n\n[edge]\n\
-         name = \"local\"\n\n[data]\ndirectory = {}\n\n[encryption]\nedge_key = {}\n\n[shutdown]\nlinger = \"0s\"\n\
+         name = \"local\"\n\n[data]\ndirectory = {}\n\n[encryption]\nedge_key = {}\n\n[shutdown]\nlinger = \"500ms\"\n\
          deadline = \"10s\"\n",
         address(ports.edge),
         address(ports.edge_admin),

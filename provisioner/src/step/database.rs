@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use authsome_contract::model::Step;
 
-use super::{Observed, Outcome, StepAction, StepContext, StepError, observed};
-use crate::credentials::{self, Credentials};
+use super::tenancy::Tenancy;
+use super::{StepContext, StepError};
+use crate::credentials::Credentials;
 use crate::database::Tenant;
-use crate::db;
 
 pub(super) struct Database;
 
@@ -19,44 +19,22 @@ fn tenant<'a>(cx: &StepContext<'_>, credentials: &'a Credentials) -> Tenant<'a> 
 }
 
 #[async_trait]
-impl StepAction for Database {
-    fn step(&self) -> Step {
-        Step::Database
+impl Tenancy for Database {
+    const STEP: Step = Step::Database;
+    const DONE: &'static str = "The application has a database of its own, which nobody else can connect to.";
+
+    async fn differences(&self, cx: &StepContext<'_>, credentials: &Credentials) -> Result<Vec<String>, StepError> {
+        let databases = &cx.facilities.databases;
+        Ok(databases.differences(&tenant(cx, credentials), cx.fence).await?)
     }
 
-    async fn observe(&self, cx: &StepContext<'_>) -> Result<Observed, StepError> {
-        let facilities = cx.facilities;
-        let recorded = credentials::recorded(cx.pool, &facilities.ring, cx.intent.application_id).await?;
-        let Some(credentials) = recorded else {
-            return Ok(Observed::Needed("no credentials are recorded".to_owned()));
-        };
-        Ok(observed(
-            &facilities
-                .databases
-                .differences(&tenant(cx, &credentials), cx.fence)
-                .await?,
-        ))
+    async fn ensure(&self, cx: &StepContext<'_>, credentials: &Credentials) -> Result<(), StepError> {
+        let databases = &cx.facilities.databases;
+        Ok(databases.ensure(&tenant(cx, credentials), cx.fence).await?)
     }
 
-    async fn apply(&self, cx: &StepContext<'_>) -> Result<Outcome, StepError> {
-        let facilities = cx.facilities;
-        // Recorded first: a worker that dies in the next line leaves passwords that its successor knows.
-        let credentials = credentials::ensure(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
-        facilities.databases.ensure(&tenant(cx, &credentials), cx.fence).await?;
-        Ok(Outcome::done(
-            "The application has a database of its own, which nobody else can connect to.",
-        ))
-    }
-
-    async fn undo(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
-        // While this transaction lives, nobody can take the lease over and begin to build what is being destroyed.
-        let mut hold = cx.pool.begin().await.map_err(db::RecordError::from)?;
-        db::lease::hold(&mut hold, cx.fence).await?;
-        cx.facilities
-            .databases
-            .remove(cx.intent.application_id, cx.fence)
-            .await?;
-        hold.commit().await.map_err(db::RecordError::from)?;
-        Ok(())
+    async fn remove(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
+        let databases = &cx.facilities.databases;
+        Ok(databases.remove(cx.intent.application_id, cx.fence).await?)
     }
 }

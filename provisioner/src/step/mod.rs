@@ -14,6 +14,7 @@ mod preflight;
 mod redis;
 mod rollout;
 mod secrets;
+mod tenancy;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! reading of `/v1/{appId}/{tail}`. Pure; depends on nothing. The tail is never decoded: its bytes reach the instance as they
 //! came.
 
+use authsome_contract::model::path_class::has_ambiguous_escape;
 use authsome_core::id::ApplicationId;
 use http::{HeaderMap, Method, Version, header};
 
@@ -179,17 +180,9 @@ fn after_authority(text: &str) -> Option<&str> {
 }
 
 /// Could two servers read this segment differently? Dot segments, and any escape of a dot, a separator, a percent sign or a
-/// control character.
+/// control character, DEL included.
 fn is_confusing(segment: &str) -> bool {
-    let bytes = segment.as_bytes();
-    let escaped = bytes.windows(3).any(|w| {
-        w[0] == b'%'
-            && matches!(
-                (w[1], w[2].to_ascii_lowercase()),
-                (b'2', b'e' | b'f' | b'5') | (b'5', b'c') | (b'0' | b'1', _) | (b'7', b'f')
-            )
-    });
-    escaped || matches!(segment, "." | "..")
+    has_ambiguous_escape(segment.as_bytes(), *b"7f") || matches!(segment, "." | "..")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub(super) const CELL: usize = 64;
 /// What is added for one or more requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Requests that were admitted and answered.
+    /// Requests that were admitted.
     pub requests: u64,
     /// Of those, answered with 5xx.
     pub errors: u64,
@@ -24,6 +24,14 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// One admitted request, of which no more is known yet.
+    pub const REQUEST: Self = Self {
+        requests: 1,
+        errors: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+    };
+
     /// Is every value at least as great?
     pub(super) fn covers(&self, other: &Self) -> bool {
         self.requests >= other.requests
@@ -86,14 +94,19 @@ pub(super) struct Cell {
 const _: () = assert!(std::mem::size_of::<Cell>() == CELL);
 
 impl Cell {
-    /// Lock-free; four additions at most, of which the usual request needs three.
+    /// Lock-free; four additions at most. The usual request needs one when it is admitted and two at its end.
     pub(super) fn add(&self, tally: Tally) {
-        self.requests.fetch_add(tally.requests, Ordering::Relaxed);
-        if tally.errors > 0 {
-            self.errors.fetch_add(tally.errors, Ordering::Relaxed);
+        let pairs = [
+            (&self.requests, tally.requests),
+            (&self.errors, tally.errors),
+            (&self.bytes_in, tally.bytes_in),
+            (&self.bytes_out, tally.bytes_out),
+        ];
+        for (counter, more) in pairs {
+            if more > 0 {
+                counter.fetch_add(more, Ordering::Relaxed);
+            }
         }
-        self.bytes_in.fetch_add(tally.bytes_in, Ordering::Relaxed);
-        self.bytes_out.fetch_add(tally.bytes_out, Ordering::Relaxed);
     }
 
     /// Each value is read on its own; each only grows, so the set may be taken at no single instant and is still right.

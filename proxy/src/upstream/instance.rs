@@ -29,7 +29,7 @@ pub struct InstanceCredentials {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
     /// The edge was started without a ring.
-    #[error("the application has sealed credentials and seal.edge is not set")]
+    #[error("the application has sealed credentials and encryption.edge_key is not set")]
     NoRing,
     /// The record holds something that is not base64.
     #[error("the sealed credentials are not base64")]

@@ -249,6 +249,19 @@ async fn a_websocket_is_passed_through() {
 }
 
 #[tokio::test]
+async fn an_upgrade_that_nobody_asked_for_is_not_passed_on() {
+    let tenants = Tenants::new().await;
+    let instance = Instance::start(|_| {
+        Reply::Bytes(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: other\r\nconnection: upgrade\r\n\r\n".to_vec())
+    })
+    .await;
+    let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
+    let edge = Edge::start(&tenants, &[]).await;
+    let answer = edge.get(app.id, "/v1/me", &key(&app.public)).await;
+    assert_eq!(answer.status(), 502);
+}
+
+#[tokio::test]
 async fn two_applications_reach_only_their_own_instances() {
     let tenants = Tenants::new().await;
     let (one, two) = (Instance::echo().await, Instance::echo().await);

@@ -219,7 +219,7 @@ async fn a_head_that_drips_is_cut_off() {
             .write_all(b"GET /health HTTP/1.1\r\nhost: a\r\nx: ")
             .await
             .unwrap();
-        // Each byte arrives well within any time between two reads.
+        // The pace is the subject: each byte arrives well within any time between two reads, for as long as anybody listens.
         while writer.write_all(b"x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

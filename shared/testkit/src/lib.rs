@@ -22,6 +22,7 @@ mod ready;
 pub mod redis;
 mod scratch;
 pub mod secret;
+pub mod server;
 pub mod wait;
 
 pub use chaos::{ChaosProxy, Mode};
@@ -32,4 +33,5 @@ pub use nats::{NatsOptions, NatsServer};
 pub use postgres::{PostgresOptions, PostgresServer};
 pub use programs::{Program, ProgramCommand};
 pub use redis::{RedisOptions, RedisServer};
+pub use server::Server;
 pub use wait::{WaitError, wait_for};

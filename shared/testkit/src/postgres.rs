@@ -15,15 +15,13 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::account::Account;
 use crate::error::Error;
-use crate::guard::{Exit, GuardedChild, GuardedCommand};
+use crate::guard::GuardedCommand;
 use crate::scratch::Place;
-use crate::{db, installed, ready, secret};
+use crate::server::{Kind, READY, Server};
+use crate::{db, installed, secret};
 
 /// The superuser of every cluster started here.
 pub const SUPERUSER: &str = "authsome";
-
-/// A crash recovery of a large cluster may take a while; an empty one is ready in under a second.
-const READY: Duration = Duration::from_mins(1);
 
 /// How to start a server. The default is right for tests.
 #[derive(Clone)]
@@ -55,13 +53,11 @@ impl Default for PostgresOptions {
     }
 }
 
+/// Postgres.
+pub enum Postgres {}
+
 /// A running server. Dropping it stops it; scratch data is removed.
-pub struct PostgresServer {
-    child: Option<GuardedChild>,
-    command: GuardedCommand,
-    port: u16,
-    password: String,
-}
+pub type PostgresServer = Server<Postgres>;
 
 impl PostgresServer {
     /// Starts a server and waits until it answers queries.
@@ -78,48 +74,23 @@ impl PostgresServer {
         if !data.join("PG_VERSION").exists() {
             create_cluster(&place.path, &data, &log, &password, account).await?;
         }
-        let server = ready::on_a_port(options.port, async |port| {
-            let command = GuardedCommand::new(&postgres, &log)
+        Self::start_in(place, options.port, password, |port| {
+            Ok(GuardedCommand::new(&postgres, &log)
                 .args(["-D".to_owned(), data.display().to_string(), "-p".to_owned(), port.to_string()])
                 .args(settings(&options))
-                .current_dir(&place.path)
                 .account(account)
                 // SIGINT: end sessions and shut down cleanly. (SIGTERM would wait for clients to leave.)
-                .stops_by(Signal::SIGINT, Duration::from_secs(20))
-                .scratch(place.scratch());
-            let child = started(&command, port, &password).await?;
-            Ok(Self {
-                child: Some(child),
-                command,
-                port,
-                password: password.clone(),
-            })
+                .stops_by(Signal::SIGINT, Duration::from_secs(20)))
         })
-        .await?;
-        place.now_guarded();
-        Ok(server)
-    }
-
-    /// The address `127.0.0.1:port`.
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// The port it listens on.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The superuser's password.
-    pub fn password(&self) -> &str {
-        &self.password
+        .await
     }
 
     /// A superuser's URL of a database. Holds the password: not for logs.
     pub fn url(&self, database: &str) -> String {
         format!(
             "postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}",
-            self.password, self.port
+            self.password(),
+            self.port()
         )
     }
 
@@ -130,12 +101,12 @@ impl PostgresServer {
 
     /// The URL of a database for another role.
     pub fn url_as(&self, role: &str, password: &str, database: &str) -> String {
-        format!("postgres://{role}:{password}@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://{role}:{password}@127.0.0.1:{}/{database}", self.port())
     }
 
     /// Connection options of the superuser for a database.
     pub fn options(&self, database: &str) -> PgConnectOptions {
-        connect_options(self.port, &self.password, database)
+        connect_options(self.port(), self.password(), database)
     }
 
     /// Creates an empty database; one that exists is fine.
@@ -159,70 +130,13 @@ impl PostgresServer {
             .await
             .map_err(action)
     }
-
-    /// The process behind it: its id, log, signals, end.
-    pub fn child(&self) -> Option<&GuardedChild> {
-        self.child.as_ref()
-    }
-
-    /// Freezes the server and all its sessions (SIGSTOP).
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn pause(&self) -> Result<(), Error> {
-        self.child.as_ref().map_or(Ok(()), GuardedChild::pause)
-    }
-
-    /// Thaws a paused server.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn resume(&self) -> Result<(), Error> {
-        self.child.as_ref().map_or(Ok(()), GuardedChild::resume)
-    }
-
-    /// SIGKILL. Its data stays for [`Self::restart`].
-    ///
-    /// # Errors
-    /// [`Error::DidNotEnd`].
-    pub async fn kill(&mut self) -> Result<(), Error> {
-        match &self.child {
-            Some(child) => child.kill().await.map(|_| ()),
-            None => Ok(()),
-        }
-    }
-
-    /// Stops it cleanly. Its data stays for [`Self::restart`] until this handle is dropped.
-    ///
-    /// # Errors
-    /// [`Error::DidNotEnd`].
-    pub async fn stop(&mut self) -> Result<Option<Exit>, Error> {
-        match &mut self.child {
-            Some(child) => child.stop().await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Stops it if it runs and starts it again with the same port, password and data.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub async fn restart(&mut self) -> Result<(), Error> {
-        self.stop().await?;
-        if let Some(child) = self.child.take() {
-            child.leave();
-        }
-        self.child = Some(started(&self.command, self.port, &self.password).await?);
-        Ok(())
-    }
 }
 
-async fn started(command: &GuardedCommand, port: u16, password: &str) -> Result<GuardedChild, Error> {
-    let options = connect_options(port, password, "postgres");
-    ready::start(command, port, READY, async || {
+impl Kind for Postgres {
+    async fn answers(port: u16, password: &str) -> Result<(), String> {
+        let options = connect_options(port, password, "postgres");
         db::ping(&options).await.map_err(|error| error.to_string())
-    })
-    .await
+    }
 }
 
 fn connect_options(port: u16, password: &str, database: &str) -> PgConnectOptions {

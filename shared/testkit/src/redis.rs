@@ -9,12 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::error::Error;
-use crate::guard::{Exit, GuardedChild, GuardedCommand};
+use crate::guard::GuardedCommand;
 use crate::scratch::Place;
-use crate::{installed, private_file, ready, secret};
-
-/// Loading a large append-only file may take a while; an empty server is ready in 30 ms.
-const READY: Duration = Duration::from_mins(1);
+use crate::server::{Kind, Server};
+use crate::{installed, private_file, secret};
 
 /// How to start a server. The default is right for tests.
 #[derive(Clone, Default)]
@@ -31,13 +29,11 @@ pub struct RedisOptions {
     pub append_only: bool,
 }
 
+/// Redis.
+pub enum Redis {}
+
 /// A running server. Dropping it stops it; scratch data is removed.
-pub struct RedisServer {
-    child: Option<GuardedChild>,
-    command: GuardedCommand,
-    port: u16,
-    password: String,
-}
+pub type RedisServer = Server<Redis>;
 
 impl RedisServer {
     /// Starts a server and waits until it answers PING.
@@ -53,111 +49,32 @@ impl RedisServer {
         if !users.exists() {
             private_file::write(&users, &format!("user default on >{password} ~* &* +@all\n"))?;
         }
-        let server = ready::on_a_port(options.port, async |port| {
-            let config = place.path.join("redis.conf");
-            private_file::write(&config, &configuration(port, &place.path, &users, options.append_only))?;
-            let command = GuardedCommand::new(&program, &log)
+        let directory = place.path.clone();
+        Self::start_in(place, options.port, password, |port| {
+            let config = directory.join("redis.conf");
+            private_file::write(&config, &configuration(port, &directory, &users, options.append_only))?;
+            Ok(GuardedCommand::new(&program, &log)
                 .arg(config.display().to_string())
-                .current_dir(&place.path)
-                .stops_by(Signal::SIGTERM, Duration::from_secs(10))
-                .scratch(place.scratch());
-            let child = started(&command, port, &password).await?;
-            Ok(Self {
-                child: Some(child),
-                command,
-                port,
-                password: password.clone(),
-            })
+                .stops_by(Signal::SIGTERM, Duration::from_secs(10)))
         })
-        .await?;
-        place.now_guarded();
-        Ok(server)
-    }
-
-    /// The address `127.0.0.1:port`.
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// The port it listens on.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The default user's password.
-    pub fn password(&self) -> &str {
-        &self.password
+        .await
     }
 
     /// The default (all-powerful) user's URL. Holds the password: not for logs.
     pub fn url(&self) -> String {
-        self.url_as("default", &self.password)
+        self.url_as("default", self.password())
     }
 
     /// The URL for another user.
     pub fn url_as(&self, user: &str, password: &str) -> String {
-        format!("redis://{user}:{password}@127.0.0.1:{}", self.port)
-    }
-
-    /// The process behind it: its id, log, signals, end.
-    pub fn child(&self) -> Option<&GuardedChild> {
-        self.child.as_ref()
-    }
-
-    /// Freezes the server (SIGSTOP).
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn pause(&self) -> Result<(), Error> {
-        self.child.as_ref().map_or(Ok(()), GuardedChild::pause)
-    }
-
-    /// Thaws a paused server.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn resume(&self) -> Result<(), Error> {
-        self.child.as_ref().map_or(Ok(()), GuardedChild::resume)
-    }
-
-    /// SIGKILL. Its files stay for [`Self::restart`].
-    ///
-    /// # Errors
-    /// [`Error::DidNotEnd`].
-    pub async fn kill(&mut self) -> Result<(), Error> {
-        match &self.child {
-            Some(child) => child.kill().await.map(|_| ()),
-            None => Ok(()),
-        }
-    }
-
-    /// Stops it cleanly. Its files stay for [`Self::restart`] until this handle is dropped.
-    ///
-    /// # Errors
-    /// [`Error::DidNotEnd`].
-    pub async fn stop(&mut self) -> Result<Option<Exit>, Error> {
-        match &mut self.child {
-            Some(child) => child.stop().await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Stops it if it runs and starts it again with the same port, password and files.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub async fn restart(&mut self) -> Result<(), Error> {
-        self.stop().await?;
-        if let Some(child) = self.child.take() {
-            child.leave();
-        }
-        self.child = Some(started(&self.command, self.port, &self.password).await?);
-        Ok(())
+        format!("redis://{user}:{password}@127.0.0.1:{}", self.port())
     }
 }
 
-async fn started(command: &GuardedCommand, port: u16, password: &str) -> Result<GuardedChild, Error> {
-    ready::start(command, port, READY, async || ping(port, password).await).await
+impl Kind for Redis {
+    async fn answers(port: u16, password: &str) -> Result<(), String> {
+        ping(port, password).await
+    }
 }
 
 /// AUTH and PING over the plain protocol.

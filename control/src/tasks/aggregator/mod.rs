@@ -34,6 +34,10 @@ const BATCH: usize = 32;
 /// How long one look waits for the first report. Afterwards stream and consumer are made sure of again.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// How long after [`WAIT`] the server's word that there was none may take. A pull whose stream was lost meanwhile gets no word
+/// at all, and is given up then.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// How long the rest of a batch, an answer of JetStream, or a transaction may take.
 const ANSWER: Duration = Duration::from_secs(15);
 
@@ -219,7 +223,7 @@ async fn fetch(consumer: &PullConsumer) -> Result<Vec<jetstream::Message>, Aggre
         .messages()
         .await
         .map_err(AggregatorError::nats)?;
-    let mut messages = collect(first, WAIT + ANSWER).await?;
+    let mut messages = collect(first, WAIT + GRACE).await?;
     if !messages.is_empty() {
         let rest = consumer
             .fetch()

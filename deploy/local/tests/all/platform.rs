@@ -160,7 +160,8 @@ pub(crate) fn command_lines() -> Vec<String> {
 
 impl Drop for Platform {
     fn drop(&mut self) {
-        // The guard stops it in the background; its log is in use until it has gone.
+        // The guard stops it in the background; its log is in use until it has gone. That is what is waited for, a look every
+        // 20 ms: nothing can be awaited in a drop.
         if let Some(local) = self.local.take() {
             let log = local.log().to_owned();
             drop(local);

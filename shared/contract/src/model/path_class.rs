@@ -124,14 +124,8 @@ fn is_ambiguous(path: &str) -> bool {
         return true;
     };
     let bytes = rest.as_bytes();
-    // Any escape of a separator, a dot, a percent sign or a control character. Others cannot make a literal rule match.
-    let escaped = bytes.windows(3).any(|w| {
-        w[0] == b'%'
-            && matches!(
-                (w[1], w[2].to_ascii_lowercase()),
-                (b'2', b'e' | b'f' | b'5') | (b'5', b'c') | (b'0' | b'1', _) | (b'3', b'b')
-            )
-    });
+    // Parameters of a segment, which some servers cut off, can be escaped too. Other escapes cannot make a literal rule match.
+    let escaped = has_ambiguous_escape(bytes, *b"3b");
     if escaped || bytes.iter().any(|b| matches!(b, b'\\' | b';' | 0..=0x20 | 0x7f)) {
         return true;
     }
@@ -143,6 +137,16 @@ fn is_ambiguous(path: &str) -> bool {
         }
     }
     false
+}
+
+/// Is there an escape that two servers could read differently: of a separator, a dot, a percent sign or a control character
+/// below 0x20, in either case, decodable or not? `also` is one more that counts for the caller: two lower-case hex digits.
+pub fn has_ambiguous_escape(path: &[u8], also: [u8; 2]) -> bool {
+    path.windows(3).any(|w| {
+        let digits = [w[1], w[2].to_ascii_lowercase()];
+        w[0] == b'%'
+            && (digits == also || matches!(digits, [b'2', b'e' | b'f' | b'5'] | [b'5', b'c'] | [b'0' | b'1', _]))
+    })
 }
 
 /// Does `path` match `pattern`? Allocates nothing.

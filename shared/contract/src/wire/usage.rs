@@ -28,7 +28,7 @@ pub struct UsageCounter {
     pub application_id: ApplicationId,
     /// Hours since the Unix epoch, UTC.
     pub hour: u32,
-    /// Requests that were admitted and answered.
+    /// Requests that were admitted, counted before they are forwarded.
     pub requests: u64,
     /// Of those, answered with 5xx.
     pub errors: u64,

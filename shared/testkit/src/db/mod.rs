@@ -15,8 +15,17 @@ pub(crate) async fn ping(options: &PgConnectOptions) -> Result<(), sqlx::Error> 
     connection.close().await
 }
 
-/// Creates an empty database; one that exists is fine.
+/// Creates an empty database; one that exists is fine, and not an error in the server's log.
 pub(crate) async fn create_database(options: &PgConnectOptions, name: &str) -> Result<(), sqlx::Error> {
+    let mut connection = connect(options).await?;
+    let exists = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+        .bind(name)
+        .fetch_one(&mut connection)
+        .await?;
+    connection.close().await?;
+    if exists {
+        return Ok(());
+    }
     execute_create(options, format!("CREATE DATABASE {}", quoted(name))).await
 }
 
