@@ -101,9 +101,9 @@ fn times(message: &KeyUses, now: OffsetDateTime) -> Vec<(KeyId, OffsetDateTime)>
         .uses
         .iter()
         .take(KeyUses::MAX)
-        .filter_map(|used| {
-            let at = OffsetDateTime::from_unix_timestamp(i64::from(used.minute) * 60).ok()?;
-            Some((used.id, if at > now + AHEAD { now } else { at }))
+        .map(|used| {
+            let at = OffsetDateTime::from_unix_timestamp(i64::from(used.minute) * 60).ok();
+            (used.id, at.filter(|at| *at <= now + AHEAD).unwrap_or(now))
         })
         .collect()
 }
