@@ -7,7 +7,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use authsome_contract::model::{AppRecord, Environment, KeyRecord, KeyState, Plan, Scopes, Serve, Version};
+use authsome_contract::model::{
+    AppRecord, CachePolicy, CachePurges, Environment, KeyRecord, KeyState, Plan, Scopes, Serve, Version,
+};
 use authsome_contract::wire::{Change, Versioned};
 use authsome_core::clock::{Clock, SystemClock};
 use authsome_core::entropy::{Entropy, SeededEntropy};
@@ -94,6 +96,12 @@ fn app(n: u64) -> Change {
         path_policy: Vec::new(),
         edge_credentials: None,
         strict_seconds: None,
+        secret_from_browsers: false,
+        limits: None,
+        cache_policy: CachePolicy::default(),
+        cache_purges: CachePurges::default(),
+        instance_service: None,
+        instance_tls: None,
         version: VERSION,
     };
     Change::App(

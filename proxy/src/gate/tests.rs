@@ -1,4 +1,6 @@
-use authsome_contract::model::{Environment, KeyState, PathRule, Plan, Scope, Scopes, Version};
+use authsome_contract::model::{
+    CachePolicy, CachePurges, Environment, KeyState, PathRule, Plan, Scope, Scopes, Version,
+};
 use authsome_core::clock::ManualClock;
 use authsome_core::entropy::SeededEntropy;
 use authsome_core::id::{KeyId, WorkspaceId};
@@ -28,6 +30,12 @@ fn app(id: ApplicationId) -> AppRecord {
         path_policy: vec![],
         edge_credentials: None,
         strict_seconds: None,
+        secret_from_browsers: false,
+        limits: None,
+        cache_policy: CachePolicy::default(),
+        cache_purges: CachePurges::default(),
+        instance_service: None,
+        instance_tls: None,
         version: Version { epoch: 1, row: 1 },
     }
 }

@@ -138,6 +138,10 @@ impl AppEntry {
                 .map(|o| o.len() + size_of::<String>())
                 .sum::<usize>()
             + record.path_policy.len() * 128
+            + record.cache_policy.rules.len() * 128
+            + record.cache_purges.tags.len() * 64
+            + record.instance_service.as_ref().map_or(0, String::len)
+            + record.instance_tls.as_ref().map_or(0, |tls| tls.server_name.len())
             + record.edge_credentials.as_ref().map_or(0, String::len)
             + record.region.len()
             + record.base_path.len()

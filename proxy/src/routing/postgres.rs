@@ -219,6 +219,9 @@ async fn key_with_application(
                   a.origins AS "app_origins!", a.path_policy AS "app_path_policy!",
                   a.quota_exhausted AS "app_quota_exhausted!", a.plan AS "app_plan!",
                   a.strict_seconds AS app_strict_seconds,
+                  a.secret_from_browsers AS "app_secret_from_browsers!", a.edge_limits AS app_edge_limits,
+                  a.cache_policy AS "app_cache_policy!", a.cache_purges AS "app_cache_purges!",
+                  a.instance_service AS app_instance_service, a.instance_tls AS app_instance_tls,
                   a.workspace_status AS "app_workspace_status!",
                   (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "database_ms!"
            FROM edge_keys k JOIN edge_apps a ON a.id = k.application_id
@@ -244,6 +247,12 @@ async fn key_with_application(
         path_policy: row.app_path_policy,
         quota_exhausted: row.app_quota_exhausted,
         strict_seconds: row.app_strict_seconds,
+        secret_from_browsers: row.app_secret_from_browsers,
+        edge_limits: row.app_edge_limits,
+        cache_policy: row.app_cache_policy,
+        cache_purges: row.app_cache_purges,
+        instance_service: row.app_instance_service,
+        instance_tls: row.app_instance_tls,
         plan: row.app_plan,
         workspace_status: row.app_workspace_status,
     };
@@ -277,7 +286,9 @@ async fn application(
                   a.activated AS "activated!", a.endpoints AS "endpoints!", a.base_path AS "base_path!",
                   a.edge_credentials, a.origins AS "origins!", a.path_policy AS "path_policy!",
                   a.quota_exhausted AS "quota_exhausted!", a.plan AS "plan!", a.workspace_status AS "workspace_status!",
-                  a.strict_seconds,
+                  a.strict_seconds, a.secret_from_browsers AS "secret_from_browsers!", a.edge_limits,
+                  a.cache_policy AS "cache_policy!", a.cache_purges AS "cache_purges!", a.instance_service,
+                  a.instance_tls,
                   (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "database_ms!"
            FROM edge_apps a WHERE a.id = $1"#,
         id as ApplicationId,
@@ -302,6 +313,12 @@ async fn application(
         path_policy: row.path_policy,
         quota_exhausted: row.quota_exhausted,
         strict_seconds: row.strict_seconds,
+        secret_from_browsers: row.secret_from_browsers,
+        edge_limits: row.edge_limits,
+        cache_policy: row.cache_policy,
+        cache_purges: row.cache_purges,
+        instance_service: row.instance_service,
+        instance_tls: row.instance_tls,
         plan: row.plan,
         workspace_status: row.workspace_status,
     };

@@ -88,7 +88,7 @@ fn secret_value(secret: &SecretString) -> Result<HeaderValue, CredentialsError> 
 
 #[cfg(test)]
 mod tests {
-    use authsome_contract::model::{Environment, Plan, Serve, Version};
+    use authsome_contract::model::{CachePolicy, CachePurges, Environment, Plan, Serve, Version};
     use authsome_core::clock::ManualClock;
     use authsome_core::entropy::SeededEntropy;
     use authsome_core::id::{ApplicationId, WorkspaceId};
@@ -115,6 +115,12 @@ mod tests {
             path_policy: vec![],
             edge_credentials: sealed,
             strict_seconds: None,
+            secret_from_browsers: false,
+            limits: None,
+            cache_policy: CachePolicy::default(),
+            cache_purges: CachePurges::default(),
+            instance_service: None,
+            instance_tls: None,
             version: Version { epoch: 1, row: 1 },
         }
     }

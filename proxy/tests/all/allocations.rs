@@ -4,7 +4,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use authsome_contract::model::{AppRecord, Environment, KeyRecord, KeyState, Plan, Scopes, Serve, Version};
+use authsome_contract::model::{
+    AppRecord, CachePolicy, CachePurges, Environment, KeyRecord, KeyState, Plan, Scopes, Serve, Version,
+};
 use authsome_contract::wire::{Change, Versioned};
 use authsome_core::clock::{Clock, SystemClock};
 use authsome_core::entropy::SystemEntropy;
@@ -86,6 +88,12 @@ fn a_warm_decision_takes_nothing_from_the_heap() {
         path_policy: Vec::new(),
         edge_credentials: None,
         strict_seconds: None,
+        secret_from_browsers: false,
+        limits: None,
+        cache_policy: CachePolicy::default(),
+        cache_purges: CachePurges::default(),
+        instance_service: None,
+        instance_tls: None,
         version: VERSION,
     };
     let versioned = Versioned {

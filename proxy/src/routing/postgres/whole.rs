@@ -330,7 +330,9 @@ async fn apps_page(connection: &mut PgConnection, after: &str, limit: i64) -> Re
                   version AS "version!", environment AS "environment!", region AS "region!", status AS "status!",
                   activated AS "activated!", endpoints AS "endpoints!", base_path AS "base_path!", edge_credentials,
                   origins AS "origins!", path_policy AS "path_policy!", quota_exhausted AS "quota_exhausted!",
-                  plan AS "plan!", workspace_status AS "workspace_status!", strict_seconds
+                  plan AS "plan!", workspace_status AS "workspace_status!", strict_seconds,
+                  secret_from_browsers AS "secret_from_browsers!", edge_limits, cache_policy AS "cache_policy!",
+                  cache_purges AS "cache_purges!", instance_service, instance_tls
            FROM edge_apps WHERE id > $1 ORDER BY id LIMIT $2"#,
         after,
         limit,
@@ -346,7 +348,9 @@ async fn apps_by_id(connection: &mut PgConnection, ids: &[String]) -> Result<Vec
                   version AS "version!", environment AS "environment!", region AS "region!", status AS "status!",
                   activated AS "activated!", endpoints AS "endpoints!", base_path AS "base_path!", edge_credentials,
                   origins AS "origins!", path_policy AS "path_policy!", quota_exhausted AS "quota_exhausted!",
-                  plan AS "plan!", workspace_status AS "workspace_status!", strict_seconds
+                  plan AS "plan!", workspace_status AS "workspace_status!", strict_seconds,
+                  secret_from_browsers AS "secret_from_browsers!", edge_limits, cache_policy AS "cache_policy!",
+                  cache_purges AS "cache_purges!", instance_service, instance_tls
            FROM edge_apps WHERE id = ANY ($1)"#,
         ids,
     )

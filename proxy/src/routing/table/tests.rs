@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use authsome_contract::model::{Environment, KeyState, Plan, Scopes, Serve};
+use authsome_contract::model::{CachePolicy, CachePurges, Environment, KeyState, Plan, Scopes, Serve};
 use authsome_core::clock::SystemClock;
 use authsome_core::entropy::{SeededEntropy, SystemEntropy};
 use authsome_core::id::{KeyId, WorkspaceId};
@@ -54,6 +54,12 @@ fn app(row: u64) -> AppRecord {
         path_policy: Vec::new(),
         edge_credentials: None,
         strict_seconds: None,
+        secret_from_browsers: false,
+        limits: None,
+        cache_policy: CachePolicy::default(),
+        cache_purges: CachePurges::default(),
+        instance_service: None,
+        instance_tls: None,
         version: version(row),
     }
 }

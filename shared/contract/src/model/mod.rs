@@ -1,7 +1,11 @@
 //! Domain models shared by two or more programs.
 
+pub mod cache_policy;
+pub mod cache_purges;
 pub(crate) mod closed;
 pub mod environment;
+pub mod instance_tls;
+pub mod limit_override;
 pub mod path_class;
 pub mod plan;
 pub mod route;
@@ -10,8 +14,12 @@ pub mod status;
 pub mod step;
 pub mod version;
 
+pub use cache_policy::{CachePolicy, CacheRule};
+pub use cache_purges::CachePurges;
 pub use closed::UnknownName;
 pub use environment::Environment;
+pub use instance_tls::InstanceTls;
+pub use limit_override::LimitOverride;
 pub use path_class::{PathClass, PathRule};
 pub use plan::Plan;
 pub use route::{AppRecord, HostRecord, KeyRecord, KeyState};

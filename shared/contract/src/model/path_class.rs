@@ -118,8 +118,24 @@ pub fn classify(policy: &[PathRule], method: &str, path: &str) -> PathClass {
     })
 }
 
+/// Longest pattern of a rule, bytes.
+pub const PATTERN_BYTES: usize = 256;
+
+/// Is this a pattern that a path can match: segments of printable ASCII, `*` only as a whole segment, `**` only as the last?
+pub fn is_pattern(pattern: &str) -> bool {
+    if pattern.len() > PATTERN_BYTES || !pattern.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#') {
+        return false;
+    }
+    let wildcards_stand_alone = pattern
+        .strip_suffix("/**")
+        .unwrap_or(pattern)
+        .split('/')
+        .all(|segment| segment == "*" || !segment.contains('*'));
+    wildcards_stand_alone && !is_ambiguous(pattern)
+}
+
 /// Could two servers read this path differently?
-fn is_ambiguous(path: &str) -> bool {
+pub(super) fn is_ambiguous(path: &str) -> bool {
     let Some(rest) = path.strip_prefix('/') else {
         return true;
     };
@@ -150,7 +166,7 @@ pub fn has_ambiguous_escape(path: &[u8], also: [u8; 2]) -> bool {
 }
 
 /// Does `path` match `pattern`? Allocates nothing.
-fn matches(pattern: &str, path: &str) -> bool {
+pub(super) fn matches(pattern: &str, path: &str) -> bool {
     let mut wanted = pattern.split('/');
     let mut given = path.split('/');
     loop {
@@ -250,6 +266,28 @@ mod tests {
         assert_eq!(classify(&policy, "GET", "/public"), PathClass::Open);
         assert_eq!(classify(&policy, "GET", "/public/a/b"), PathClass::Open);
         assert_eq!(classify(&policy, "GET", "/public/../users"), PathClass::Secret(None));
+    }
+
+    #[test]
+    fn a_pattern_that_no_path_can_match_is_not_one() {
+        for pattern in [
+            "/",
+            "/**",
+            "/a",
+            "/a/",
+            "/*/b",
+            "/a/*/**",
+            "/.well-known/**",
+            "/a/b.c-d_e~f:g@h",
+        ] {
+            assert!(is_pattern(pattern), "{pattern}");
+        }
+        let long = format!("/{}", "a".repeat(PATTERN_BYTES));
+        for pattern in [
+            "", "a", "**", "/a*", "/**/a", "/***", "//a", "/a/../b", "/a%2fb", "/a b", "/a?b", "/a#b", "/é", &long,
+        ] {
+            assert!(!is_pattern(pattern), "{pattern}");
+        }
     }
 
     #[test]

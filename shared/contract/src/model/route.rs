@@ -12,7 +12,10 @@ use authsome_core::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AppStatus, Environment, PathRule, Plan, Scopes, Serve, Version, WorkspaceStatus};
+use super::{
+    AppStatus, CachePolicy, CachePurges, Environment, InstanceTls, LimitOverride, PathRule, Plan, Scopes, Serve,
+    Version, WorkspaceStatus,
+};
 
 /// An API key, found by the SHA-256 of its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +104,25 @@ pub struct AppRecord {
     /// `None`: for as long as the edge serves what it last knew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict_seconds: Option<u32>,
+    /// Secret keys may come with the marks of a browser (`Origin`, `Sec-Fetch-Site`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret_from_browsers: bool,
+    /// Limits of a contract, before those of the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitOverride>,
+    /// What the response cache may do.
+    #[serde(default, skip_serializing_if = "CachePolicy::is_default")]
+    pub cache_policy: CachePolicy,
+    /// What was thrown away of it.
+    #[serde(default, skip_serializing_if = "CachePurges::is_empty")]
+    pub cache_purges: CachePurges,
+    /// `name:port` of a headless Service whose addresses are instances, beside [`Self::endpoints`]. The edge resolves it
+    /// outside of requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_service: Option<String>,
+    /// The instances speak TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_tls: Option<InstanceTls>,
     /// Version of the row.
     pub version: Version,
 }
@@ -136,6 +158,12 @@ pub struct AppRow {
     pub path_policy: serde_json::Value,
     pub quota_exhausted: bool,
     pub strict_seconds: Option<i32>,
+    pub secret_from_browsers: bool,
+    pub edge_limits: Option<serde_json::Value>,
+    pub cache_policy: serde_json::Value,
+    pub cache_purges: serde_json::Value,
+    pub instance_service: Option<String>,
+    pub instance_tls: Option<serde_json::Value>,
     pub plan: String,
     pub workspace_status: String,
 }
@@ -208,6 +236,20 @@ impl AppRow {
                 .map(u32::try_from)
                 .transpose()
                 .map_err(|e| wrong("strict_seconds", &e))?,
+            secret_from_browsers: self.secret_from_browsers,
+            limits: self
+                .edge_limits
+                .map(serde_json::from_value)
+                .transpose()
+                .map_err(|e| wrong("edge_limits", &e))?,
+            cache_policy: serde_json::from_value(self.cache_policy).map_err(|e| wrong("cache_policy", &e))?,
+            cache_purges: serde_json::from_value(self.cache_purges).map_err(|e| wrong("cache_purges", &e))?,
+            instance_service: self.instance_service,
+            instance_tls: self
+                .instance_tls
+                .map(serde_json::from_value)
+                .transpose()
+                .map_err(|e| wrong("instance_tls", &e))?,
             version: Version::from_columns(self.epoch, self.version),
         })
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 mod constraints;
+mod edge_policy;
 mod fixture;
 mod ids;
 mod migrations;

@@ -27,6 +27,13 @@ async fn every_change_the_edge_sees_raises_the_version_and_enters_the_outbox() {
         "UPDATE applications SET origins = '{https://shop.example}' WHERE id = $1",
         "UPDATE applications SET quota_exhausted = true WHERE id = $1",
         "UPDATE applications SET edge_credentials = '\\x00' WHERE id = $1",
+        "UPDATE applications SET strict_seconds = 30 WHERE id = $1",
+        "UPDATE applications SET secret_from_browsers = true WHERE id = $1",
+        "UPDATE applications SET edge_limits = '{\"burst\":5}' WHERE id = $1",
+        "UPDATE applications SET cache_policy = '{\"enabled\":false}' WHERE id = $1",
+        "UPDATE applications SET cache_purges = '{\"allMs\":5}' WHERE id = $1",
+        "UPDATE applications SET instance_service = 'authsome.shop.svc:8080' WHERE id = $1",
+        "UPDATE applications SET instance_tls = '{\"serverName\":\"shop.svc\"}' WHERE id = $1",
     ]
     .into_iter()
     .enumerate()
@@ -39,7 +46,7 @@ async fn every_change_the_edge_sees_raises_the_version_and_enters_the_outbox() {
         );
     }
     let rows = tenancy.outbox().await;
-    let expected: Vec<_> = (1..=7).map(|v| ("app".to_owned(), app.to_string(), v)).collect();
+    let expected: Vec<_> = (1..=14).map(|v| ("app".to_owned(), app.to_string(), v)).collect();
     assert_eq!(rows, expected);
 }
 

@@ -45,6 +45,12 @@ fn app_row() -> AppRow {
         path_policy: serde_json::json!([]),
         quota_exhausted: false,
         strict_seconds: Some(30),
+        secret_from_browsers: false,
+        edge_limits: None,
+        cache_policy: serde_json::json!({}),
+        cache_purges: serde_json::json!({}),
+        instance_service: None,
+        instance_tls: None,
         plan: "free".to_owned(),
         workspace_status: "active".to_owned(),
     }
@@ -119,6 +125,20 @@ fn a_row_that_is_not_understood_names_its_column_and_makes_no_record() {
             ..app_row()
         })
         .contains("column path_policy")
+    );
+    assert!(
+        column(AppRow {
+            edge_limits: Some(serde_json::json!({"requestsPerSecond": 0})),
+            ..app_row()
+        })
+        .contains("column edge_limits")
+    );
+    assert!(
+        column(AppRow {
+            cache_purges: serde_json::json!({"tags": ["a"]}),
+            ..app_row()
+        })
+        .contains("column cache_purges")
     );
     let column = |row: KeyRow| row.into_record().unwrap_err().to_string();
     assert!(

@@ -7,7 +7,7 @@ use authsome_core::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Environment, KeyState, Plan, Scopes, Serve};
+use crate::model::{CachePolicy, CachePurges, Environment, KeyState, Plan, Scopes, Serve};
 
 fn id<K: Kind>() -> Id<K> {
     Id::generate(&SystemClock, &SystemEntropy::new())
@@ -45,6 +45,12 @@ fn app() -> AppRecord {
         path_policy: Vec::new(),
         edge_credentials: None,
         strict_seconds: None,
+        secret_from_browsers: false,
+        limits: None,
+        cache_policy: CachePolicy::default(),
+        cache_purges: CachePurges::default(),
+        instance_service: None,
+        instance_tls: None,
         version: VERSION,
     }
 }
