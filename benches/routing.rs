@@ -212,7 +212,7 @@ fn table(c: &mut Criterion) {
                     tail: "/users",
                     secret: Some(Digest::of(black_box(&texts[n]))),
                     public: None,
-                    peer: None,
+                    client: None,
                     heartbeat_age_ms: edge.routing.heartbeat_age_ms(now_ms),
                     now_ms,
                 };

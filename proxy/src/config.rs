@@ -15,6 +15,10 @@ use http::HeaderValue;
 
 use crate::upstream::Timeouts;
 
+mod addresses;
+
+pub use addresses::Addresses;
+
 /// Everything that is configured.
 #[derive(Debug)]
 pub struct Config {
@@ -22,8 +26,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `listen.admin`: probes and metrics.
     pub admin: SocketAddr,
-    /// `public.edge`: the scheme under which clients see the edge; without it, the one of their connection.
-    pub public_scheme: Option<&'static str>,
+    /// How clients reach the edge.
+    pub addresses: Addresses,
     /// Who this edge is.
     pub edge: EdgeIdentity,
     /// Where the table comes from and the counters go.
@@ -118,7 +122,7 @@ impl Config {
         let admin = reader.or("listen.admin", SocketAddr::from(([127, 0, 0, 1], 9081)));
         let distinct = listen != admin || listen.port() == 0;
         reader.check("listen.admin", distinct, "must not be the same as listen.address");
-        let public_scheme = public_scheme(reader);
+        let addresses = Addresses::read(reader);
         let edge = EdgeIdentity::read(reader);
         let database = url(reader, "database.url", &["postgres", "postgresql"]);
         let redis = url(
@@ -146,7 +150,7 @@ impl Config {
         Some(Self {
             listen,
             admin,
-            public_scheme,
+            addresses,
             edge: edge?,
             store: StoreConfig {
                 database: database?,
@@ -170,21 +174,6 @@ fn url(reader: &mut Reader, key: &'static str, schemes: &[&str]) -> Option<Secre
     let known = schemes.contains(&url.scheme());
     reader.check(key, known, &format!("must begin with {}://", schemes.join(":// or ")));
     known.then_some(url)
-}
-
-fn public_scheme(reader: &mut Reader) -> Option<&'static str> {
-    let url: Option<String> = reader.optional("public.edge");
-    let scheme = url.as_deref().and_then(|url| match url.split_once("://") {
-        Some(("https", host)) if !host.is_empty() => Some("https"),
-        Some(("http", host)) if !host.is_empty() => Some("http"),
-        _ => None,
-    });
-    reader.check(
-        "public.edge",
-        url.is_none() || scheme.is_some(),
-        "must be of the form https://api.example.com",
-    );
-    scheme
 }
 
 impl EdgeIdentity {
@@ -348,6 +337,8 @@ mod tests {
             ("AUTHSOME_ENCRYPTION_EDGE_KEY", "short"),
             ("LOG_LEVEL", "info,x=loud"),
             ("AUTHSOME_SERVER_THREADS", "0"),
+            ("AUTHSOME_TRUSTED_PROXIES", "10.0.0.0/8, proxies"),
+            ("AUTHSOME_FORWARDED_HEADER", "x-real-ip"),
         ])
         .unwrap_err();
         for key in [
@@ -360,6 +351,8 @@ mod tests {
             "encryption.edge_key",
             "log.level",
             "server.threads",
+            "trusted_proxies",
+            "forwarded_header",
         ] {
             assert!(problems.contains(key), "{key} is not in:\n{problems}");
         }
@@ -370,9 +363,10 @@ mod tests {
         assert_eq!(
             read(&[("AUTHSOME_PUBLIC_EDGE", "https://api.example.com")])
                 .unwrap()
+                .addresses
                 .public_scheme,
             Some("https")
         );
-        assert_eq!(read(&[]).unwrap().public_scheme, None);
+        assert_eq!(read(&[]).unwrap().addresses.public_scheme, None);
     }
 }

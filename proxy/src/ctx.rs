@@ -9,6 +9,7 @@ use authsome_core::key::KeyType;
 use crate::admission::Admission;
 use crate::drain::Entered;
 use crate::error::Refusal;
+use crate::filter::client_address::Client;
 use crate::listener::Accepted;
 use crate::live::Listing;
 use crate::upstream::Prepared;
@@ -28,6 +29,10 @@ pub struct Ctx {
     pub entered: Entered,
     /// A question to the edge itself (`/health`), which is not a request of anybody's application.
     pub is_probe: bool,
+    /// Where it comes from.
+    pub client: Client,
+    /// The scheme that the client used: `http` or `https`.
+    pub scheme: &'static str,
     /// The application that the path names.
     pub app_id: Option<ApplicationId>,
     /// For the access log.

@@ -24,10 +24,11 @@ use pingora::{Error, ErrorType, Result};
 use crate::access_log::{self, AccessLog};
 use crate::admin::Probes;
 use crate::answer::{self, Connection};
-use crate::config::Limits;
+use crate::config::{Addresses, Limits};
 use crate::ctx::Ctx;
 use crate::drain::InFlight;
 use crate::error::Refusal;
+use crate::filter::client_address::Client;
 use crate::filter::headers::{self, Forward, Identity, Reply};
 use crate::intake::Verdict;
 use crate::listener::Accepted;
@@ -49,8 +50,8 @@ pub struct Edge {
     pub timeouts: Timeouts,
     /// Where the edge runs.
     pub region: HeaderValue,
-    /// The scheme that clients use, if it is not the one of their connection to the edge.
-    pub public_scheme: Option<&'static str>,
+    /// How clients reach the edge.
+    pub addresses: Addresses,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// For ids.
@@ -87,6 +88,21 @@ impl Edge {
         ctx.refusal = Some(refusal);
         self.metrics.refused(refusal);
         answer::refuse(session, refusal, &self.identity(ctx), connection).await
+    }
+
+    /// Where the request comes from, and how: what trusted proxies say of it, or what is seen here.
+    fn find_client(&self, session: &Session, ctx: &mut Ctx) {
+        ctx.client = self
+            .addresses
+            .proxies
+            .client(peer_of(session), &session.req_header().headers);
+        let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        ctx.scheme = match (ctx.client.https, self.addresses.public_scheme) {
+            (Some(true), _) => "https",
+            (Some(false), _) => "http",
+            (None, _) if is_tls => "https",
+            (None, public) => public.unwrap_or("http"),
+        };
     }
 
     /// Limits on the connection while this request is on it.
@@ -183,7 +199,7 @@ impl Edge {
                 took,
                 bytes_in,
                 bytes_out,
-                peer: peer_of(session),
+                peer: ctx.client.address,
                 tries: ctx.forward.as_ref().map_or(0, |forward| forward.tries),
                 failure: ctx.failure,
             });
@@ -203,6 +219,8 @@ impl ProxyHttp for Edge {
             listing: None,
             entered: self.in_flight.enter(),
             is_probe: false,
+            client: Client::default(),
+            scheme: "http",
             app_id: None,
             path: String::new(),
             head_bytes: 0,
@@ -224,6 +242,7 @@ impl ProxyHttp for Edge {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         self.hold(session);
+        self.find_client(session, ctx);
         if let Some((head, body)) = self.probes.on_traffic_port(session.req_header())? {
             ctx.is_probe = true;
             answer::write(session, head, body, Connection::Keep).await?;
@@ -294,7 +313,7 @@ impl ProxyHttp for Edge {
 
     async fn upstream_request_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
@@ -317,8 +336,8 @@ impl ProxyHttp for Edge {
                 instance: prepared.instance.as_ref().unwrap_or(&none),
                 request_id: ctx.request_id,
                 span: self.entropy.next_u64(),
-                peer: peer_of(session),
-                scheme: self.public_scheme.unwrap_or("http"),
+                client: ctx.client.address,
+                scheme: ctx.scheme,
                 key_in_authorization: forward.key_in_authorization,
             },
         );

@@ -29,8 +29,8 @@ pub struct Request<'a> {
     pub secret: Option<Digest>,
     /// Digest of the publishable key that came with it.
     pub public: Option<Digest>,
-    /// The address that it came from. `None` (not an internet connection) is in no network.
-    pub peer: Option<IpAddr>,
+    /// The client's address. `None` (not an internet connection) is in no network.
+    pub client: Option<IpAddr>,
     /// Now, in milliseconds since the Unix epoch.
     pub now_ms: i64,
     /// Age of the heartbeat that last proved the routing table complete, milliseconds. `None`: there was none.
@@ -140,7 +140,7 @@ pub fn decide(request: &Request<'_>, known: &Known<'_>) -> Step {
     if key.key_type == KeyType::Secret && !is_vouched_for(app, request.heartbeat_age_ms) {
         return Step::Refuse(Refusal::StaleRouting);
     }
-    if !may_come_from(key, request.peer) {
+    if !may_come_from(key, request.client) {
         return Step::Refuse(Refusal::Address);
     }
     match (class, key.key_type) {
@@ -179,13 +179,13 @@ pub(crate) fn is_vouched_for(app: &AppRecord, heartbeat_age_ms: Option<i64>) -> 
         .is_none_or(|bound| heartbeat_age_ms.is_some_and(|age| age <= i64::from(bound) * 1000))
 }
 
-fn may_come_from(key: &KeyRecord, peer: Option<IpAddr>) -> bool {
+fn may_come_from(key: &KeyRecord, client: Option<IpAddr>) -> bool {
     // `::ffff:192.0.2.1` is how a dual-stack listener shows 192.0.2.1.
     key.networks.is_empty()
-        || peer.is_some_and(|peer| {
+        || client.is_some_and(|client| {
             key.networks
                 .iter()
-                .any(|network| network.contains(&peer.to_canonical()))
+                .any(|network| network.contains(&client.to_canonical()))
         })
 }
 

@@ -15,7 +15,7 @@ use crate::access_log;
 use crate::admission::admit;
 use crate::answer::Connection;
 use crate::ctx::{Ctx, Forwarding};
-use crate::edge::{Edge, peer_of};
+use crate::edge::Edge;
 use crate::error::Refusal;
 use crate::filter::{credential, normalise};
 use crate::gate::Request;
@@ -72,7 +72,7 @@ impl Edge {
             tail: target.tail,
             secret: presented.secret,
             public: presented.public,
-            peer: peer_of(session),
+            client: ctx.client.address,
             now_ms,
             heartbeat_age_ms: self.routing.heartbeat_age_ms(now_ms),
         };

@@ -296,7 +296,7 @@ fn build(
         limits: config.limits,
         timeouts: config.timeouts,
         region: config.edge.region_value.clone(),
-        public_scheme: config.public_scheme,
+        addresses: config.addresses,
         clock,
         entropy,
         metrics: Arc::clone(&metrics),

@@ -40,13 +40,13 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pref
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Names under which a client could pretend to be a proxy of ours, or an instance's own caller. `x-forwarded-for` is
-/// appended to instead, `x-api-key` and its kin are replaced where the instance has credentials.
-const CLIENT_MAY_NOT_SET: [HeaderName; 13] = [
+/// Names under which a client could pretend to be a proxy of ours, or an instance's own caller. Some are set anew afterwards.
+const CLIENT_MAY_NOT_SET: [HeaderName; 14] = [
     X_API_KEY,
     X_PUBLISHABLE_KEY,
     X_APP_ID,
     X_REAL_IP,
+    X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
     X_FORWARDED_HOST,
     X_FORWARDED_PREFIX,
@@ -75,7 +75,7 @@ pub struct Forward<'a> {
     /// Random, for the span of a new trace.
     pub span: u64,
     /// The client's address.
-    pub peer: Option<IpAddr>,
+    pub client: Option<IpAddr>,
     /// The scheme that the client used: `http` or `https`.
     pub scheme: &'static str,
     /// Does `Authorization` hold a key of the platform?
@@ -123,20 +123,13 @@ fn put(request: &mut RequestHeader, name: HeaderName, value: Option<HeaderValue>
 }
 
 fn forwarded(request: &mut RequestHeader, forward: &Forward<'_>) {
-    if let Some(peer) = forward.peer {
-        let peer = peer.to_canonical().to_string();
-        let mut chain = String::new();
-        for value in request.headers.get_all(X_FORWARDED_FOR) {
-            if let Ok(value) = value.to_str() {
-                chain.push_str(value);
-                chain.push_str(", ");
-            }
-        }
-        chain.push_str(&peer);
-        request.remove_header(&X_FORWARDED_FOR);
-        put(request, X_FORWARDED_FOR, HeaderValue::from_str(&chain).ok());
-        put(request, X_REAL_IP, HeaderValue::from_str(&peer).ok());
-    }
+    // The client alone, and not the chain of proxies: an instance that counts hops or skips private addresses to find the
+    // client would have to know which proxies the platform has.
+    let client = forward
+        .client
+        .and_then(|client| HeaderValue::from_str(&client.to_canonical().to_string()).ok());
+    put(request, X_FORWARDED_FOR, client.clone());
+    put(request, X_REAL_IP, client);
     put(
         request,
         X_FORWARDED_PROTO,

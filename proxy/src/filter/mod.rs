@@ -1,5 +1,6 @@
 //! The rules that a request and its answer pass, each a pure function of what it is given: no I/O, no clock of its own.
 
+pub mod client_address;
 pub mod credential;
 pub mod headers;
 pub mod normalise;

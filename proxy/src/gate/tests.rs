@@ -106,7 +106,7 @@ fn request(path: (&'static str, &'static str), with: With) -> Request<'static> {
         tail: path.1,
         secret: matches!(with, With::Secret | With::Both).then(|| Digest::of(b"secret")),
         public: matches!(with, With::Public | With::Both).then(|| Digest::of(b"public")),
-        peer: Some(PEER.parse().unwrap()),
+        client: Some(PEER.parse().unwrap()),
         now_ms: NOW,
         heartbeat_age_ms: Some(0),
     }
@@ -383,23 +383,23 @@ fn a_secret_key_needs_the_scope_of_the_path() {
 fn a_key_with_networks_is_accepted_from_them_only() {
     let mut world = World::new();
     world.secret.as_mut().unwrap().networks = vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
-    let from = |peer: Option<&str>| {
-        let peer = peer.map(|text| text.parse().unwrap());
+    let from = |client: Option<&str>| {
+        let client = client.map(|text| text.parse().unwrap());
         verdict(
             &world,
             &Request {
-                peer,
+                client,
                 ..request(USERS_READ, With::Secret)
             },
         )
         .0
     };
     let admitted = Step::Admit(Some(KeyType::Secret));
-    for peer in ["192.0.2.7", "2001:db8::1", "::ffff:192.0.2.7"] {
-        assert_eq!(from(Some(peer)), admitted, "{peer}");
+    for client in ["192.0.2.7", "2001:db8::1", "::ffff:192.0.2.7"] {
+        assert_eq!(from(Some(client)), admitted, "{client}");
     }
-    for peer in [Some("192.0.3.7"), Some("::1"), Some("::ffff:192.0.3.7"), None] {
-        assert_eq!(from(peer), Step::Refuse(Refusal::Address), "{peer:?}");
+    for client in [Some("192.0.3.7"), Some("::1"), Some("::ffff:192.0.3.7"), None] {
+        assert_eq!(from(client), Step::Refuse(Refusal::Address), "{client:?}");
     }
 }
 

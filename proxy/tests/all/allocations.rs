@@ -127,7 +127,7 @@ fn a_warm_decision_takes_nothing_from_the_heap() {
             tail: "/users",
             secret: Some(Digest::of(&n.to_le_bytes())),
             public: None,
-            peer: None,
+            client: None,
             heartbeat_age_ms: None,
             now_ms: SystemClock.unix_millis(),
         };

@@ -4,6 +4,7 @@
 mod allocations;
 mod db;
 mod edge;
+mod edge_addresses;
 mod edge_answers;
 mod edge_faults;
 mod edge_forwards;

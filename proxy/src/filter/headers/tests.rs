@@ -37,7 +37,7 @@ fn forwarded_as(request: &mut RequestHeader, key_type: Option<KeyType>, instance
         instance,
         request_id: RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1)),
         span: 0,
-        peer: Some("::ffff:192.0.2.1".parse().unwrap()),
+        client: Some("::ffff:192.0.2.1".parse().unwrap()),
         scheme: "https",
         key_in_authorization: false,
     };
@@ -117,13 +117,22 @@ fn who_asks_decides_which_credential_of_the_instance_is_shown() {
 }
 
 #[test]
-fn the_chain_of_addresses_ends_with_the_one_that_was_seen() {
-    let mut plain = request(&[]);
-    forwarded_as(&mut plain, None, &InstanceCredentials::default());
-    assert_eq!(values(&plain.headers, "x-forwarded-for"), ["192.0.2.1"]);
-    let mut chained = request(&[("x-forwarded-for", "a, b"), ("x-forwarded-for", "c")]);
-    forwarded_as(&mut chained, None, &InstanceCredentials::default());
-    assert_eq!(values(&chained.headers, "x-forwarded-for"), ["a, b, c, 192.0.2.1"]);
+fn the_instance_is_told_the_client_and_nothing_that_came_with_the_request() {
+    for lines in [
+        &[][..],
+        &[
+            ("x-forwarded-for", "a, b"),
+            ("x-forwarded-for", "c"),
+            ("x-real-ip", "d"),
+            ("forwarded", "for=e"),
+        ],
+    ] {
+        let mut request = request(lines);
+        forwarded_as(&mut request, None, &InstanceCredentials::default());
+        assert_eq!(values(&request.headers, "x-forwarded-for"), ["192.0.2.1"]);
+        assert_eq!(values(&request.headers, "x-real-ip"), ["192.0.2.1"]);
+        assert!(values(&request.headers, "forwarded").is_empty());
+    }
 }
 
 proptest! {
