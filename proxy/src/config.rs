@@ -13,6 +13,8 @@ use authsome_core::secret::SecretUrl;
 use authsome_core::telemetry::{self, Format};
 use http::HeaderValue;
 
+use crate::http1::head::HeadLimits;
+use crate::http1::pace::PaceRules;
 use crate::upstream::Timeouts;
 
 mod addresses;
@@ -87,6 +89,10 @@ pub struct Limits {
     pub client_read: Duration,
     /// `limits.client_write`: for one write to a client that does not read.
     pub client_write: Duration,
+    /// `limits.header_count`: header lines of a head.
+    pub header_count: usize,
+    /// `limits.body_grace`, `limits.body_rate`, `limits.body_deadline`: how slowly a body may come.
+    pub pace: PaceRules,
     /// `limits.live_connections`: upgraded connections and event streams that are open at once.
     pub live_connections: usize,
 }
@@ -211,6 +217,14 @@ fn host_name() -> Option<String> {
 }
 
 impl Limits {
+    /// The bounds on a head.
+    pub fn head(&self) -> HeadLimits {
+        HeadLimits {
+            bytes: self.header_bytes,
+            lines: self.header_count,
+        }
+    }
+
     fn read(reader: &mut Reader) -> Self {
         let header: ByteSize = reader.or("limits.header_bytes", ByteSize::kib(32));
         let body: ByteSize = reader.or("limits.body_bytes", ByteSize::mib(10));
@@ -221,6 +235,13 @@ impl Limits {
             "must be 1KiB to 512KiB",
         );
         reader.check("limits.body_bytes", body.as_u64() > 0, "must be greater than 0");
+        let header_count = reader.or("limits.header_count", 100);
+        // More the forwarding library does not read.
+        reader.check(
+            "limits.header_count",
+            (16..=250).contains(&header_count),
+            "must be 16 to 250",
+        );
         let live_connections = reader.or("limits.live_connections", 65_536);
         reader.check(
             "limits.live_connections",
@@ -232,6 +253,13 @@ impl Limits {
             body_bytes: body.as_u64(),
             header_deadline: positive(reader, "limits.header_deadline", 10),
             keepalive: positive(reader, "limits.keepalive", 60),
+            header_count,
+            pace: PaceRules {
+                grace: positive(reader, "limits.body_grace", 10),
+                // As Kestrel's and below Apache's: no link in use is slower, and no attacker can hold a connection cheaply.
+                rate: reader.or("limits.body_rate", ByteSize::bytes(240)).as_u64(),
+                deadline: positive(reader, "limits.body_deadline", 300),
+            },
             client_read: positive(reader, "limits.client_read", 30),
             client_write: positive(reader, "limits.client_write", 30),
             live_connections,

@@ -236,7 +236,7 @@ impl ProxyHttp for Edge {
     fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Ctx, connection: Box<dyn Any + Send + Sync>) {
         ctx.accepted = connection.downcast::<Arc<Accepted>>().ok().map(|accepted| *accepted);
         if let Some(accepted) = &ctx.accepted {
-            accepted.clock.head_ends();
+            accepted.exchange.head_accepted();
         }
     }
 
@@ -366,6 +366,11 @@ impl ProxyHttp for Edge {
             // Passed on, it would turn the client's connection into a tunnel that nobody asked for.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(accepted) = &ctx.accepted
+        {
+            accepted.exchange.becomes_tunnel();
+        }
         if response.status.is_informational() {
             headers::identify(response, &self.identity(ctx));
             return Ok(());
@@ -380,7 +385,11 @@ impl ProxyHttp for Edge {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
-        let (blame, refusal) = upstream::refusal_of(error);
+        let fault = ctx
+            .accepted
+            .as_ref()
+            .and_then(|accepted| accepted.exchange.body_fault());
+        let (blame, refusal) = upstream::refusal_of(error, fault);
         self.metrics.failed(blame);
         let closed = ctx
             .accepted
@@ -421,9 +430,6 @@ impl ProxyHttp for Edge {
         }
         // Before the connection can carry the next request, of another key perhaps.
         ctx.listing = None;
-        if let Some(accepted) = &ctx.accepted {
-            accepted.clock.head_begins();
-        }
     }
 
     fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {

@@ -49,7 +49,7 @@ pub enum Refusal {
     BadGateway,
     /// 504: the instance did not answer in time.
     GatewayTimeout,
-    /// 408 in HTTP, told as 400: the client did not finish its request in time.
+    /// 408: the client did not finish its request in time.
     RequestTimeout,
     /// 400: the client's request broke off or broke the protocol.
     Protocol,
@@ -87,6 +87,10 @@ impl Refusal {
             Self::Head(BadHead::Authorization) => "The request has more than one Authorization header",
             Self::Head(BadHead::Path) => "The request path is not valid",
             Self::Head(BadHead::Method) => "The request method is not accepted",
+            Self::Head(BadHead::Syntax) => "The request is not valid HTTP/1.1",
+            Self::Head(BadHead::Version) => "The HTTP version is not supported on this connection",
+            Self::Head(BadHead::TooMany) => "The request has too many headers",
+            Self::Head(BadHead::Connection) => "The Connection header names a header that is not the connection's own",
             Self::Head(BadHead::NoApplication) | Self::UnknownApplication => "Application not found",
             Self::Keys(BadCredential::SecretInQuery) => {
                 "A secret key must not be sent in a URL; treat this key as leaked and roll it"
@@ -120,6 +124,7 @@ impl Refusal {
         match self {
             Self::NotServing(refusal) => Some(refusal.as_str()),
             Self::StaleRouting => Some("stale_routing"),
+            Self::RequestTimeout => Some("request_timeout"),
             _ => None,
         }
     }
@@ -139,9 +144,12 @@ impl Refusal {
         matches!(self, Self::MissingKey | Self::InvalidKey)
     }
 
-    /// The HTTP status.
+    /// The HTTP status: that of the code, but for what HTTP has a finer one.
     pub const fn status(self) -> u16 {
-        self.code().status()
+        match self {
+            Self::RequestTimeout => 408,
+            _ => self.code().status(),
+        }
     }
 
     /// The JSON body. All texts are of this file, so nothing in them needs escaping; the request id is base32.
@@ -188,6 +196,10 @@ mod tests {
             Refusal::Head(BadHead::Authorization),
             Refusal::Head(BadHead::Path),
             Refusal::Head(BadHead::Method),
+            Refusal::Head(BadHead::Syntax),
+            Refusal::Head(BadHead::Version),
+            Refusal::Head(BadHead::TooMany),
+            Refusal::Head(BadHead::Connection),
             Refusal::Head(BadHead::NoApplication),
             Refusal::Keys(BadCredential::Several),
             Refusal::Keys(BadCredential::SecretInQuery),

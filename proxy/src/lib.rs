@@ -15,6 +15,7 @@ pub mod entropy;
 pub mod error;
 pub mod filter;
 pub mod gate;
+pub mod http1;
 mod intake;
 pub mod listener;
 pub mod live;

@@ -24,7 +24,7 @@ const CREDENTIALS: [&str; 8] = [
     "several",
     "in_query",
 ];
-const REFUSALS: [&str; 21] = [
+const REFUSALS: [&str; 26] = [
     "bad_head",
     "unknown_path",
     "bad_keys",
@@ -46,6 +46,11 @@ const REFUSALS: [&str; 21] = [
     "credentials_unusable",
     "too_many_streams",
     "stale_routing",
+    "head_syntax",
+    "head_too_large",
+    "head_host",
+    "head_framing",
+    "head_path",
 ];
 const BLAMES: [&str; 3] = ["client", "instance", "edge"];
 
@@ -55,7 +60,7 @@ pub struct Metrics {
     requests: [IntCounter; 6],
     seconds: Histogram,
     credentials: [IntCounter; 8],
-    refusals: [IntCounter; 21],
+    refusals: [IntCounter; 26],
     failures: [IntCounter; 3],
     bytes_in: IntCounter,
     bytes_out: IntCounter,
@@ -198,7 +203,12 @@ pub fn label(refusal: Refusal) -> &'static str {
 const fn index(refusal: Refusal) -> usize {
     match refusal {
         Refusal::Head(BadHead::NoApplication) => 1,
-        Refusal::Head(_) => 0,
+        Refusal::Head(BadHead::Syntax | BadHead::Version) => 21,
+        Refusal::Head(BadHead::TooLarge | BadHead::TooMany) => 22,
+        Refusal::Head(BadHead::Host) => 23,
+        Refusal::Head(BadHead::Framing) => 24,
+        Refusal::Head(BadHead::Path) => 25,
+        Refusal::Head(BadHead::Authorization | BadHead::Method | BadHead::Connection) => 0,
         Refusal::Keys(_) => 2,
         Refusal::MissingKey => 3,
         Refusal::InvalidKey => 4,

@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::drain::InFlight;
 use crate::edge::Edge;
 use crate::entropy::PooledEntropy;
+use crate::http1::Door;
 use crate::listener::Front;
 use crate::live::{Live, LiveMetrics};
 use crate::meter::{Meter, MeterMetrics, MeterSettings};
@@ -290,6 +291,13 @@ fn build(
 
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
     server.bootstrap();
+    let door = Door {
+        metrics: Arc::clone(&metrics),
+        access_log: access_log.clone(),
+        clock: clock.clone(),
+        entropy: Arc::clone(&entropy),
+        region: config.edge.region_value.clone(),
+    };
     let edge = Edge {
         routing: routing.clone(),
         seal: config.seal,
@@ -305,7 +313,7 @@ fn build(
         live: live.clone(),
         probes: Arc::clone(&probes),
     };
-    let front = Front::new(http_proxy(&server.configuration, edge), config.limits);
+    let front = Front::new(http_proxy(&server.configuration, edge), door, config.limits);
     let mut traffic = Service::new("traffic".to_owned(), front);
     traffic.add_tcp(&config.listen.to_string());
     let mut admin = Service::new("admin".to_owned(), Admin::new(probes, registry, metrics, in_flight));

@@ -56,6 +56,18 @@ pub enum BadHead {
     /// `TRACE`, which would show the client what the edge adds for the instance, or `CONNECT`.
     #[error("The request method is not accepted")]
     Method,
+    /// Not HTTP/1.1 as every server reads it: a bare line feed, a folded line, a blank before a colon, a control character.
+    #[error("The request is not valid HTTP/1.1")]
+    Syntax,
+    /// Another version of HTTP than this connection speaks.
+    #[error("The HTTP version is not supported on this connection")]
+    Version,
+    /// More header lines than are accepted.
+    #[error("The request has too many headers")]
+    TooMany,
+    /// `Connection` names a header that is not the connection's own.
+    #[error("The Connection header names a header that must reach the application")]
+    Connection,
     /// 404: the path does not name an application.
     #[error("Application not found")]
     NoApplication,
@@ -83,13 +95,20 @@ fn check_host(headers: &HeaderMap) -> Result<(), BadHead> {
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return Err(BadHead::Host);
     };
-    let host = host.as_bytes();
-    let formed = !host.is_empty()
+    if is_host(host.as_bytes()) {
+        Ok(())
+    } else {
+        Err(BadHead::Host)
+    }
+}
+
+/// A host and perhaps a port, of characters that only mean themselves.
+pub fn is_host(host: &[u8]) -> bool {
+    !host.is_empty()
         && host.len() <= 255
         && host
             .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
-    if formed { Ok(()) } else { Err(BadHead::Host) }
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
 }
 
 fn check_framing(head: &Head<'_>) -> Result<(), BadHead> {

@@ -3,6 +3,7 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::error::Refusal;
+use crate::http1::BodyFault;
 
 /// Whose failure it was; for metrics and the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +16,14 @@ pub enum Blame {
     Edge,
 }
 
-/// Who failed, and what the client is told; `None` if it is no longer there to be told.
-pub fn refusal_of(error: &Error) -> (Blame, Option<Refusal>) {
+/// Who failed, and what the client is told; `None` if it is no longer there to be told. `body`: why the client's connection
+/// itself ended the reading of the request.
+pub fn refusal_of(error: &Error, body: Option<BodyFault>) -> (Blame, Option<Refusal>) {
+    match body {
+        Some(BodyFault::Slow) => return (Blame::Client, Some(Refusal::RequestTimeout)),
+        Some(BodyFault::Malformed) => return (Blame::Client, Some(Refusal::Protocol)),
+        None => {}
+    }
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(413)) => (Blame::Client, Some(Refusal::TooLarge)),
         // No room for another stream: of the clients' making.
@@ -46,7 +53,7 @@ mod tests {
     fn of(source: ErrorSource, etype: ErrorType) -> (Blame, Option<u16>) {
         let mut error = Error::new(etype);
         error.esource = source;
-        let (blame, refusal) = refusal_of(&error);
+        let (blame, refusal) = refusal_of(&error, None);
         (blame, refusal.map(Refusal::status))
     }
 
@@ -62,7 +69,7 @@ mod tests {
             (Upstream, ErrorType::InvalidHTTPHeader, (Blame::Instance, Some(502))),
             (Downstream, ErrorType::ConnectionClosed, (Blame::Client, None)),
             (Downstream, ErrorType::WriteError, (Blame::Client, None)),
-            (Downstream, ErrorType::ReadTimedout, (Blame::Client, Some(400))),
+            (Downstream, ErrorType::ReadTimedout, (Blame::Client, Some(408))),
             (Downstream, ErrorType::InvalidHTTPHeader, (Blame::Client, Some(400))),
             (Downstream, ErrorType::HTTPStatus(413), (Blame::Client, Some(413))),
             (Unset, ErrorType::HTTPStatus(503), (Blame::Client, Some(503))),
@@ -70,6 +77,15 @@ mod tests {
             (Unset, ErrorType::UnknownError, (Blame::Edge, Some(500))),
         ] {
             assert_eq!(of(source.clone(), etype.clone()), expected, "{source:?} {etype:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_could_not_be_read_is_the_clients_fault_whatever_failed_after_it() {
+        let error = Error::new(ErrorType::WriteError);
+        for (fault, status) in [(BodyFault::Slow, 408), (BodyFault::Malformed, 400)] {
+            let (blame, refusal) = refusal_of(&error, Some(fault));
+            assert_eq!((blame, refusal.map(Refusal::status)), (Blame::Client, Some(status)));
         }
     }
 }

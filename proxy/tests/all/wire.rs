@@ -111,6 +111,26 @@ impl Wire {
         Some(self.receive_body(message).await)
     }
 
+    /// As [`Self::receive`], while these bytes are sent again and again at this pace.
+    pub(crate) async fn receive_while_sending(&mut self, bytes: &str, pace: Duration) -> Option<Message> {
+        loop {
+            // The pace is the subject.
+            let mut part = [0; 1024];
+            match tokio::time::timeout(pace, self.stream.read(&mut part)).await {
+                Ok(read) => {
+                    let read = read.unwrap_or(0);
+                    if read == 0 {
+                        return None;
+                    }
+                    self.buffer.extend_from_slice(&part[..read]);
+                    return self.receive().await;
+                }
+                Err(_) if self.try_send(bytes).await => {}
+                Err(_) => return self.receive().await,
+            }
+        }
+    }
+
     /// As [`Self::receive`] for the answer to a HEAD, or one whose body is not awaited.
     pub(crate) async fn receive_head(&mut self) -> Option<Message> {
         let end = loop {

@@ -1,0 +1,165 @@
+//! HTTP/1.1 connections of clients: heads are read and judged here, before the forwarding library sees a byte.
+//!
+//! Owns the order of the requests on a connection, the deadline for each head (from its first byte to its last, however often
+//! a byte arrives), the framing and the least pace of bodies, and the answers to what is not HTTP. The forwarding library is
+//! given one whole head at a time and exactly its body; requests that were sent ahead wait and are served in order. Its own
+//! refusals, which would not be the platform's, are replaced should one ever occur.
+
+pub mod body;
+mod door;
+mod exchange;
+pub mod head;
+pub mod pace;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use pingora::apps::HttpServerApp;
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout_at};
+
+pub use door::Door;
+pub use exchange::{BodyFault, Exchange};
+pub use stream::ClientStream;
+
+use crate::config::Limits;
+use crate::edge::Edge;
+use crate::error::Refusal;
+use crate::filter::normalise::BadHead;
+use crate::listener::Accepted;
+use head::{Head, HeadScanner};
+
+/// Most heads fit.
+const FIRST_READ: usize = 4 * 1024;
+
+/// How a wait for a head ends.
+#[derive(Debug)]
+enum Arrival {
+    /// With a whole one.
+    Head(Head),
+    /// With one that is refused.
+    Bad(BadHead),
+    /// It was begun and not finished in time.
+    Slow,
+    /// Without one: the client left, was idle for too long, or the edge stops.
+    None,
+}
+
+/// Serves connections.
+pub struct Http1 {
+    proxy: Arc<HttpProxy<Edge>>,
+    door: Arc<Door>,
+    limits: Limits,
+}
+
+impl Http1 {
+    /// Hands accepted heads to this proxy, whose modules are set up.
+    pub fn new(proxy: Arc<HttpProxy<Edge>>, door: Arc<Door>, limits: Limits) -> Self {
+        Self { proxy, door, limits }
+    }
+
+    /// Serves one connection until it ends.
+    pub async fn serve(&self, stream: Stream, shutdown: &ShutdownWatch) {
+        let accepted = Arc::new(Accepted::new(Arc::clone(&self.door)));
+        let mut client = ClientStream::new(stream, Arc::clone(&accepted), self.limits.pace);
+        let mut stopping = shutdown.clone();
+        // A connection that was just opened owes its head at once.
+        let mut idle = self.limits.header_deadline;
+        loop {
+            let head = match self.arrival(&mut client, idle, &mut stopping).await {
+                Arrival::Head(head) => head,
+                Arrival::Bad(bad) => return self.refuse(client, Refusal::Head(bad)).await,
+                Arrival::Slow => return self.refuse(client, Refusal::RequestTimeout).await,
+                Arrival::None => return,
+            };
+            let Some(next) = self.forward(client, head, &accepted, &stopping).await else {
+                if accepted.exchange.was_substituted() {
+                    self.door.count_last_resort();
+                }
+                return;
+            };
+            client = next;
+            idle = self.limits.keepalive;
+        }
+    }
+
+    /// Waits for a head; at most `idle` for its first byte.
+    async fn arrival(&self, client: &mut ClientStream, idle: Duration, stopping: &mut ShutdownWatch) -> Arrival {
+        let limits = self.limits.head();
+        let mut scanner = HeadScanner::default();
+        let idle_until = Instant::now() + idle;
+        let mut head_until = None;
+        loop {
+            if head_until.is_none() {
+                skip_empty_lines(&mut client.buffer);
+            }
+            if !client.buffer.is_empty() {
+                head_until.get_or_insert_with(|| Instant::now() + self.limits.header_deadline);
+                match scanner.scan(&client.buffer, &limits) {
+                    Ok(Some(head)) => return Arrival::Head(head),
+                    Ok(None) => {}
+                    Err(bad) => return Arrival::Bad(bad),
+                }
+            }
+            client.buffer.reserve(FIRST_READ);
+            let read = timeout_at(
+                head_until.unwrap_or(idle_until),
+                client.inner.read_buf(&mut client.buffer),
+            );
+            let read = if head_until.is_some() {
+                read.await
+            } else {
+                tokio::select! {
+                    // What has arrived is served, even while stopping.
+                    biased;
+                    read = read => read,
+                    _ = stopping.wait_for(|stop| *stop) => return Arrival::None,
+                }
+            };
+            match read {
+                Ok(Ok(1..)) => {}
+                Err(_) if head_until.is_some() => return Arrival::Slow,
+                Ok(Ok(0) | Err(_)) | Err(_) => return Arrival::None,
+            }
+        }
+    }
+
+    /// Has a request served; the connection, if the next request can be found on it.
+    async fn forward(
+        &self,
+        mut client: ClientStream,
+        head: Head,
+        accepted: &Arc<Accepted>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ClientStream> {
+        let bytes = client.begin(head.length, head.body);
+        let mut session = ServerSession::new_http1(Box::new(client));
+        session.set_pipelined_prefix(bytes);
+        let idle = self.limits.keepalive.as_secs().max(1);
+        session.set_keepalive((!*shutdown.borrow()).then_some(idle));
+        session.set_read_timeout(Some(self.limits.client_read));
+        // How the request on the connection finds it.
+        session.set_connection_user_context(Some(Box::new(Arc::clone(accepted))));
+        let request = self.proxy.process_new_http(session, shutdown);
+        let (stream, _settings) = accepted.switch.serve(request).await??.consume();
+        let client = *stream.into_any().downcast::<ClientStream>().ok()?;
+        client.is_between_requests().then_some(client)
+    }
+
+    async fn refuse(&self, client: ClientStream, refusal: Refusal) {
+        self.door.refuse(client.inner, client.buffer, refusal).await;
+    }
+}
+
+/// RFC 9112 section 2.2: old clients end a body with a line end that is not part of it.
+fn skip_empty_lines(buffer: &mut BytesMut) {
+    while buffer.starts_with(b"\r\n") {
+        buffer.advance(2);
+    }
+}
