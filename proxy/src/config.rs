@@ -15,6 +15,8 @@ use http::HeaderValue;
 
 use crate::http1::head::HeadLimits;
 use crate::http1::pace::PaceRules;
+use crate::listener::Http2;
+use crate::tls::TlsSettings;
 use crate::upstream::Timeouts;
 
 mod addresses;
@@ -30,6 +32,10 @@ pub struct Config {
     pub admin: SocketAddr,
     /// How clients reach the edge.
     pub addresses: Addresses,
+    /// `listen.tls` and `tls.*`: customers' traffic with TLS.
+    pub tls: Option<TlsSettings>,
+    /// `http2.*`.
+    pub http2: Http2,
     /// Who this edge is.
     pub edge: EdgeIdentity,
     /// Where the table comes from and the counters go.
@@ -129,6 +135,16 @@ impl Config {
         let distinct = listen != admin || listen.port() == 0;
         reader.check("listen.admin", distinct, "must not be the same as listen.address");
         let addresses = Addresses::read(reader);
+        let tls = TlsSettings::read(reader);
+        let own = tls
+            .as_ref()
+            .is_none_or(|tls| tls.address.port() == 0 || (tls.address != listen && tls.address != admin));
+        reader.check(
+            "listen.tls",
+            own,
+            "must not be the same as listen.address or listen.admin",
+        );
+        let http2 = Http2::read(reader);
         let edge = EdgeIdentity::read(reader);
         let database = url(reader, "database.url", &["postgres", "postgresql"]);
         let redis = url(
@@ -157,6 +173,8 @@ impl Config {
             listen,
             admin,
             addresses,
+            tls,
+            http2,
             edge: edge?,
             store: StoreConfig {
                 database: database?,

@@ -1,4 +1,4 @@
-//! How many requests are in the edge, and the wait until there are none.
+//! The stages of a stop, how many requests are in the edge, and the wait until there are none.
 //!
 //! Stopping waits for this instead of for a fixed time: an idle edge stops at once, a busy one when its last request is
 //! answered or its time is up.
@@ -6,6 +6,77 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// How far the edge is on its way out, as its connections see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Not at all. Also while readiness is off already and answers say `Connection: close`.
+    Serving,
+    /// A successor accepts from the same sockets; this process does not any more. Connections stay.
+    Shut,
+    /// Nothing is accepted; idle connections are closed and those of HTTP/2 told to go (GOAWAY).
+    Closing,
+}
+
+/// Tells the stage. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    stage: watch::Sender<Stage>,
+    leaving: InFlight,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            stage: watch::Sender::new(Stage::Serving),
+            leaving: InFlight::default(),
+        }
+    }
+}
+
+impl Drain {
+    /// The present stage.
+    pub fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// Goes on to `stage`; never back.
+    pub fn go(&self, stage: Stage) {
+        self.stage.send_if_modified(|now| {
+            let later = stage > *now;
+            *now = stage.max(*now);
+            later
+        });
+    }
+
+    /// Returns once nothing is to be accepted.
+    pub async fn shut(&self) {
+        self.reached(Stage::Shut).await;
+    }
+
+    /// Returns once connections are to be closed.
+    pub async fn closing(&self) {
+        self.reached(Stage::Closing).await;
+    }
+
+    async fn reached(&self, stage: Stage) {
+        // The sender is ours, so the wait cannot fail.
+        let _ = self.stage.subscribe().wait_for(|now| *now >= stage).await;
+    }
+
+    /// Counts a connection that was told to go, until the guard is dropped.
+    pub fn leave(&self) -> Entered {
+        self.leaving.enter()
+    }
+
+    /// Returns once every connection that was told to go has gone, or after `limit`.
+    pub async fn left(&self, limit: Duration) {
+        // Whoever is still there after that is not waited for.
+        let _ = self.leaving.ended(limit).await;
+    }
+}
 
 /// How long there must be nothing in flight: a connection that was accepted in the last moment becomes a request within
 /// this time.
@@ -71,5 +142,21 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(request);
         assert_eq!(waiting.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn stages_only_go_forward() {
+        let drain = Drain::default();
+        let waiting = tokio::spawn({
+            let drain = drain.clone();
+            async move { drain.closing().await }
+        });
+        drain.go(Stage::Shut);
+        drain.shut().await;
+        assert!(!waiting.is_finished());
+        drain.go(Stage::Closing);
+        waiting.await.unwrap();
+        drain.go(Stage::Shut);
+        assert_eq!(drain.stage(), Stage::Closing);
     }
 }

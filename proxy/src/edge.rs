@@ -14,7 +14,7 @@ use authsome_core::entropy::Entropy;
 use authsome_core::id::RequestId;
 use authsome_core::seal::EdgeRing;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -241,6 +241,9 @@ impl ProxyHttp for Edge {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        if session.req_header().version == Version::HTTP_2 {
+            of_stream(session, ctx)?;
+        }
         self.hold(session);
         self.find_client(session, ctx);
         if let Some((head, body)) = self.probes.on_traffic_port(session.req_header())? {
@@ -375,6 +378,10 @@ impl ProxyHttp for Edge {
             headers::identify(response, &self.identity(ctx));
             return Ok(());
         }
+        if self.probes.is_draining() {
+            // Also where draining began after the request was read.
+            session.set_keepalive(None);
+        }
         // Whatever it asked for: this answer may go on for hours.
         if is_event_stream(response) && self.list(ctx).is_err() {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
@@ -391,6 +398,9 @@ impl ProxyHttp for Edge {
             .and_then(|accepted| accepted.exchange.body_fault());
         let (blame, refusal) = upstream::refusal_of(error, fault);
         self.metrics.failed(blame);
+        if let (upstream::Blame::Client, Some(accepted)) = (blame, &ctx.accepted) {
+            accepted.client_left();
+        }
         let closed = ctx
             .accepted
             .as_ref()
@@ -435,6 +445,37 @@ impl ProxyHttp for Edge {
     fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
         format!("{} {}", session.req_header().method, ctx.request_id)
     }
+}
+
+/// What a stream of HTTP/2 brings along in other ways than a connection of HTTP/1.1 does.
+fn of_stream(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+    let request = session.req_header_mut();
+    ctx.accepted = request.extensions.get::<Arc<Accepted>>().cloned();
+    // All that follows looks for the authority in `Host`; that the two do not differ was checked when the stream began.
+    if !request.headers.contains_key(header::HOST)
+        && let Some(authority) = request.uri.authority()
+    {
+        let host =
+            HeaderValue::from_str(authority.as_str()).map_err(|_| Error::new_down(ErrorType::InvalidHTTPHeader))?;
+        request.insert_header(header::HOST, host)?;
+    }
+    join_cookies(request)
+}
+
+/// HTTP/2 lets a client send its cookies in several fields (RFC 9113, section 8.2.3); HTTP/1.1 knows one.
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let mut cookies = request.headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else {
+        return Ok(());
+    };
+    let parts: Vec<&[u8]> = [first, second]
+        .into_iter()
+        .chain(cookies)
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let joined =
+        HeaderValue::from_bytes(&parts.join(&b"; "[..])).map_err(|_| Error::new_down(ErrorType::InvalidHTTPHeader))?;
+    request.insert_header(header::COOKIE, joined)
 }
 
 /// The address at the other end of the connection.

@@ -37,7 +37,11 @@ impl Edge {
             .as_http1()
             .map(HttpSession::get_headers_raw_bytes)
             .unwrap_or_default();
-        ctx.head_bytes = raw.len();
+        ctx.head_bytes = if raw.is_empty() {
+            decoded_length(request)
+        } else {
+            raw.len()
+        };
         let head = normalise::Head {
             method: &request.method,
             version: request.version,
@@ -110,6 +114,16 @@ impl Edge {
             admission,
         })
     }
+}
+
+/// The length of a head that came compressed, as it is in HTTP/1.1.
+fn decoded_length(request: &RequestHeader) -> usize {
+    let lines: usize = request
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    request.method.as_str().len() + request.raw_path().len() + "  HTTP/1.1\r\n\r\n".len() + lines
 }
 
 fn declared_length(request: &RequestHeader) -> Option<u64> {

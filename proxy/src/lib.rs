@@ -24,4 +24,5 @@ pub mod metrics;
 pub mod process;
 pub mod routing;
 pub mod store;
+pub mod tls;
 pub mod upstream;

@@ -5,7 +5,7 @@
 //! process. Stopping: readiness off, `shutdown.linger`, nothing new is accepted, requests end, counters are sent, exit. A
 //! second signal ends it at once.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,22 +23,22 @@ use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::background::background_service;
-use pingora::services::listening::Service;
 use tokio::sync::{oneshot, watch};
 
 use crate::access_log::AccessLog;
 use crate::admin::{Admin, Probes};
 use crate::config::Config;
-use crate::drain::InFlight;
+use crate::drain::{Drain, InFlight, Stage};
 use crate::edge::Edge;
 use crate::entropy::PooledEntropy;
 use crate::http1::Door;
-use crate::listener::Front;
+use crate::listener::{BindError, Front, ListenerMetrics, Listening, Port, bind};
 use crate::live::{Live, LiveMetrics};
 use crate::meter::{Meter, MeterMetrics, MeterSettings};
 use crate::metrics::Metrics;
 use crate::routing::{self, EdgeName, Reporter, Routing, RoutingMetrics, RoutingSettings, SnapshotSettings};
 use crate::store::{Parts, Store, StoreError};
+use crate::tls::{Reload, Tls, TlsError, TlsMetrics};
 use crate::upstream::TRIES;
 
 /// Kept from the stop's deadline for the counters, however long requests take.
@@ -47,9 +47,8 @@ const FLUSH: Duration = Duration::from_secs(6);
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// Longer than any stop: the main thread decides when the process ends, not Pingora's sleep.
 const NEVER_SECONDS: u64 = 24 * 60 * 60;
-/// How often a port is tried that a predecessor may still hold.
-const BIND_TRIES: u32 = 20;
-const BIND_PAUSE: Duration = Duration::from_millis(250);
+/// For connections of HTTP/2 that were told to go: so long a request may be on its way that was sent before that was heard.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The edge of AuthSome Cloud: proves the API key of a request, finds the instance of its application, forwards, and
 /// counts.
@@ -71,15 +70,11 @@ struct Args {
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
     /// A port cannot be listened on.
-    #[error("cannot listen on {address} ({key})")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The setting that it is from.
-        key: &'static str,
-        /// Why not.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] BindError),
+    /// TLS cannot be offered.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Logs or metrics cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -137,11 +132,17 @@ fn filter(level: &str) -> String {
 }
 
 async fn serve(config: Config) -> Result<Outcome, EdgeError> {
-    for (address, key) in [(config.listen, "listen.address"), (config.admin, "listen.admin")] {
-        bindable(address, key).await?;
-    }
+    let sockets = Sockets {
+        traffic: bind(config.listen, "listen.address").await?,
+        tls: match &config.tls {
+            Some(tls) => Some(bind(tls.address, "listen.tls").await?),
+            None => None,
+        },
+        admin: bind(config.admin, "listen.admin").await?,
+    };
     let lifecycle = Lifecycle::new(config.timing);
     let in_flight = InFlight::default();
+    let drain = Drain::default();
     let (stop_store, stop) = watch::channel(false);
     let (store_ended, store) = oneshot::channel();
     let (terminate, terminated) = watch::channel(false);
@@ -150,8 +151,9 @@ async fn serve(config: Config) -> Result<Outcome, EdgeError> {
 
     let built = build(
         config,
+        sockets,
         lifecycle.shutdown().clone(),
-        in_flight.clone(),
+        (drain.clone(), in_flight.clone()),
         stop.clone(),
         store_ended,
     )?;
@@ -172,8 +174,12 @@ async fn serve(config: Config) -> Result<Outcome, EdgeError> {
     tracing::info!(%listen, %admin, edge = edge.name, region = edge.region, "the edge is starting");
 
     let soft = lifecycle.soft();
+    if let Some(reload) = built.reload {
+        lifecycle.spawn("certificates", reload.run(soft.clone()));
+    }
     let running = Running {
         in_flight,
+        drain,
         terminate,
         stop_store,
         requests: timing.deadline.saturating_sub(FLUSH).max(timing.deadline / 2),
@@ -192,6 +198,7 @@ async fn serve(config: Config) -> Result<Outcome, EdgeError> {
 /// The parts that stopping needs.
 struct Running {
     in_flight: InFlight,
+    drain: Drain,
     terminate: watch::Sender<bool>,
     stop_store: watch::Sender<bool>,
     requests: Duration,
@@ -213,7 +220,9 @@ impl Running {
                 Ok(Ok(())) | Err(_) => StoreError::Part { part: "the store", source: None }.into(),
             }),
         }
+        self.drain.go(Stage::Closing);
         self.terminate.send_replace(true);
+        self.drain.left(FAREWELL.min(self.requests)).await;
         if let Err(left) = self.in_flight.ended(self.requests).await {
             tracing::warn!(requests = left, "requests are cut off: they did not end in time");
         }
@@ -229,7 +238,7 @@ impl Running {
     }
 }
 
-/// Tells Pingora to stop accepting.
+/// Tells Pingora's own services to stop.
 struct Terminate(watch::Receiver<bool>);
 
 #[async_trait]
@@ -242,8 +251,16 @@ impl ShutdownSignalWatch for Terminate {
     }
 }
 
+/// What is listened on.
+struct Sockets {
+    traffic: TcpListener,
+    tls: Option<TcpListener>,
+    admin: TcpListener,
+}
+
 struct Built {
     server: Server,
+    reload: Option<Reload>,
     access_log: AccessLog,
     live: Live,
     routing: Routing,
@@ -251,8 +268,9 @@ struct Built {
 
 fn build(
     config: Config,
+    sockets: Sockets,
     shutdown: Shutdown,
-    in_flight: InFlight,
+    (drain, in_flight): (Drain, InFlight),
     stop: watch::Receiver<bool>,
     ended: oneshot::Sender<Result<(), StoreError>>,
 ) -> Result<Built, EdgeError> {
@@ -261,6 +279,7 @@ fn build(
     let routing_metrics = RoutingMetrics::register(&registry).map_err(TelemetryError::from)?;
     let meter_metrics = MeterMetrics::register(&registry).map_err(TelemetryError::from)?;
     let live_metrics = LiveMetrics::register(&registry).map_err(TelemetryError::from)?;
+    let listener_metrics = ListenerMetrics::register(&registry).map_err(TelemetryError::from)?;
     let live = Live::new(config.limits.live_connections, live_metrics);
     let clock = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(PooledEntropy::default());
@@ -313,12 +332,37 @@ fn build(
         live: live.clone(),
         probes: Arc::clone(&probes),
     };
-    let front = Front::new(http_proxy(&server.configuration, edge), door, config.limits);
-    let mut traffic = Service::new("traffic".to_owned(), front);
-    traffic.add_tcp(&config.listen.to_string());
-    let mut admin = Service::new("admin".to_owned(), Admin::new(probes, registry, metrics, in_flight));
-    admin.add_tcp(&config.admin.to_string());
-    admin.threads = Some(1);
+    let front = Front::new(
+        http_proxy(&server.configuration, edge),
+        door,
+        config.limits,
+        config.http2,
+        drain.clone(),
+        listener_metrics.clone(),
+    );
+    let mut ports = vec![Port {
+        socket: sockets.traffic,
+        tls: None,
+    }];
+    let mut reload = None;
+    if let (Some(settings), Some(socket)) = (config.tls, sockets.tls) {
+        let tls_metrics = TlsMetrics::register(&registry).map_err(TelemetryError::from)?;
+        let timeout = settings.handshake_timeout;
+        let certificates = Reload::start(settings, tls_metrics.clone())?;
+        let tls = Tls::new(certificates.certificates(), timeout, tls_metrics)?;
+        reload = Some(certificates);
+        ports.push(Port {
+            socket,
+            tls: Some(Arc::new(tls)),
+        });
+    }
+    let traffic = Listening::new("traffic", ports, front, None, drain.clone(), listener_metrics.clone());
+    let port = Port {
+        socket: sockets.admin,
+        tls: None,
+    };
+    let admin = Admin::new(probes, registry, metrics, in_flight);
+    let admin = Listening::new("admin", vec![port], admin, Some(1), drain, listener_metrics);
     let store = Store::new(Parts {
         config: config.store,
         backend,
@@ -332,6 +376,7 @@ fn build(
     server.add_service(traffic);
     Ok(Built {
         server,
+        reload,
         access_log,
         live,
         routing,
@@ -346,24 +391,5 @@ fn server_conf(config: &Config) -> ServerConf {
         max_retries: TRIES,
         grace_period_seconds: Some(NEVER_SECONDS),
         ..ServerConf::default()
-    }
-}
-
-/// Whether a port can be listened on: Pingora itself would only panic, in a task of its own. A predecessor that is
-/// stopping gives its port back soon.
-async fn bindable(address: SocketAddr, key: &'static str) -> Result<(), EdgeError> {
-    let mut tried = 0;
-    loop {
-        match TcpListener::bind(address) {
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tried < BIND_TRIES => {
-                if tried == 0 {
-                    tracing::warn!(%address, key, "the port is in use; waiting for it");
-                }
-                tried += 1;
-                tokio::time::sleep(BIND_PAUSE).await;
-            }
-            Err(source) => return Err(EdgeError::Listen { address, key, source }),
-        }
     }
 }

@@ -64,10 +64,11 @@ impl Http1 {
         Self { proxy, door, limits }
     }
 
-    /// Serves one connection until it ends.
-    pub async fn serve(&self, stream: Stream, shutdown: &ShutdownWatch) {
+    /// Serves one connection until it ends. `read_ahead` are the bytes that were read already.
+    pub async fn serve(&self, stream: Stream, read_ahead: BytesMut, shutdown: &ShutdownWatch) {
         let accepted = Arc::new(Accepted::new(Arc::clone(&self.door)));
         let mut client = ClientStream::new(stream, Arc::clone(&accepted), self.limits.pace);
+        client.buffer = read_ahead;
         let mut stopping = shutdown.clone();
         // A connection that was just opened owes its head at once.
         let mut idle = self.limits.header_deadline;
