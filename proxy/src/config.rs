@@ -36,6 +36,8 @@ pub struct Config {
     pub tls: Option<TlsSettings>,
     /// `http2.*`.
     pub http2: Http2,
+    /// `upgrade.socket`: where a successor asks for the listening sockets; in `data.directory` by default.
+    pub upgrade_socket: PathBuf,
     /// Who this edge is.
     pub edge: EdgeIdentity,
     /// Where the table comes from and the counters go.
@@ -155,6 +157,7 @@ impl Config {
         let nats = url(reader, "nats.url", &["nats", "tls"]);
         let data = reader.or("data.directory", PathBuf::from("/var/lib/authsome-proxy"));
         let snapshots = reader.or("snapshot.directory", data.join("snapshots"));
+        let upgrade_socket = reader.or("upgrade.socket", data.join("upgrade.sock"));
         let seal = reader.optional("encryption.edge_key");
         let limits = Limits::read(reader);
         let timeouts = read_timeouts(reader);
@@ -175,6 +178,7 @@ impl Config {
             addresses,
             tls,
             http2,
+            upgrade_socket,
             edge: edge?,
             store: StoreConfig {
                 database: database?,

@@ -25,4 +25,5 @@ pub mod process;
 pub mod routing;
 pub mod store;
 pub mod tls;
+pub mod upgrade;
 pub mod upstream;

@@ -2,8 +2,9 @@
 //!
 //! Owns the order of starting and stopping. Pingora runs in a thread of its own, because it ends with a sleep of fixed length;
 //! the main thread waits for what really matters (requests in flight, counters, log lines) and then returns, which ends the
-//! process. Stopping: readiness off, `shutdown.linger`, nothing new is accepted, requests end, counters are sent, exit. A
-//! second signal ends it at once.
+//! process. Stopping: readiness off, `shutdown.linger`, nothing new is accepted and idle connections are closed, requests end,
+//! what is still open at the deadline is closed, counters are sent, exit. A second signal ends it at once. A successor that
+//! was handed the listening sockets makes this process stop in the same way, but that it accepts nothing from the beginning.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -39,10 +40,15 @@ use crate::metrics::Metrics;
 use crate::routing::{self, EdgeName, Reporter, Routing, RoutingMetrics, RoutingSettings, SnapshotSettings};
 use crate::store::{Parts, Store, StoreError};
 use crate::tls::{Reload, Tls, TlsError, TlsMetrics};
+use crate::upgrade::{Handover, Inherited, Listener, Predecessor, UpgradeError, Waiting};
 use crate::upstream::TRIES;
 
 /// Kept from the stop's deadline for the counters, however long requests take.
 const FLUSH: Duration = Duration::from_secs(6);
+/// Between two looks whether the routing table is loaded.
+const LOADED: Duration = Duration::from_millis(20);
+/// For connections that are closed at the deadline to be counted and logged.
+const CLOSED: Duration = Duration::from_secs(1);
 /// The last lines of the access log.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// Longer than any stop: the main thread decides when the process ends, not Pingora's sleep.
@@ -64,6 +70,10 @@ struct Args {
     /// Says whether the configuration is right, and ends: exit code 0, or 2 with every problem
     #[arg(long)]
     check_config: bool,
+    /// Takes over the listening sockets of the edge that runs with the same upgrade.socket, which then stops; starts like
+    /// any where there is none
+    #[arg(long)]
+    upgrade: bool,
 }
 
 /// Why the edge could not start, or could not go on.
@@ -75,9 +85,15 @@ pub enum EdgeError {
     /// TLS cannot be offered.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The predecessor does not hand over.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
     /// Logs or metrics cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// There are no more file descriptors.
+    #[error("cannot copy a listening socket")]
+    Copy(#[source] std::io::Error),
     /// A thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -111,7 +127,7 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&EdgeError::Thread(error)),
     };
-    match runtime.block_on(serve(config)) {
+    match runtime.block_on(serve(config, args.upgrade)) {
         Ok(outcome) => outcome.into(),
         Err(error) => failed(&error),
     }
@@ -131,15 +147,19 @@ fn filter(level: &str) -> String {
     }
 }
 
-async fn serve(config: Config) -> Result<Outcome, EdgeError> {
-    let sockets = Sockets {
-        traffic: bind(config.listen, "listen.address").await?,
-        tls: match &config.tls {
-            Some(tls) => Some(bind(tls.address, "listen.tls").await?),
-            None => None,
-        },
-        admin: bind(config.admin, "listen.admin").await?,
+async fn serve(config: Config, upgrade: bool) -> Result<Outcome, EdgeError> {
+    let handover = if upgrade {
+        Handover::ask(&config.upgrade_socket).await?
+    } else {
+        Handover::Nobody
     };
+    let (inherited, waiting) = match handover {
+        Handover::Begun(inherited, waiting) => (inherited, Some(waiting)),
+        Handover::Nobody => (Inherited::default(), None),
+    };
+    let sockets = Sockets::open(&config, inherited).await?;
+    let to_hand_over = sockets.copies()?;
+    let upgrade_socket = config.upgrade_socket.clone();
     let lifecycle = Lifecycle::new(config.timing);
     let in_flight = InFlight::default();
     let drain = Drain::default();
@@ -180,10 +200,26 @@ async fn serve(config: Config) -> Result<Outcome, EdgeError> {
     let running = Running {
         in_flight,
         drain,
+        live: built.live.clone(),
         terminate,
         stop_store,
         requests: timing.deadline.saturating_sub(FLUSH).max(timing.deadline / 2),
     };
+    let predecessor = Predecessor::new(
+        upgrade_socket,
+        to_hand_over,
+        running.drain.clone(),
+        lifecycle.shutdown().clone(),
+    );
+    lifecycle.spawn(
+        "upgrade",
+        take_over(
+            waiting,
+            built.routing.clone(),
+            predecessor,
+            lifecycle.shutdown().clone(),
+        ),
+    );
     lifecycle.spawn_critical(
         "live connections",
         built.live.watch(built.routing, Arc::new(SystemClock), stop),
@@ -199,6 +235,7 @@ async fn serve(config: Config) -> Result<Outcome, EdgeError> {
 struct Running {
     in_flight: InFlight,
     drain: Drain,
+    live: Live,
     terminate: watch::Sender<bool>,
     stop_store: watch::Sender<bool>,
     requests: Duration,
@@ -225,6 +262,9 @@ impl Running {
         self.drain.left(FAREWELL.min(self.requests)).await;
         if let Err(left) = self.in_flight.ended(self.requests).await {
             tracing::warn!(requests = left, "requests are cut off: they did not end in time");
+            self.live.end_all();
+            // Those that do not end now end with the process.
+            let _ = self.in_flight.ended(CLOSED).await;
         }
         self.stop_store.send_replace(true);
         match tokio::time::timeout(FLUSH, store).await {
@@ -251,11 +291,64 @@ impl ShutdownSignalWatch for Terminate {
     }
 }
 
+/// Tells the predecessor once this process can serve, then stands by for a successor of its own.
+async fn take_over(waiting: Option<Waiting>, routing: Routing, predecessor: Predecessor, shutdown: Shutdown) {
+    if let Some(waiting) = waiting {
+        let told = async {
+            while routing.loaded_from().is_none() {
+                tokio::time::sleep(LOADED).await;
+            }
+            waiting.ready().await;
+        };
+        if shutdown.draining().run_until_cancelled(told).await.is_none() {
+            return;
+        }
+    }
+    predecessor.run().await;
+}
+
 /// What is listened on.
 struct Sockets {
     traffic: TcpListener,
     tls: Option<TcpListener>,
     admin: TcpListener,
+}
+
+impl Sockets {
+    const TRAFFIC: &str = "listen.address";
+    const TLS: &str = "listen.tls";
+    const ADMIN: &str = "listen.admin";
+
+    /// Those that are inherited, and new ones for addresses that no predecessor had.
+    async fn open(config: &Config, mut inherited: Inherited) -> Result<Self, BindError> {
+        let mut open = async |address, key| match inherited.take(key, address) {
+            Some(socket) => Ok(socket),
+            None => bind(address, key).await,
+        };
+        Ok(Self {
+            traffic: open(config.listen, Self::TRAFFIC).await?,
+            tls: match &config.tls {
+                Some(tls) => Some(open(tls.address, Self::TLS).await?),
+                None => None,
+            },
+            admin: open(config.admin, Self::ADMIN).await?,
+        })
+    }
+
+    /// The same sockets once more, for a successor.
+    fn copies(&self) -> Result<Vec<Listener>, EdgeError> {
+        [
+            (Self::TRAFFIC, Some(&self.traffic)),
+            (Self::TLS, self.tls.as_ref()),
+            (Self::ADMIN, Some(&self.admin)),
+        ]
+        .into_iter()
+        .filter_map(|(key, socket)| {
+            let copy = socket?.try_clone().map_err(EdgeError::Copy);
+            Some(copy.map(|socket| Listener { key, socket }))
+        })
+        .collect()
+    }
 }
 
 struct Built {

@@ -13,10 +13,18 @@ pub enum Ended {
     Application,
     /// The application is strict, and the edge went too long without word from control.
     Unvouched,
+    /// The edge stops.
+    Stopping,
 }
 
 impl Ended {
-    const ALL: [Self; 4] = [Self::Key, Self::Expired, Self::Application, Self::Unvouched];
+    const ALL: [Self; 5] = [
+        Self::Key,
+        Self::Expired,
+        Self::Application,
+        Self::Unvouched,
+        Self::Stopping,
+    ];
 
     /// In metrics and log.
     pub const fn as_str(self) -> &'static str {
@@ -25,6 +33,7 @@ impl Ended {
             Self::Expired => "expired",
             Self::Application => "application",
             Self::Unvouched => "unvouched",
+            Self::Stopping => "stopping",
         }
     }
 }
@@ -33,7 +42,7 @@ impl Ended {
 #[derive(Debug, Clone)]
 pub struct LiveMetrics {
     connections: IntGauge,
-    closed: [IntCounter; 4],
+    closed: [IntCounter; 5],
     refused: IntCounter,
 }
 

@@ -106,6 +106,13 @@ impl Live {
         })
     }
 
+    /// Ends every connection: the process stops.
+    pub fn end_all(&self) {
+        for subject in self.subjects() {
+            self.end(&subject, Ended::Stopping);
+        }
+    }
+
     /// Everybody by whose leave a connection lives now.
     fn subjects(&self) -> Vec<Subject> {
         self.listed().groups.keys().copied().collect()

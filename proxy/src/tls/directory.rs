@@ -18,14 +18,28 @@ pub(super) struct Pair {
     pub(super) key: PathBuf,
 }
 
-/// What changes when a file is written or replaced: device, inode, length and time of the last change, of both files.
+/// What changes when a file is written or replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Print([Option<(u64, u64, u64, i64, i64)>; 2]);
+struct FilePrint {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+/// Of both files; `None` for one that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Print([Option<FilePrint>; 2]);
 
 impl Pair {
     pub(super) fn print(&self) -> Print {
         let print = |path: &Path| {
-            let of = |data: Metadata| (data.dev(), data.ino(), data.len(), data.mtime(), data.mtime_nsec());
+            let of = |data: Metadata| FilePrint {
+                device: data.dev(),
+                inode: data.ino(),
+                length: data.len(),
+                modified: (data.mtime(), data.mtime_nsec()),
+            };
             std::fs::metadata(path).ok().map(of)
         };
         Print([print(&self.certificate), print(&self.key)])

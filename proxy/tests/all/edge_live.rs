@@ -77,18 +77,24 @@ async fn counting_instance(habit: Habit, flooded: Arc<AtomicU64>) -> (Instance, 
 }
 
 /// An edge with its relay in the hands of the test, beating by itself.
-struct Fed {
-    edge: Edge,
+pub(crate) struct Fed {
+    pub(crate) edge: Edge,
     relay: Arc<Mutex<Relay>>,
     beating: JoinHandle<()>,
     _nats: NatsServer,
 }
 
 impl Fed {
-    async fn start(tenants: &Tenants) -> Self {
+    pub(crate) async fn start(tenants: &Tenants) -> Self {
+        Self::start_with(tenants, &[]).await
+    }
+
+    pub(crate) async fn start_with(tenants: &Tenants, settings: &[(&str, &str)]) -> Self {
         let nats = NatsServer::start(NatsOptions::default()).await.unwrap();
         let relay = Arc::new(Mutex::new(Relay::start(&nats).await));
-        let edge = Edge::start(tenants, &[("NATS_URL", &nats.url())]).await;
+        let url = nats.url();
+        let settings: Vec<(&str, &str)> = settings.iter().copied().chain([("NATS_URL", url.as_str())]).collect();
+        let edge = Edge::start(tenants, &settings).await;
         let beats = Arc::clone(&relay);
         let beating = tokio::spawn(async move {
             loop {
@@ -111,7 +117,7 @@ impl Fed {
     }
 
     /// As the control plane does it: in the database, then on the feed.
-    async fn revoke(&self, tenants: &Tenants, app: &App, key: &ApiKey) {
+    pub(crate) async fn revoke(&self, tenants: &Tenants, app: &App, key: &ApiKey) {
         tenants.revoke(key).await;
         let version = Version { epoch: 1, row: 2 };
         let record: KeyRecord = serde_json::from_value(json!({
@@ -137,7 +143,7 @@ impl Fed {
             .await;
     }
 
-    async fn closed(&self, reason: &str) -> u64 {
+    pub(crate) async fn closed(&self, reason: &str) -> u64 {
         let series = format!("authsome_edge_live_closed_total{{reason=\"{reason}\"}}");
         self.edge.metric(&series).await
     }

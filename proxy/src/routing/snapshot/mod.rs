@@ -25,6 +25,8 @@ pub(super) use load::load;
 const NEWEST: &str = "routing.snapshot";
 const PREVIOUS: &str = "routing.snapshot.1";
 const UNFINISHED: &str = "routing.snapshot.new";
+/// Held while a snapshot is written: during an upgrade two processes share the directory.
+const LOCK: &str = "routing.snapshot.lock";
 
 /// Where and how often the table is written to disk.
 #[derive(Debug, Clone)]
@@ -93,6 +95,14 @@ pub(super) fn write(shared: &Shared, settings: &SnapshotSettings) -> Result<(), 
 
 fn write_to(shared: &Shared, directory: &Path, unfinished: &Path) -> Result<Counts, FileError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    // Waits while the other process writes: about a second, in a thread of its own. The lock goes with the file.
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join(LOCK))?;
+    lock.lock()?;
     let _ = fs::remove_file(unfinished);
     let file = OpenOptions::new()
         .write(true)
