@@ -13,6 +13,7 @@ use authsome_core::secret::SecretUrl;
 use authsome_core::telemetry::{self, Format};
 use http::HeaderValue;
 
+use crate::cache::CacheSettings;
 use crate::http1::head::HeadLimits;
 use crate::http1::pace::PaceRules;
 use crate::listener::Http2;
@@ -48,6 +49,8 @@ pub struct Config {
     pub limits: Limits,
     /// Deadlines towards instances.
     pub timeouts: Timeouts,
+    /// What is kept of instances' responses.
+    pub cache: CacheSettings,
     /// Threads and pools.
     pub server: ServerConfig,
     /// How long stopping may take.
@@ -161,6 +164,7 @@ impl Config {
         let seal = reader.optional("encryption.edge_key");
         let limits = Limits::read(reader);
         let timeouts = read_timeouts(reader);
+        let cache = read_cache(reader);
         let server = ServerConfig::read(reader);
         let timing = Timing {
             linger: reader.or("shutdown.linger", Duration::from_secs(5)),
@@ -190,6 +194,7 @@ impl Config {
             seal,
             limits,
             timeouts,
+            cache,
             server,
             timing,
             log,
@@ -297,6 +302,21 @@ fn read_timeouts(reader: &mut Reader) -> Timeouts {
         write: positive(reader, "upstream.write_timeout", 30),
         // Go's and Node's servers keep idle connections for a minute or longer.
         idle: positive(reader, "upstream.idle_timeout", 30),
+    }
+}
+
+fn read_cache(reader: &mut Reader) -> CacheSettings {
+    let bytes: ByteSize = reader.or("cache.bytes", ByteSize::mib(64));
+    let object: ByteSize = reader.or("cache.object_bytes", ByteSize::mib(1));
+    reader.check(
+        "cache.object_bytes",
+        bytes.as_u64() == 0 || (1..=bytes.as_u64() / 4).contains(&object.as_u64()),
+        "must be greater than 0 and at most a quarter of cache.bytes",
+    );
+    CacheSettings {
+        bytes: bytes.as_u64(),
+        object_bytes: object.as_usize(),
+        wait: positive(reader, "cache.wait", 3),
     }
 }
 

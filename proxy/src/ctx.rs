@@ -7,6 +7,7 @@ use authsome_core::id::{ApplicationId, RequestId};
 use authsome_core::key::KeyType;
 
 use crate::admission::Admission;
+use crate::cache::Part;
 use crate::drain::Entered;
 use crate::error::Refusal;
 use crate::filter::client_address::Client;
@@ -45,6 +46,10 @@ pub struct Ctx {
     pub failure: Option<&'static str>,
     /// Set once the request is to be forwarded.
     pub forward: Option<Forwarding>,
+    /// What the cache may do with it.
+    pub part: Option<Part>,
+    /// The edge itself asks again for what it serves from the cache meanwhile; nobody's request.
+    pub in_background: bool,
 }
 
 /// A request that was let through.
@@ -70,6 +75,12 @@ impl Forwarding {
     /// What was prepared for the application. It always was: nothing is forwarded before.
     pub fn prepared(&self) -> Option<&Prepared> {
         self.admission.app.prepared.get()
+    }
+
+    /// The path relative to the application.
+    pub fn tail(&self) -> &str {
+        let path = self.target.split('?').next().unwrap_or_default();
+        path.strip_prefix(&*self.admission.app.record.base_path).unwrap_or(path)
     }
 
     /// The type of the key that counts.

@@ -15,17 +15,20 @@ use authsome_core::id::RequestId;
 use authsome_core::seal::EdgeRing;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Version, header};
+use pingora::cache::key::HashBinary;
+use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::access_log::{self, AccessLog};
 use crate::admin::Probes;
 use crate::answer::{self, Connection};
+use crate::cache::{Asked, CACHE_TAG, Part, Place, ResponseCache};
 use crate::config::{Addresses, Limits};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Forwarding};
 use crate::drain::InFlight;
 use crate::error::Refusal;
 use crate::filter::client_address::Client;
@@ -64,6 +67,8 @@ pub struct Edge {
     pub in_flight: InFlight,
     /// Connections that are closed with their key.
     pub live: Live,
+    /// Responses that instances let it keep.
+    pub cache: Option<ResponseCache>,
     /// Answers `/health` and `/ready`.
     pub probes: Arc<Probes>,
 }
@@ -157,6 +162,36 @@ impl Edge {
         )
     }
 
+    /// What the cache may do with a request that was admitted.
+    fn part(&self, session: &Session, ctx: &Ctx) -> Option<Part> {
+        let (cache, forward) = (self.cache.as_ref()?, ctx.forward.as_ref()?);
+        if forward.streaming {
+            return None;
+        }
+        let request = session.req_header();
+        let asked = Asked {
+            method: &request.method,
+            tail: forward.tail(),
+            headers: &request.headers,
+            has_key: forward.admission.key.is_some(),
+        };
+        cache.part(
+            &forward.admission.app.record,
+            &asked,
+            &Self::place(session, forward, ctx.scheme),
+        )
+    }
+
+    fn place<'a>(session: &'a Session, forward: &'a Forwarding, scheme: &'a str) -> Place<'a> {
+        let host = session.req_header().headers.get(header::HOST);
+        Place {
+            scheme,
+            host: host.and_then(|host| host.to_str().ok()).unwrap_or_default(),
+            prefix: forward.prepared().map_or("", |prepared| &prepared.prefix),
+            target: &forward.target,
+        }
+    }
+
     /// Puts the connection on the list of those that are closed with their key.
     fn list(&self, ctx: &mut Ctx) -> std::result::Result<(), Full> {
         if let (None, Some(accepted), Some(forward)) = (&ctx.listing, &ctx.accepted, &ctx.forward) {
@@ -227,6 +262,8 @@ impl ProxyHttp for Edge {
             refusal: None,
             failure: None,
             forward: None,
+            part: None,
+            in_background: false,
         }
     }
 
@@ -267,14 +304,70 @@ impl ProxyHttp for Edge {
                         return Ok(true);
                     }
                 }
-                // Before anything is sent on: a killed edge has then billed whatever it answered.
-                app.usage.count(self.clock.unix_millis(), Tally::REQUEST);
+                ctx.part = self.part(session, ctx);
+                ctx.in_background = session.subrequest_ctx.is_some();
+                if !ctx.in_background {
+                    // Before anything is sent on: a killed edge has then billed whatever it answered.
+                    app.usage.count(self.clock.unix_millis(), Tally::REQUEST);
+                }
                 Ok(false)
             }
             Verdict::Refuse(refusal, connection) => {
                 self.refuse(session, ctx, refusal, connection).await?;
                 Ok(true)
             }
+        }
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        if let (Some(cache), Some(_)) = (&self.cache, &ctx.part) {
+            cache.enable(&mut session.cache);
+        }
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        let part = ctx.part.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        Ok(part.key())
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        _session: &mut Session,
+        meta: &CacheMeta,
+        _hit_handler: &mut HitHandler,
+        _is_fresh: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(match (&ctx.part, &ctx.forward) {
+            (Some(part), Some(forward)) => part.judge(&forward.admission.app.record, meta),
+            _ => Some(ForcedFreshness::ForceMiss),
+        })
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Ctx, request: &RequestHeader) -> Option<HashBinary> {
+        let key = ctx.forward.as_ref().and_then(|forward| forward.admission.key.as_ref());
+        let key_id = key.and_then(|key| key.headers.key_id.to_str().ok());
+        Part::variance(meta, request, key_id)
+    }
+
+    fn response_cache_filter(
+        &self,
+        _session: &Session,
+        response: &ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<RespCacheable> {
+        Ok(match (&self.cache, &ctx.part) {
+            (Some(cache), Some(part)) => cache.keep(part, response),
+            _ => RespCacheable::Uncacheable(NoCacheReason::NeverEnabled),
+        })
+    }
+
+    fn should_serve_stale(&self, _session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+        match error {
+            None => ctx.part.as_ref().is_some_and(Part::may_serve_while_asking),
+            // The client's own fault, or its going away, says nothing of the instance.
+            Some(error) => *error.esource() != ErrorSource::Downstream,
         }
     }
 
@@ -386,6 +479,18 @@ impl ProxyHttp for Edge {
         if is_event_stream(response) && self.list(ctx).is_err() {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
         }
+        if let (Some(cache), Some(forward)) = (&self.cache, &ctx.forward) {
+            if ctx.part.is_some() {
+                cache.answered(&session.cache, response);
+            } else if !session.req_header().method.is_safe() {
+                cache.invalidate(
+                    &forward.admission.app.record.id,
+                    &Self::place(session, forward, ctx.scheme),
+                    response,
+                );
+            }
+            response.remove_header(CACHE_TAG);
+        }
         let dropped = self.reply(session, response, ctx);
         self.metrics.cookies_dropped.inc_by(dropped as u64);
         Ok(())
@@ -435,7 +540,7 @@ impl ProxyHttp for Edge {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Ctx) {
-        if !ctx.is_probe {
+        if !ctx.is_probe && !ctx.in_background {
             self.count(session, ctx);
         }
         // Before the connection can carry the next request, of another key perhaps.

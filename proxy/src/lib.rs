@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod admin;
 pub mod admission;
 pub mod answer;
+pub mod cache;
 pub mod config;
 pub mod ctx;
 pub mod drain;

@@ -28,6 +28,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::access_log::AccessLog;
 use crate::admin::{Admin, Probes};
+use crate::cache::{CacheMetrics, ResponseCache};
 use crate::config::Config;
 use crate::drain::{Drain, InFlight, Stage};
 use crate::edge::Edge;
@@ -373,6 +374,7 @@ fn build(
     let meter_metrics = MeterMetrics::register(&registry).map_err(TelemetryError::from)?;
     let live_metrics = LiveMetrics::register(&registry).map_err(TelemetryError::from)?;
     let listener_metrics = ListenerMetrics::register(&registry).map_err(TelemetryError::from)?;
+    let cache_metrics = CacheMetrics::register(&registry).map_err(TelemetryError::from)?;
     let live = Live::new(config.limits.live_connections, live_metrics);
     let clock = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(PooledEntropy::default());
@@ -423,6 +425,7 @@ fn build(
         access_log: access_log.clone(),
         in_flight: in_flight.clone(),
         live: live.clone(),
+        cache: ResponseCache::new(&config.cache, cache_metrics),
         probes: Arc::clone(&probes),
     };
     let front = Front::new(

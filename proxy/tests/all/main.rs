@@ -6,6 +6,7 @@ mod db;
 mod edge;
 mod edge_addresses;
 mod edge_answers;
+mod edge_cache;
 mod edge_faults;
 mod edge_forwards;
 mod edge_hostile;

@@ -158,6 +158,16 @@ impl Tenants {
             .unwrap();
     }
 
+    /// Throws away what the edges keep: `purges` as in the record.
+    pub(crate) async fn purge(&self, app: ApplicationId, purges: &'static str) {
+        sqlx::query("UPDATE applications SET cache_purges = $2::jsonb WHERE id = $1")
+            .bind(app)
+            .bind(purges)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn allow_only_documentation_networks(&self, key: &ApiKey) {
         self.change_key(key, "UPDATE api_keys SET networks = '{192.0.2.0/24}' WHERE digest = $1")
             .await;

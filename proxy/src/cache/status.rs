@@ -1,0 +1,33 @@
+//! `Cache-Status` (RFC 9211): how the cache came by a response, for whoever wonders.
+
+use std::time::SystemTime;
+
+use http::{HeaderName, HeaderValue};
+use pingora::cache::{CacheMeta, CachePhase};
+
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// `None` where the cache had no part.
+pub(super) fn value(phase: CachePhase, meta: Option<&CacheMeta>) -> Option<HeaderValue> {
+    let ttl = meta.map_or(0, seconds_left);
+    let text = match phase {
+        // Negative once it is stale.
+        CachePhase::Hit | CachePhase::StaleUpdating | CachePhase::Stale => format!("authsome-edge; hit; ttl={ttl}"),
+        CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
+            format!("authsome-edge; hit; fwd=stale; fwd-status=304; ttl={ttl}")
+        }
+        CachePhase::Miss => format!("authsome-edge; fwd=miss; stored; ttl={ttl}"),
+        CachePhase::Expired => format!("authsome-edge; fwd=stale; stored; ttl={ttl}"),
+        _ => return None,
+    };
+    HeaderValue::from_str(&text).ok()
+}
+
+fn seconds_left(meta: &CacheMeta) -> i64 {
+    let now = SystemTime::now();
+    let until = meta.fresh_until();
+    match until.duration_since(now) {
+        Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        Err(past) => -i64::try_from(past.duration().as_secs()).unwrap_or(i64::MAX),
+    }
+}

@@ -1,0 +1,425 @@
+//! What the edge keeps of instances' responses, and when it asks again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use authsome_testkit::{NatsOptions, NatsServer};
+use tokio::sync::Notify;
+
+use crate::db::{App, NewApp, Tenants};
+use crate::edge::{Edge, key, request};
+use crate::instance::{Instance, Reply};
+use crate::meter_usage::Aggregator;
+use crate::wire::{Message, PATIENCE, Wire, exchange};
+
+const OPEN: &str = r#"[{"pattern":"/open/**","class":"open"},{"pattern":"/keyed/**","class":"publishable"}]"#;
+
+async fn app_at(tenants: &Tenants, instance: &Instance) -> App {
+    tenants
+        .app(NewApp {
+            path_policy: OPEN,
+            ..NewApp::at(&[instance.endpoint()])
+        })
+        .await
+}
+
+/// Answers with these header lines and the number of the answer.
+async fn counting(headers: &'static str) -> Instance {
+    let count = AtomicUsize::new(0);
+    Instance::start(move |_| {
+        let n = count.fetch_add(1, Ordering::Relaxed) + 1;
+        Reply::ok(headers, &format!("answer {n}"))
+    })
+    .await
+}
+
+fn hit(message: &Message) -> bool {
+    message
+        .header("cache-status")
+        .is_some_and(|status| status.starts_with("authsome-edge; hit"))
+}
+
+/// Asks until the answer is what is waited for.
+async fn until(edge: &Edge, app: &App, tail: &str, wanted: impl Fn(&Message) -> bool) -> Message {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let message = edge.get(app.id, tail, "").await;
+        if wanted(&message) {
+            return message;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "still {message:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_shared_caches_may_keep_is_answered_without_the_instance() {
+    let (tenants, instance) = (Tenants::new().await, counting("cache-control: max-age=600\r\n").await);
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[]).await;
+
+    let first = edge.get(app.id, "/open/a", "").await;
+    assert_eq!((first.status(), &*first.text()), (200, "answer 1"));
+    assert!(first.header("cache-status").unwrap().contains("fwd=miss"), "{first:?}");
+    assert_eq!(first.header("age"), None);
+
+    let second = edge.get(app.id, "/open/a", "").await;
+    assert_eq!((second.status(), &*second.text()), (200, "answer 1"));
+    assert!(hit(&second), "{second:?}");
+    assert!(second.header("age").unwrap().parse::<u64>().unwrap() < 600);
+    assert_eq!(second.header("content-length"), Some("8"));
+    assert_eq!(second.header("x-authsome-app-id"), Some(&*app.id.to_string()));
+    assert_ne!(
+        first.header("x-authsome-request-id"),
+        second.header("x-authsome-request-id"),
+        "each request has an id of its own"
+    );
+
+    let mut wire = Wire::connect(&edge.address).await;
+    wire.send(request("HEAD", &format!("/v1/{}/open/a", app.id), "", ""))
+        .await;
+    let head = wire.receive_head().await.unwrap();
+    assert!(hit(&head), "{head:?}");
+
+    let part = edge.get(app.id, "/open/a", "range: bytes=0-2\r\n").await;
+    assert_eq!((part.status(), &*part.text()), (206, "ans"));
+
+    assert_eq!(
+        edge.get(app.id, "/open/a?x", "").await.text(),
+        "answer 2",
+        "the query counts"
+    );
+    assert_eq!(instance.seen().len(), 2);
+    assert_eq!(edge.metric("authsome_edge_cache_objects").await, 2);
+}
+
+#[tokio::test]
+async fn an_answer_to_somebody_with_a_credential_is_kept_only_if_it_says_so() {
+    let tenants = Tenants::new().await;
+    let instance = Instance::start(|request| {
+        let control = match request.target() {
+            "/keyed/public" => "public, max-age=600",
+            _ => "max-age=600",
+        };
+        Reply::ok(&format!("cache-control: {control}\r\n"), "x")
+    })
+    .await;
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[]).await;
+    let mine = key(&app.public);
+    for tail in ["/keyed/private", "/keyed/private", "/keyed/public", "/keyed/public"] {
+        assert_eq!(edge.get(app.id, tail, &mine).await.status(), 200);
+    }
+    let session = "authorization: Bearer session\r\n";
+    let cookie = "cookie: session=1\r\n";
+    for headers in [session, session, cookie, cookie] {
+        assert_eq!(edge.get(app.id, "/open/a", headers).await.status(), 200);
+    }
+    let seen = |target: &str| {
+        instance
+            .seen()
+            .iter()
+            .filter(|message| message.target() == target)
+            .count()
+    };
+    assert_eq!(
+        (seen("/keyed/private"), seen("/keyed/public"), seen("/open/a")),
+        (2, 1, 4)
+    );
+
+    // What is kept opens nothing.
+    assert_eq!(edge.get(app.id, "/keyed/public", "").await.status(), 401);
+    tenants.revoke(&app.public).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while edge.get(app.id, "/keyed/public", &mine).await.status() != 401 {
+        assert!(tokio::time::Instant::now() < deadline, "still served");
+    }
+}
+
+#[tokio::test]
+async fn no_application_is_answered_with_what_is_anothers() {
+    let (tenants, instance) = (Tenants::new().await, counting("cache-control: max-age=600\r\n").await);
+    let (one, other) = (app_at(&tenants, &instance).await, app_at(&tenants, &instance).await);
+    let edge = Edge::start(&tenants, &[]).await;
+    for (app, body) in [
+        (&one, "answer 1"),
+        (&other, "answer 2"),
+        (&one, "answer 1"),
+        (&other, "answer 2"),
+    ] {
+        assert_eq!(edge.get(app.id, "/open/a", "").await.text(), body);
+    }
+    // Nor one host with what was made for another.
+    let with_host = |host: &str| {
+        let request = format!("GET /v1/{}/open/a HTTP/1.1\r\nhost: {host}\r\n\r\n", one.id);
+        let address = edge.address.clone();
+        async move { exchange(&address, request).await.text() }
+    };
+    assert_eq!(with_host("other.example.com").await, "answer 3");
+    assert_eq!(with_host("api.authsome.test").await, "answer 1");
+}
+
+#[tokio::test]
+async fn each_variant_is_kept_by_itself() {
+    let tenants = Tenants::new().await;
+    let instance = Instance::start(|request| {
+        let language = request.header("accept-language").unwrap_or("none").to_owned();
+        Reply::ok("cache-control: max-age=600\r\nvary: Accept-Language\r\n", &language)
+    })
+    .await;
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[]).await;
+    for _ in 0..2 {
+        for language in ["de", "fr", "none"] {
+            let header = match language {
+                "none" => String::new(),
+                language => format!("accept-language: {language}\r\n"),
+            };
+            assert_eq!(edge.get(app.id, "/open/a", &header).await.text(), language);
+        }
+    }
+    assert_eq!(instance.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn requests_for_the_same_reach_the_instance_once() {
+    let tenants = Tenants::new().await;
+    let (asked, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, wait) = (Arc::clone(&asked), Arc::clone(&answer));
+    let instance = Instance::connected(move |_, mut wire| {
+        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
+        async move {
+            tell.notify_one();
+            wait.notified().await;
+            wire.send("HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\ncontent-length: 4\r\n\r\nonce")
+                .await;
+            Some(wire)
+        }
+    })
+    .await;
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[("AUTHSOME_CACHE_WAIT", "20s")]).await;
+    let mut wires = Vec::new();
+    for _ in 0..20 {
+        let mut wire = Wire::connect(&edge.address).await;
+        wire.send(request("GET", &format!("/v1/{}/open/a", app.id), "", ""))
+            .await;
+        wires.push(wire);
+    }
+    asked.notified().await;
+    // All of them have arrived once the edge counts them.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while edge.metric("authsome_edge_in_flight_requests").await < 20 {
+        assert!(tokio::time::Instant::now() < deadline, "not all arrived");
+    }
+    answer.notify_one();
+    for wire in &mut wires {
+        assert_eq!(wire.receive().await.unwrap().text(), "once");
+    }
+    assert_eq!(instance.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_past_its_time_is_served_while_the_instance_is_asked_and_nobody_pays_for_the_asking() {
+    let tenants = Tenants::new().await;
+    let instance = counting("cache-control: max-age=0, stale-while-revalidate=600\r\n").await;
+    let app = app_at(&tenants, &instance).await;
+    let server = NatsServer::start(NatsOptions::default()).await.unwrap();
+    let mut aggregator = Aggregator::start(&server).await;
+    let mut edge = Edge::start(&tenants, &[("NATS_URL", &server.url())]).await;
+    assert_eq!(edge.get(app.id, "/open/a", "").await.text(), "answer 1");
+    let stale = edge.get(app.id, "/open/a", "").await;
+    assert_eq!(stale.text(), "answer 1");
+    assert!(hit(&stale), "{stale:?}");
+    let mut sent = 2;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        sent += 1;
+        if edge.get(app.id, "/open/a", "").await.text() != "answer 1" {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never renewed");
+    }
+    edge.program.stop().await.unwrap();
+    aggregator.until(sent).await;
+}
+
+#[tokio::test]
+async fn documents_are_served_while_the_instance_fails_and_while_it_is_away() {
+    let tenants = Tenants::new().await;
+    let fails = Arc::new(AtomicU64::new(0));
+    let failing = Arc::clone(&fails);
+    let instance = Instance::start(move |_| {
+        if failing.load(Ordering::Relaxed) > 0 {
+            // Closed after it, so that nothing answers any more once the instance is gone.
+            return Reply::Last(b"HTTP/1.1 500 Oops\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec());
+        }
+        Reply::Last(
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\ncache-control: max-age=0\r\ncontent-length: 4\r\n\r\nkeys"
+                .to_vec(),
+        )
+    })
+    .await;
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[]).await;
+    let documents = [
+        "/.well-known/jwks.json",
+        "/.well-known/openid-configuration",
+        "/v1/client-config",
+    ];
+    let mine = key(&app.public);
+    for tail in documents {
+        assert_eq!(edge.get(app.id, tail, &mine).await.text(), "keys");
+    }
+    fails.store(1, Ordering::Relaxed);
+    for tail in documents {
+        let served = edge.get(app.id, tail, &mine).await;
+        assert_eq!((served.status(), &*served.text()), (200, "keys"), "{tail}");
+        assert!(hit(&served), "{served:?}");
+    }
+    assert_eq!(
+        edge.get(app.id, "/open/other", "").await.status(),
+        500,
+        "nothing else is made up"
+    );
+    drop(instance);
+    for tail in documents {
+        assert_eq!(edge.get(app.id, tail, &mine).await.text(), "keys", "{tail}");
+    }
+    assert_eq!(edge.get(app.id, "/open/other", "").await.status(), 502);
+}
+
+#[tokio::test]
+async fn what_still_holds_is_asked_for_by_its_validator_and_clients_are_answered_by_theirs() {
+    let tenants = Tenants::new().await;
+    let instance = Instance::start(|request| match request.header("if-none-match") {
+        Some("\"one\"") => {
+            Reply::Bytes(b"HTTP/1.1 304 Not Modified\r\netag: \"one\"\r\ncache-control: max-age=600\r\n\r\n".to_vec())
+        }
+        _ => Reply::ok("cache-control: max-age=0\r\netag: \"one\"\r\n", "body"),
+    })
+    .await;
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[]).await;
+    assert_eq!(edge.get(app.id, "/open/a", "").await.text(), "body");
+    let renewed = edge.get(app.id, "/open/a", "").await;
+    assert_eq!((renewed.status(), &*renewed.text()), (200, "body"));
+    assert!(
+        renewed.header("cache-status").unwrap().contains("fwd-status=304"),
+        "{renewed:?}"
+    );
+    let fresh = edge.get(app.id, "/open/a", "").await;
+    assert!(hit(&fresh) && fresh.header("age").is_some(), "{fresh:?}");
+    let unchanged = edge.get(app.id, "/open/a", "if-none-match: \"one\"\r\n").await;
+    assert_eq!((unchanged.status(), unchanged.body.len()), (304, 0));
+    assert_eq!(instance.seen().len(), 2);
+    // The client may insist.
+    assert_eq!(
+        edge.get(app.id, "/open/a", "cache-control: no-cache\r\n")
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(instance.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn an_unsafe_request_that_succeeds_makes_the_edge_forget_its_target() {
+    let tenants = Tenants::new().await;
+    let instance = Instance::start(|request| match request.target() {
+        "/open/b" if request.start.starts_with("POST") => {
+            Reply::Bytes(b"HTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n".to_vec())
+        }
+        "/open/c" if request.start.starts_with("POST") => {
+            Reply::Bytes(b"HTTP/1.1 201 Created\r\nlocation: /open/a\r\ncontent-length: 0\r\n\r\n".to_vec())
+        }
+        _ => Reply::ok("cache-control: max-age=600\r\n", "x"),
+    })
+    .await;
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[]).await;
+    for tail in ["/open/a", "/open/b"] {
+        edge.get(app.id, tail, "").await;
+        assert!(hit(&edge.get(app.id, tail, "").await));
+    }
+    edge.request("POST", app.id, "/open/b", "", "x").await;
+    assert!(
+        hit(&edge.get(app.id, "/open/b", "").await),
+        "what failed changed nothing"
+    );
+    edge.request("POST", app.id, "/open/a", "", "x").await;
+    assert!(!hit(&edge.get(app.id, "/open/a", "").await));
+    assert!(hit(&edge.get(app.id, "/open/a", "").await));
+    edge.request("POST", app.id, "/open/c", "", "x").await;
+    assert!(!hit(&edge.get(app.id, "/open/a", "").await), "where the answer points");
+}
+
+#[tokio::test]
+async fn a_purge_of_an_application_or_of_a_tag_reaches_the_edge() {
+    let tenants = Tenants::new().await;
+    let instance = Instance::start(|request| {
+        let tag = if request.target().ends_with("tagged") {
+            "news"
+        } else {
+            "other"
+        };
+        Reply::ok(&format!("cache-control: max-age=600\r\ncache-tag: all, {tag}\r\n"), "x")
+    })
+    .await;
+    let (app, other) = (app_at(&tenants, &instance).await, app_at(&tenants, &instance).await);
+    let edge = Edge::start(&tenants, &[]).await;
+    for app in [&app, &other] {
+        for tail in ["/open/tagged", "/open/plain"] {
+            assert_eq!(
+                edge.get(app.id, tail, "").await.header("cache-tag"),
+                None,
+                "not for clients"
+            );
+            assert!(hit(&edge.get(app.id, tail, "").await));
+        }
+    }
+    tenants.purge(app.id, r#"{"tags":{"news":1000}}"#).await;
+    until(&edge, &app, "/open/tagged", |message| !hit(message)).await;
+    assert!(hit(&edge.get(app.id, "/open/plain", "").await));
+    assert!(hit(&edge.get(app.id, "/open/tagged", "").await), "kept anew");
+    tenants.purge(app.id, r#"{"allMs":2000,"tags":{}}"#).await;
+    until(&edge, &app, "/open/plain", |message| !hit(message)).await;
+    assert!(!hit(&edge.get(app.id, "/open/tagged", "").await));
+    assert!(
+        hit(&edge.get(other.id, "/open/tagged", "").await),
+        "another application's stays"
+    );
+}
+
+#[tokio::test]
+async fn what_is_for_one_user_is_never_kept() {
+    let tenants = Tenants::new().await;
+    let instance = Instance::start(|request| {
+        let headers = match request.target() {
+            "/open/cookie" => "cache-control: public, max-age=600\r\nset-cookie: a=b\r\n",
+            "/open/user" => "cache-control: public, max-age=600\r\nx-authsome-user-id: u\r\n",
+            "/open/private" => "cache-control: private, max-age=600\r\n",
+            _ => "",
+        };
+        Reply::ok(headers, "x")
+    })
+    .await;
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[]).await;
+    for tail in ["/open/cookie", "/open/user", "/open/private", "/open/silent"] {
+        for _ in 0..3 {
+            assert!(!hit(&edge.get(app.id, tail, "").await), "{tail}");
+        }
+    }
+    assert_eq!(instance.seen().len(), 12);
+}
+
+#[tokio::test]
+async fn a_cache_that_is_switched_off_keeps_nothing() {
+    let (tenants, instance) = (Tenants::new().await, counting("cache-control: max-age=600\r\n").await);
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[("AUTHSOME_CACHE_BYTES", "0B")]).await;
+    for n in 1..=3 {
+        assert_eq!(edge.get(app.id, "/open/a", "").await.text(), format!("answer {n}"));
+    }
+}
