@@ -347,8 +347,8 @@ impl ProxyHttp for Edge {
 
     fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Ctx, request: &RequestHeader) -> Option<HashBinary> {
         let key = ctx.forward.as_ref().and_then(|forward| forward.admission.key.as_ref());
-        let key_id = key.and_then(|key| key.headers.key_id.to_str().ok());
-        Part::variance(meta, request, key_id)
+        let key_id = key.map(|key| key.record.id.text());
+        Part::variance(meta, request, key_id.as_deref())
     }
 
     fn response_cache_filter(
@@ -420,14 +420,12 @@ impl ProxyHttp for Edge {
             return Err(Error::new(ErrorType::InternalError));
         };
         let none = InstanceCredentials::default();
-        let key = forward
-            .key_type()
-            .zip(forward.admission.key.as_ref().map(|key| &key.headers));
+        let key = forward.admission.key.as_ref().map(|key| key.record.headers());
         headers::to_instance(
             request,
             &Forward {
                 app: &forward.admission.app.headers,
-                key,
+                key: forward.key_type().zip(key.as_ref()),
                 prefix: &prepared.prefix_value,
                 instance: prepared.instance.as_ref().unwrap_or(&none),
                 request_id: ctx.request_id,

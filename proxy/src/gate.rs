@@ -10,11 +10,12 @@
 use std::net::IpAddr;
 
 use authsome_contract::model::path_class::classify;
-use authsome_contract::model::{AppRecord, KeyRecord, PathClass, Refusal as Unavailability, Serve};
+use authsome_contract::model::{AppRecord, PathClass, Refusal as Unavailability, Serve};
 use authsome_core::id::ApplicationId;
 use authsome_core::key::{Digest, KeyType};
 
 use crate::error::Refusal;
+use crate::routing::HeldKey;
 
 /// What the decision is made about.
 #[derive(Debug, Clone, Copy)]
@@ -73,9 +74,9 @@ impl<T> Answer<T> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Known<'a> {
     /// Of the secret key.
-    pub secret: Answer<&'a KeyRecord>,
+    pub secret: Answer<&'a HeldKey>,
     /// Of the publishable key.
-    pub public: Answer<&'a KeyRecord>,
+    pub public: Answer<&'a HeldKey>,
     /// Of the application.
     pub app: Answer<&'a AppRecord>,
 }
@@ -155,9 +156,9 @@ fn proved<'a>(
     request: &Request<'_>,
     digest: Option<Digest>,
     key_type: KeyType,
-    answer: Answer<&'a KeyRecord>,
+    answer: Answer<&'a HeldKey>,
     ask: fn(Digest) -> Ask,
-) -> Result<Option<&'a KeyRecord>, Step> {
+) -> Result<Option<&'a HeldKey>, Step> {
     let Some(digest) = digest else { return Ok(None) };
     match answer {
         Answer::Unasked => Err(Step::Ask(ask(digest))),
@@ -179,14 +180,11 @@ pub(crate) fn is_vouched_for(app: &AppRecord, heartbeat_age_ms: Option<i64>) -> 
         .is_none_or(|bound| heartbeat_age_ms.is_some_and(|age| age <= i64::from(bound) * 1000))
 }
 
-fn may_come_from(key: &KeyRecord, client: Option<IpAddr>) -> bool {
+fn may_come_from(key: &HeldKey, client: Option<IpAddr>) -> bool {
     // `::ffff:192.0.2.1` is how a dual-stack listener shows 192.0.2.1.
-    key.networks.is_empty()
-        || client.is_some_and(|client| {
-            key.networks
-                .iter()
-                .any(|network| network.contains(&client.to_canonical()))
-        })
+    let networks = key.networks();
+    networks.is_empty()
+        || client.is_some_and(|client| networks.iter().any(|network| network.contains(&client.to_canonical())))
 }
 
 #[cfg(test)]

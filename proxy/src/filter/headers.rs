@@ -98,7 +98,7 @@ pub fn to_instance(request: &mut RequestHeader, forward: &Forward<'_>) {
     put(request, APP_ID, Some(forward.app.app_id.clone()));
     put(request, ENVIRONMENT, Some(forward.app.environment.clone()));
     if let Some((_, key)) = forward.key {
-        put(request, KEY_ID, Some(key.key_id.clone()));
+        put(request, KEY_ID, HeaderValue::from_str(&key.key_id).ok());
         put(request, KEY_TYPE, Some(key.key_type.clone()));
         put(request, SCOPES, Some(key.scopes.clone()));
     }

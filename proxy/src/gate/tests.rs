@@ -1,5 +1,5 @@
 use authsome_contract::model::{
-    CachePolicy, CachePurges, Environment, KeyState, PathRule, Plan, Scope, Scopes, Version,
+    CachePolicy, CachePurges, Environment, KeyRecord, KeyState, PathRule, Plan, Scope, Scopes, Version,
 };
 use authsome_core::clock::ManualClock;
 use authsome_core::entropy::SeededEntropy;
@@ -118,6 +118,7 @@ fn answer<T>(record: Option<&T>) -> Answer<&T> {
 
 /// Answers what is asked until there is a verdict; nothing may be asked twice.
 fn verdict(world: &World, request: &Request<'_>) -> (Step, Vec<Ask>) {
+    let [secret, public] = [&world.secret, &world.public].map(|key| key.clone().map(HeldKey::from));
     let (mut known, mut asked) = (Known::default(), Vec::new());
     loop {
         match decide(request, &known) {
@@ -125,8 +126,8 @@ fn verdict(world: &World, request: &Request<'_>) -> (Step, Vec<Ask>) {
                 assert!(!asked.contains(&ask), "asked twice for {ask:?}");
                 asked.push(ask);
                 match ask {
-                    Ask::Secret(_) => known.secret = answer(world.secret.as_ref()),
-                    Ask::Public(_) => known.public = answer(world.public.as_ref()),
+                    Ask::Secret(_) => known.secret = answer(secret.as_ref()),
+                    Ask::Public(_) => known.public = answer(public.as_ref()),
                     Ask::App(_) => known.app = answer(world.app.as_ref()),
                 }
             }

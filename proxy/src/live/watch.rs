@@ -130,7 +130,7 @@ async fn ask(routing: &Routing, subject: &Subject, clock: &dyn Clock) -> Verdict
 /// [`Verdict::Ask`] if the application is not here.
 fn of_key(entry: &KeyEntry, routing: &Routing, now_ms: i64) -> Verdict {
     if !entry.record.is_usable(now_ms) {
-        let expired = entry.record.expires_at_ms.is_some_and(|at| at <= now_ms);
+        let expired = entry.record.expires_at_ms().is_some_and(|at| at <= now_ms);
         return Verdict::Ends(if expired { Ended::Expired } else { Ended::Key });
     }
     let Some(app) = entry.app.load() else {

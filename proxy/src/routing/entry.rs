@@ -4,16 +4,16 @@
 //! application share, so a change of the application is one pointer swap however many keys there are. Nothing here fails or
 //! waits.
 
-use std::mem::size_of;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
-use authsome_contract::model::{AppRecord, KeyRecord, Scopes, Version};
+use arc_swap::ArcSwapOption;
+use authsome_contract::model::{AppRecord, Version};
 use authsome_core::id::ApplicationId;
-use authsome_core::key::KeyType;
 use http::HeaderValue;
 
+use super::freshness::Freshness;
+use super::key::HeldKey;
 use super::uses::Stamp;
 use crate::meter;
 use crate::upstream::Prepared;
@@ -33,45 +33,19 @@ pub enum Lookup<T> {
 /// An API key.
 #[derive(Debug)]
 pub struct KeyEntry {
-    /// The key. May be revoked or expired: ask [`KeyRecord::is_usable`].
-    pub record: KeyRecord,
+    /// The key. May be revoked or expired: ask [`HeldKey::is_usable`].
+    pub record: HeldKey,
     /// Its application.
     pub app: Arc<AppSlot>,
-    /// What the instance is told of it.
-    pub headers: KeyHeaders,
     pub(super) freshness: Freshness,
     pub(super) used: Stamp,
 }
 
-/// Values of identity headers that follow from the key, ready to be sent (cloning counts a reference).
-#[derive(Debug, Clone)]
-pub struct KeyHeaders {
-    /// `X-AuthSome-Key-ID`.
-    pub key_id: HeaderValue,
-    /// `X-AuthSome-Key-Type`.
-    pub key_type: HeaderValue,
-    /// `X-AuthSome-Scopes`, separated by spaces.
-    pub scopes: HeaderValue,
-}
-
 impl KeyEntry {
-    pub(super) fn new(record: KeyRecord, app: Arc<AppSlot>, freshness: Freshness) -> Self {
-        let headers = KeyHeaders {
-            key_id: header(&record.id.text()),
-            key_type: HeaderValue::from_static(match record.key_type {
-                KeyType::Public => "public",
-                KeyType::Secret => "secret",
-            }),
-            scopes: if record.scopes == Scopes::ALL {
-                HeaderValue::from_static("*")
-            } else {
-                header(&record.scopes.to_string())
-            },
-        };
+    pub(super) fn new(record: HeldKey, app: Arc<AppSlot>, freshness: Freshness) -> Self {
         Self {
             record,
             app,
-            headers,
             freshness,
             used: Stamp::default(),
         }
@@ -79,10 +53,7 @@ impl KeyEntry {
 
     /// Bytes of memory, near enough for a bound: the entry, what it owns, and moka's bookkeeping.
     pub(super) fn weight(&self) -> u32 {
-        let origins: usize = self.record.origins.iter().map(|o| o.len() + size_of::<String>()).sum();
-        let networks = self.record.networks.len() * size_of::<ipnet::IpNet>();
-        let headers = self.headers.key_id.len() + self.headers.scopes.len() + 64;
-        weight(size_of::<Self>() + origins + networks + headers)
+        weight(size_of::<Self>() + self.record.heap())
     }
 }
 
@@ -99,6 +70,7 @@ pub struct AppEntry {
     pub headers: AppHeaders,
     /// What the way to its instances needs; worked out by the first request.
     pub prepared: OnceLock<Prepared>,
+    version: Version,
 }
 
 /// Values of headers that follow from the application, ready to be sent.
@@ -113,7 +85,8 @@ pub struct AppHeaders {
 }
 
 impl AppEntry {
-    pub(super) fn new(record: AppRecord, usage: meter::Slot) -> Self {
+    /// `version` is that of the change that brought the record.
+    pub(super) fn new(version: Version, record: AppRecord, usage: meter::Slot) -> Self {
         let headers = AppHeaders {
             app_id: header(&record.id.text()),
             environment: HeaderValue::from_static(record.environment.as_str()),
@@ -125,6 +98,7 @@ impl AppEntry {
             next_endpoint: AtomicUsize::new(0),
             headers,
             prepared: OnceLock::new(),
+            version,
         }
     }
 
@@ -151,11 +125,15 @@ impl AppEntry {
 /// The place of an application in the table. At most one is alive for an application that anything refers to.
 #[derive(Debug)]
 pub struct AppSlot {
-    id: ApplicationId,
-    state: ArcSwap<AppState>,
+    /// `None`: the row is gone, or was never here.
+    entry: ArcSwapOption<AppEntry>,
     pub(super) freshness: Freshness,
+    id: ApplicationId,
+    /// What is known while there is no entry.
+    gone: Mutex<Version>,
 }
 
+/// What is known of an application.
 #[derive(Debug)]
 pub(super) struct AppState {
     pub(super) version: Version,
@@ -166,15 +144,16 @@ pub(super) struct AppState {
 impl AppSlot {
     pub(super) fn new(id: ApplicationId, state: AppState, freshness: Freshness) -> Self {
         Self {
-            id,
-            state: ArcSwap::from_pointee(state),
+            entry: ArcSwapOption::new(state.entry),
             freshness,
+            id,
+            gone: Mutex::new(state.version),
         }
     }
 
     /// The application as it now stands, or `None` when it is gone.
     pub fn load(&self) -> Option<Arc<AppEntry>> {
-        self.state.load().entry.clone()
+        self.entry.load_full()
     }
 
     /// Which application this is the place of.
@@ -183,65 +162,26 @@ impl AppSlot {
     }
 
     pub(super) fn version(&self) -> Version {
-        self.state.load().version
+        match &*self.entry.load() {
+            Some(entry) => entry.version,
+            None => *self.gone(),
+        }
     }
 
     /// Only under the lock of the application's fence: two writers would race over which is newer.
     pub(super) fn replace(&self, state: AppState) {
-        self.state.store(Arc::new(state));
+        // First, so that whoever finds no entry finds the version of its absence.
+        *self.gone() = state.version;
+        self.entry.store(state.entry);
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Version> {
+        // A version is written at once: a panic elsewhere leaves none half written.
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn weight(&self) -> u32 {
-        weight(size_of::<Self>() + self.state.load().entry.as_ref().map_or(0, |entry| entry.heap()))
-    }
-}
-
-/// When an entry was last known to be the truth, and by which generation of the feed it is kept so.
-#[derive(Debug)]
-pub(super) struct Freshness {
-    generation: AtomicU32,
-    confirmed_ms: AtomicI64,
-}
-
-impl Freshness {
-    pub(super) fn new(generation: u32, confirmed_ms: i64) -> Self {
-        Self {
-            generation: AtomicU32::new(generation),
-            confirmed_ms: AtomicI64::new(confirmed_ms),
-        }
-    }
-
-    pub(super) fn generation(&self) -> u32 {
-        self.generation.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn confirmed_ms(&self) -> i64 {
-        self.confirmed_ms.load(Ordering::Relaxed)
-    }
-
-    /// Was it confirmed by something that was read at `at_ms` or later?
-    pub(super) fn is_younger_than(&self, at_ms: i64) -> bool {
-        self.confirmed_ms() >= at_ms
-    }
-
-    /// Never confirmed: nothing may be done with the entry before it is read.
-    pub(super) const fn never() -> Self {
-        Self {
-            generation: AtomicU32::new(0),
-            confirmed_ms: AtomicI64::new(0),
-        }
-    }
-
-    /// Confirmed as this other one is.
-    pub(super) fn confirm_like(&self, other: &Self) {
-        self.confirm(other.generation(), other.confirmed_ms());
-    }
-
-    /// Read again from a source at `now_ms`, with the feed in `generation` when the reading began.
-    pub(super) fn confirm(&self, generation: u32, now_ms: i64) {
-        // Only forwards: a slow reading must not take back what a later one has confirmed.
-        self.confirmed_ms.fetch_max(now_ms, Ordering::Relaxed);
-        self.generation.fetch_max(generation, Ordering::Relaxed);
+        weight(size_of::<Self>() + self.entry.load().as_ref().map_or(0, |entry| entry.heap()))
     }
 }
 

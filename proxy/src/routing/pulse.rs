@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::database_clock::DatabaseClock;
-use super::entry::Freshness;
+use super::freshness::Freshness;
 
 /// Ends of so many generations are remembered; an entry of an older one counts from its own reading.
 const GENERATIONS: usize = 64;

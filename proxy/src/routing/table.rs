@@ -17,8 +17,9 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
 use super::RoutingSettings;
-use super::entry::{AppEntry, AppSlot, AppState, Freshness, KeyEntry, Lookup};
+use super::entry::{AppEntry, AppSlot, AppState, KeyEntry, Lookup};
 use super::fence::{Fence, Ticket};
+use super::freshness::Freshness;
 use super::hash::UniformState;
 use super::metrics::RoutingMetrics;
 use super::pulse::{Age, Bounds, Pulse};
@@ -268,7 +269,7 @@ impl Table {
             return Settled::Behind;
         }
         let entry = Arc::new(KeyEntry::new(
-            record,
+            record.into(),
             slot,
             Freshness::new(ticket.generation, ticket.at_ms),
         ));
@@ -382,7 +383,7 @@ impl Table {
             // A key never moves to another application; a record that says so is read again.
             (Some(record), Some(slot)) if record.application_id == slot.id() => {
                 self.keys
-                    .insert(digest, Arc::new(KeyEntry::new(record, slot, freshness)));
+                    .insert(digest, Arc::new(KeyEntry::new(record.into(), slot, freshness)));
                 Applied::Updated
             }
             _ if held.is_some() => {
@@ -408,7 +409,7 @@ impl Table {
         let entry = record.map(|record| {
             Arc::new({
                 let usage = self.meter.slot(record.id);
-                AppEntry::new(record, usage)
+                AppEntry::new(version, record, usage)
             })
         });
         AppState { version, entry }

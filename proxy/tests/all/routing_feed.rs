@@ -23,7 +23,7 @@ async fn a_revocation_reaches_a_held_key_within_a_tenth_of_a_second() {
     let edge = platform.edge(RoutingSettings::default()).await;
     relay.make_live(&edge).await;
     let entry = edge.found(&platform.app.secret).await;
-    let change = key_change(&revoked(&entry.record));
+    let change = key_change(&revoked(&entry.record.record()));
     relay.publish(&change).await;
     let began = Instant::now();
     while state(&edge, &platform) != Some(KeyState::Revoked) {
@@ -86,7 +86,7 @@ async fn what_cannot_be_understood_is_skipped_and_what_follows_is_applied() {
         .publish_raw(names::edge_key(&platform.app.public.digest()), "{")
         .await;
     relay.publish_raw("edge.planet.mars".to_owned(), "{}").await;
-    relay.publish(&key_change(&revoked(&entry.record))).await;
+    relay.publish(&key_change(&revoked(&entry.record.record()))).await;
     wait_for("the revocation", SOON, async || {
         (state(&edge, &platform) == Some(KeyState::Revoked)).then_some(())
     })
@@ -104,7 +104,7 @@ async fn an_edge_starts_before_the_stream_exists() {
     assert!(!edge.routing.stats().feed.live);
     let mut relay = Relay::start(&platform.nats).await;
     relay.make_live(&edge).await;
-    relay.publish(&key_change(&revoked(&entry.record))).await;
+    relay.publish(&key_change(&revoked(&entry.record.record()))).await;
     wait_for("the revocation", SOON, async || {
         (edge.found(&platform.app.secret).await.record.state == KeyState::Revoked).then_some(())
     })
@@ -179,7 +179,7 @@ async fn a_restarted_nats_is_followed_on_and_misses_nothing() {
     .await
     .unwrap();
     second.position = relay.position;
-    second.publish(&key_change(&revoked(&entry.record))).await;
+    second.publish(&key_change(&revoked(&entry.record.record()))).await;
     relay = second;
     wait_for("the revocation", SOON, async || {
         relay.beat().await;

@@ -62,7 +62,7 @@ async fn a_trusted_redis_answers_without_postgres_and_an_untrusted_one_does_not_
     let teacher = platform.edge(RoutingSettings::default()).await;
     let known = teacher.found(&platform.app.secret).await;
     let copy = Copy::connect(&platform.redis).await;
-    copy.put(&key_change(&known.record)).await;
+    copy.put(&key_change(&known.record.record())).await;
     copy.put(&app_change(&known)).await;
     platform.postgres.set(Mode::Refuse).await;
 
@@ -99,13 +99,13 @@ async fn redis_that_is_behind_the_feed_is_not_believed() {
     let teacher = platform.edge(RoutingSettings::default()).await;
     let known = teacher.found(&platform.app.secret).await;
     let copy = Copy::connect(&platform.redis).await;
-    copy.put(&key_change(&known.record)).await;
+    copy.put(&key_change(&known.record.record())).await;
     copy.put(&app_change(&known)).await;
     copy.mark(0, Duration::ZERO).await;
     relay.make_live(&edge).await;
     // The change reaches the stream and not Redis; Postgres has it.
     platform.tenants.revoke(&platform.app.secret).await;
-    relay.publish(&key_change(&revoked(&known.record))).await;
+    relay.publish(&key_change(&revoked(&known.record.record()))).await;
     wait_for("the change", SOON, async || {
         relay.beat().await;
         (edge.routing.stats().feed.position == relay.position).then_some(())
@@ -134,7 +134,7 @@ async fn a_key_created_after_it_was_refused_is_found_when_its_change_arrives() {
     assert!(matches!(edge.look(&key.digest()), Lookup::Absent));
     platform.tenants.insert_key(platform.app.id, &key, &["*"]).await;
     let teacher = platform.edge(RoutingSettings::default()).await;
-    let record = teacher.found(&key).await.record.clone();
+    let record = teacher.found(&key).await.record.record();
     relay.publish(&key_change(&record)).await;
     wait_for("the name to be worth asking for", SOON, async || {
         matches!(edge.look(&key.digest()), Lookup::Unknown).then_some(())

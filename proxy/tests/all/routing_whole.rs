@@ -58,7 +58,7 @@ async fn filled_stream(platform: &Platform) -> Relay {
     let mut relay = Relay::start(&platform.nats).await;
     let teacher = platform.edge(RoutingSettings::default()).await;
     let known = teacher.found(&platform.app.secret).await;
-    relay.publish(&key_change(&known.record)).await;
+    relay.publish(&key_change(&known.record.record())).await;
     relay.publish(&app_change(&known)).await;
     relay.publish(&Change::Complete).await;
     teacher.stop().await;

@@ -1,5 +1,6 @@
 use authsome_core::clock::ManualClock;
 use authsome_core::entropy::SeededEntropy;
+use authsome_core::id::KeyId;
 use proptest::prelude::*;
 
 use super::*;
@@ -14,7 +15,7 @@ fn app() -> AppHeaders {
 
 fn key() -> KeyHeaders {
     KeyHeaders {
-        key_id: HeaderValue::from_static("key_x"),
+        key_id: KeyId::from_uuid(uuid::Uuid::from_u128(7)).text(),
         key_type: HeaderValue::from_static("secret"),
         scopes: HeaderValue::from_static("users:read"),
     }

@@ -124,7 +124,7 @@ fn write_to(shared: &Shared, directory: &Path, unfinished: &Path) -> Result<Coun
         .each_app(|record, confirmed_ms| writer.add(Kind::Apps, record, confirmed_ms))?;
     shared
         .table
-        .each_key(|record, confirmed_ms| writer.add(Kind::Keys, record, confirmed_ms))?;
+        .each_key(|key, confirmed_ms| writer.add(Kind::Keys, &key.record(), confirmed_ms))?;
     let (mut out, counts) = writer.end()?;
     out.flush()?;
     out.get_ref().sync_all()?;

@@ -8,8 +8,10 @@ use authsome_contract::model::{AppRecord, KeyRecord, Version};
 use authsome_core::id::ApplicationId;
 use authsome_core::key::Digest;
 
-use super::super::entry::{AppSlot, AppState, Freshness, KeyEntry};
+use super::super::entry::{AppSlot, AppState, KeyEntry};
 use super::super::fence::Ticket;
+use super::super::freshness::Freshness;
+use super::super::key::HeldKey;
 use super::{Settled, Table};
 
 /// The generation of what a snapshot brings; no feed ever vouches for it.
@@ -59,7 +61,7 @@ impl Table {
         if !is_old {
             let freshness = Freshness::new(NO_GENERATION, confirmed_ms);
             self.keys
-                .insert(digest, Arc::new(KeyEntry::new(record, slot, freshness)));
+                .insert(digest, Arc::new(KeyEntry::new(record.into(), slot, freshness)));
         }
         drop(stretch);
     }
@@ -97,7 +99,7 @@ impl Table {
     /// As [`Self::each_app`], for keys.
     pub(in crate::routing) fn each_key<E>(
         &self,
-        mut each: impl FnMut(&KeyRecord, i64) -> Result<(), E>,
+        mut each: impl FnMut(&HeldKey, i64) -> Result<(), E>,
     ) -> Result<(), E> {
         for (_, entry) in &self.keys {
             each(&entry.record, self.pulse.confirmed_ms(&entry.freshness))?;

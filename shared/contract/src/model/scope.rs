@@ -49,6 +49,17 @@ impl Scopes {
         }
     }
 
+    /// The set as one byte, in which each scope has had the same bit since it was introduced and `*` the highest.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From [`Self::bits`]; `None` if there is a scope in it that this release does not know.
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        let known = Self::ALL.0 | ((1 << Scope::ALL.len()) - 1);
+        if bits & !known == 0 { Some(Self(bits)) } else { None }
+    }
+
     /// From names as stored; `*` is [`Scopes::ALL`].
     pub fn from_names<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, UnknownName> {
         names.into_iter().try_fold(Self::NONE, |set, name| match name.as_ref() {
@@ -117,6 +128,22 @@ mod tests {
         }
         assert!(Scopes::ALL.allows(None));
         assert!(!Scopes::NONE.allows(None));
+    }
+
+    #[test]
+    fn bits_never_change_their_meaning() {
+        let bits: Vec<u8> = Scope::ALL
+            .iter()
+            .map(|scope| Scopes::NONE.with(*scope).bits())
+            .collect();
+        assert_eq!(
+            bits,
+            [1, 2, 4, 8, 16, 32],
+            "stored in files: append new scopes at the end"
+        );
+        assert_eq!(Scopes::ALL.bits(), 0x80);
+        assert_eq!(Scopes::from_bits(0x83).unwrap().bits(), 0x83);
+        assert_eq!(Scopes::from_bits(0x40), None);
     }
 
     #[test]
