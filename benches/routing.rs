@@ -213,6 +213,7 @@ fn table(c: &mut Criterion) {
                     secret: Some(Digest::of(black_box(&texts[n]))),
                     public: None,
                     client: None,
+                    browser: authsome_proxy::filter::cors::Browser::default(),
                     heartbeat_age_ms: edge.routing.heartbeat_age_ms(now_ms),
                     now_ms,
                 };

@@ -20,6 +20,21 @@ pub struct Admission {
     pub key: Option<Arc<KeyEntry>>,
 }
 
+/// A request that may not pass.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Why not.
+    pub refusal: Refusal,
+    /// Its application, if the answer may show that there is one.
+    pub app: Option<Arc<AppEntry>>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, app: None }
+    }
+}
+
 /// What was looked up for one request.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -56,7 +71,15 @@ impl Gathered {
         self.app = entry.map_or(Answer::Absent, Answer::Found);
     }
 
-    fn admitted(self, by: Option<KeyType>) -> Result<Admission, Refusal> {
+    fn refused(self, refusal: Refusal) -> Refused {
+        let app = match self.app {
+            Answer::Found(app) if refusal.tells_of_application() => Some(app),
+            _ => None,
+        };
+        Refused { refusal, app }
+    }
+
+    fn admitted(self, by: Option<KeyType>) -> Result<Admission, Refused> {
         let key = match by {
             Some(KeyType::Secret) => self.secret,
             Some(KeyType::Public) => self.public,
@@ -66,18 +89,18 @@ impl Gathered {
             (Answer::Found(app), true, Answer::Found(key)) => Ok(Admission { app, key: Some(key) }),
             (Answer::Found(app), false, _) => Ok(Admission { app, key: None }),
             // The gate admits nobody without having seen both.
-            _ => Err(Refusal::Internal),
+            _ => Err(Refusal::Internal.into()),
         }
     }
 }
 
 /// Decides from memory; gives back what is missing, and what was found so far, if memory is not enough.
-pub fn warm(routing: &Routing, request: &Request<'_>) -> Result<Result<Admission, Refusal>, (Ask, Gathered)> {
+pub fn warm(routing: &Routing, request: &Request<'_>) -> Result<Result<Admission, Refused>, (Ask, Gathered)> {
     let mut gathered = Gathered::default();
     loop {
         match gathered.decide(request) {
             Step::Admit(by) => return Ok(gathered.admitted(by)),
-            Step::Refuse(refusal) => return Ok(Err(refusal)),
+            Step::Refuse(refusal) => return Ok(Err(gathered.refused(refusal))),
             Step::Ask(ask) => {
                 if !peek(routing, request, ask, &mut gathered) {
                     return Err((ask, gathered));
@@ -105,7 +128,7 @@ fn peek(routing: &Routing, request: &Request<'_>, ask: Ask, gathered: &mut Gathe
 }
 
 /// Decides, waiting for what memory does not know.
-pub async fn admit(routing: &Routing, request: &Request<'_>) -> Result<Admission, Refusal> {
+pub async fn admit(routing: &Routing, request: &Request<'_>) -> Result<Admission, Refused> {
     let (mut ask, mut gathered) = match warm(routing, request) {
         Ok(verdict) => return verdict,
         Err(missing) => missing,
@@ -127,7 +150,7 @@ pub async fn admit(routing: &Routing, request: &Request<'_>) -> Result<Admission
         ask = loop {
             match gathered.decide(request) {
                 Step::Admit(by) => return gathered.admitted(by),
-                Step::Refuse(refusal) => return Err(refusal),
+                Step::Refuse(refusal) => return Err(gathered.refused(refusal)),
                 Step::Ask(next) => {
                     if !peek(routing, request, next, &mut gathered) {
                         break next;

@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use crate::error::Refusal;
+use crate::filter::cors;
 use crate::filter::headers::{Identity, identify};
 
 /// A refused body up to this length is read to its end, and the connection kept.
@@ -52,11 +53,23 @@ pub async fn refuse(
     write(session, head, Bytes::from(body), connection).await
 }
 
+/// Tells a browser what it may send.
+pub async fn preflight(session: &mut Session, identity: &Identity<'_>) -> Result<()> {
+    let mut head = ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(12))?;
+    cors::answer_preflight(&mut head, &session.req_header().headers);
+    identify(&mut head, identity);
+    end(session, head, None, Connection::Keep).await
+}
+
 /// Writes a JSON answer.
 pub async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes, connection: Connection) -> Result<()> {
     head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    end(session, head, Some(body), connection).await
+}
+
+async fn end(session: &mut Session, head: ResponseHeader, body: Option<Bytes>, connection: Connection) -> Result<()> {
     let unread = !session.as_downstream_mut().is_body_done();
     let close = connection == Connection::Close || (unread && !is_drainable(session));
     if close {
@@ -65,10 +78,10 @@ pub async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes,
         session.set_close_on_response_before_downstream_finish(false);
         session.set_total_drain_timeout(Some(DRAIN_TIME));
     }
-    let is_head = session.req_header().method == Method::HEAD;
-    session.write_response_header(Box::new(head), is_head).await?;
-    if !is_head {
-        session.write_response_body(Some(body), true).await?;
+    let body = body.filter(|_| session.req_header().method != Method::HEAD);
+    session.write_response_header(Box::new(head), body.is_none()).await?;
+    if body.is_some() {
+        session.write_response_body(body, true).await?;
     }
     if close && unread && !expects_continue(session) {
         linger(session).await;

@@ -409,6 +409,7 @@ mod tests {
             ("AUTHSOME_SERVER_THREADS", "0"),
             ("AUTHSOME_TRUSTED_PROXIES", "10.0.0.0/8, proxies"),
             ("AUTHSOME_FORWARDED_HEADER", "x-real-ip"),
+            ("AUTHSOME_PUBLIC_APPS_DOMAIN", "*.example.com"),
         ])
         .unwrap_err();
         for key in [
@@ -423,6 +424,7 @@ mod tests {
             "server.threads",
             "trusted_proxies",
             "forwarded_header",
+            "public.apps_domain",
         ] {
             assert!(problems.contains(key), "{key} is not in:\n{problems}");
         }

@@ -5,14 +5,18 @@ use std::time::Instant;
 
 use authsome_core::id::{ApplicationId, RequestId};
 use authsome_core::key::KeyType;
+use http::HeaderValue;
 
 use crate::admission::Admission;
 use crate::cache::Part;
 use crate::drain::Entered;
 use crate::error::Refusal;
 use crate::filter::client_address::Client;
+use crate::filter::cors::Grant;
+use crate::filter::credential::Places;
 use crate::listener::Accepted;
 use crate::live::Listing;
+use crate::routing::AppEntry;
 use crate::upstream::Prepared;
 
 /// Grows as the request passes the phases.
@@ -36,6 +40,12 @@ pub struct Ctx {
     pub scheme: &'static str,
     /// The application that the path names.
     pub app_id: Option<ApplicationId>,
+    /// The application, once an answer may show that it is known.
+    pub app: Option<Arc<AppEntry>>,
+    /// Is the host the application's own, so that nothing of an answer is rewritten?
+    pub own_host: bool,
+    /// What browsers are told.
+    pub cors: Grant,
     /// For the access log.
     pub path: String,
     /// Bytes of the head as received.
@@ -59,8 +69,10 @@ pub struct Forwarding {
     pub admission: Admission,
     /// The request target for the instance.
     pub target: String,
-    /// Does `Authorization` hold a key of the platform?
-    pub key_in_authorization: bool,
+    /// Where the keys stood, which are not for the instance.
+    pub keys_in: Places,
+    /// The key among the offered subprotocols, to be chosen if the instance chooses none of the others.
+    pub subprotocol: Option<HeaderValue>,
     /// May the answer be silent for long?
     pub streaming: bool,
     /// Where among the instances the tries begin.

@@ -32,7 +32,10 @@ use crate::ctx::{Ctx, Forwarding};
 use crate::drain::InFlight;
 use crate::error::Refusal;
 use crate::filter::client_address::Client;
+use crate::filter::cors::Grant;
 use crate::filter::headers::{self, Forward, Identity, Reply};
+use crate::filter::own_host::{self, Named};
+use crate::filter::shared_host;
 use crate::intake::Verdict;
 use crate::listener::Accepted;
 use crate::live::{Full, Live};
@@ -75,11 +78,11 @@ pub struct Edge {
 
 impl Edge {
     fn identity<'a>(&'a self, ctx: &'a Ctx) -> Identity<'a> {
-        let app = ctx.forward.as_ref().map(|forward| &forward.admission.app.headers);
         Identity {
-            app,
+            app: ctx.app.as_ref().map(|app| &app.headers),
             request_id: ctx.request_id,
             region: &self.region,
+            cors: &ctx.cors,
         }
     }
 
@@ -110,6 +113,12 @@ impl Edge {
         };
     }
 
+    /// Is the host one where nothing is the edge's own business?
+    fn is_own_host(&self, session: &Session) -> bool {
+        let host = own_host::of(session.req_header());
+        matches!(self.addresses.hosts.named(host), Named::Own(_))
+    }
+
     /// Limits on the connection while this request is on it.
     fn hold(&self, session: &mut Session) {
         session.set_read_timeout(Some(self.limits.client_read));
@@ -135,31 +144,15 @@ impl Edge {
             headers::identify(response, &identity);
             return 0;
         };
-        let host = session
-            .req_header()
-            .headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default();
         let record = &forward.admission.app.record;
-        let is_internal = |authority: &str| {
-            authority
-                .parse()
-                .is_ok_and(|address: std::net::SocketAddr| record.endpoints.contains(&address))
-                || authority
-                    .parse()
-                    .is_ok_and(|ip: IpAddr| record.endpoints.iter().any(|end| end.ip() == ip))
-        };
-        headers::to_client(
-            response,
-            &Reply {
-                identity,
-                prefix: &prepared.prefix,
-                base_path: &record.base_path,
-                host,
-                is_internal: &is_internal,
-            },
-        )
+        let is_internal = |authority: &str| upstream::is_endpoint(&record.endpoints, authority);
+        let shared = (!ctx.own_host).then(|| shared_host::Place {
+            prefix: &prepared.prefix,
+            base_path: &record.base_path,
+            host: own_host::of(session.req_header()),
+            is_internal: &is_internal,
+        });
+        headers::to_client(response, &Reply { identity, shared })
     }
 
     /// What the cache may do with a request that was admitted.
@@ -178,16 +171,16 @@ impl Edge {
         cache.part(
             &forward.admission.app.record,
             &asked,
-            &Self::place(session, forward, ctx.scheme),
+            &Self::place(session, forward, ctx),
         )
     }
 
-    fn place<'a>(session: &'a Session, forward: &'a Forwarding, scheme: &'a str) -> Place<'a> {
-        let host = session.req_header().headers.get(header::HOST);
+    fn place<'a>(session: &'a Session, forward: &'a Forwarding, ctx: &Ctx) -> Place<'a> {
+        let prepared = forward.prepared().filter(|_| !ctx.own_host);
         Place {
-            scheme,
-            host: host.and_then(|host| host.to_str().ok()).unwrap_or_default(),
-            prefix: forward.prepared().map_or("", |prepared| &prepared.prefix),
+            scheme: ctx.scheme,
+            host: own_host::of(session.req_header()),
+            prefix: prepared.map_or("", |prepared| &prepared.prefix),
             target: &forward.target,
         }
     }
@@ -257,6 +250,9 @@ impl ProxyHttp for Edge {
             client: Client::default(),
             scheme: "http",
             app_id: None,
+            app: None,
+            own_host: false,
+            cors: Grant::default(),
             path: String::new(),
             head_bytes: 0,
             refusal: None,
@@ -283,7 +279,9 @@ impl ProxyHttp for Edge {
         }
         self.hold(session);
         self.find_client(session, ctx);
-        if let Some((head, body)) = self.probes.on_traffic_port(session.req_header())? {
+        if let Some((head, body)) = self.probes.on_traffic_port(session.req_header())?
+            && !self.is_own_host(session)
+        {
             ctx.is_probe = true;
             answer::write(session, head, body, Connection::Keep).await?;
             return Ok(true);
@@ -311,6 +309,10 @@ impl ProxyHttp for Edge {
                     app.usage.count(self.clock.unix_millis(), Tally::REQUEST);
                 }
                 Ok(false)
+            }
+            Verdict::Preflight => {
+                answer::preflight(session, &self.identity(ctx)).await?;
+                Ok(true)
             }
             Verdict::Refuse(refusal, connection) => {
                 self.refuse(session, ctx, refusal, connection).await?;
@@ -426,13 +428,13 @@ impl ProxyHttp for Edge {
             &Forward {
                 app: &forward.admission.app.headers,
                 key: forward.key_type().zip(key.as_ref()),
-                prefix: &prepared.prefix_value,
+                prefix: (!ctx.own_host).then_some(&prepared.prefix_value),
                 instance: prepared.instance.as_ref().unwrap_or(&none),
                 request_id: ctx.request_id,
                 span: self.entropy.next_u64(),
                 client: ctx.client.address,
                 scheme: ctx.scheme,
-                key_in_authorization: forward.key_in_authorization,
+                keys_in: forward.keys_in,
             },
         );
         request.set_raw_path(forward.target.as_bytes())
@@ -465,6 +467,12 @@ impl ProxyHttp for Edge {
         {
             accepted.exchange.becomes_tunnel();
         }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(key) = ctx.forward.as_ref().and_then(|forward| forward.subprotocol.clone())
+            && !response.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
+        {
+            response.insert_header(header::SEC_WEBSOCKET_PROTOCOL, key)?;
+        }
         if response.status.is_informational() {
             headers::identify(response, &self.identity(ctx));
             return Ok(());
@@ -483,14 +491,19 @@ impl ProxyHttp for Edge {
             } else if !session.req_header().method.is_safe() {
                 cache.invalidate(
                     &forward.admission.app.record.id,
-                    &Self::place(session, forward, ctx.scheme),
+                    &Self::place(session, forward, ctx),
                     response,
                 );
             }
             response.remove_header(CACHE_TAG);
         }
         let dropped = self.reply(session, response, ctx);
-        self.metrics.cookies_dropped.inc_by(dropped as u64);
+        if dropped > 0 {
+            self.metrics.cookies_dropped.inc_by(dropped as u64);
+            if let Some(prepared) = ctx.forward.as_ref().and_then(Forwarding::prepared) {
+                prepared.warn_of_dropped_cookie(ctx.app_id);
+            }
+        }
         Ok(())
     }
 

@@ -29,6 +29,10 @@ pub enum Refusal {
     MissingScope,
     /// 403: the key may not be used from this address.
     Address,
+    /// 403: a secret key with the marks of a browser.
+    SecretInBrowser,
+    /// 403: the page that asks is not among the origins of the application, or of the key.
+    Origin,
     /// 404: open path of an application that is not there.
     UnknownApplication,
     /// 413: more body than is accepted.
@@ -64,7 +68,9 @@ impl Refusal {
             Self::Head(BadHead::NoApplication) | Self::UnknownApplication => ErrorCode::NotFound,
             Self::Head(_) | Self::Keys(_) | Self::RequestTimeout | Self::Protocol => ErrorCode::InvalidRequest,
             Self::MissingKey | Self::InvalidKey => ErrorCode::Unauthorized,
-            Self::SecretKeyNeeded | Self::MissingScope | Self::Address => ErrorCode::Forbidden,
+            Self::SecretKeyNeeded | Self::MissingScope | Self::Address | Self::SecretInBrowser | Self::Origin => {
+                ErrorCode::Forbidden
+            }
             Self::TooLarge => ErrorCode::PayloadTooLarge,
             Self::NotServing(_)
             | Self::NoInstance
@@ -95,6 +101,9 @@ impl Refusal {
             Self::Keys(BadCredential::SecretInQuery) => {
                 "A secret key must not be sent in a URL; treat this key as leaked and roll it"
             }
+            Self::Keys(BadCredential::SecretInSubprotocol) => {
+                "A secret key must not be sent as a WebSocket subprotocol; treat this key as leaked and roll it"
+            }
             Self::Keys(BadCredential::QueryNotAllowed) => "A key in the query is accepted on GET only; use a header",
             Self::Keys(_) => "The request has two different API keys of the same type",
             Self::MissingKey => "An API key is required",
@@ -102,6 +111,8 @@ impl Refusal {
             Self::SecretKeyNeeded => "This path needs a secret key",
             Self::MissingScope => "The API key lacks the scope that this path needs",
             Self::Address => "The API key may not be used from this address",
+            Self::SecretInBrowser => "A secret key must not be used in a browser; use a publishable key there",
+            Self::Origin => "The origin of the page is not allowed",
             Self::TooLarge => "The request body is too large",
             Self::NotServing(model::Refusal::Provisioning) => "The application is being set up",
             Self::NotServing(model::Refusal::Suspended) => "The application is suspended",
@@ -125,6 +136,8 @@ impl Refusal {
             Self::NotServing(refusal) => Some(refusal.as_str()),
             Self::StaleRouting => Some("stale_routing"),
             Self::RequestTimeout => Some("request_timeout"),
+            Self::SecretInBrowser => Some("secret_key_in_browser"),
+            Self::Origin => Some("origin_not_allowed"),
             _ => None,
         }
     }
@@ -142,6 +155,12 @@ impl Refusal {
     /// Does the answer ask for a credential (`WWW-Authenticate`)?
     pub const fn asks_for_credential(self) -> bool {
         matches!(self, Self::MissingKey | Self::InvalidKey)
+    }
+
+    /// May the answer show that the application exists? What a stranger can provoke without a key looks the same whether it does
+    /// or not.
+    pub const fn tells_of_application(self) -> bool {
+        !matches!(self, Self::MissingKey | Self::InvalidKey | Self::UnknownApplication)
     }
 
     /// The HTTP status: that of the code, but for what HTTP has a finer one.
@@ -177,7 +196,10 @@ impl From<BadCredential> for Refusal {
         match bad {
             // As if it had been looked up: a stranger learns nothing from a checksum.
             BadCredential::Malformed | BadCredential::Checksum => Self::InvalidKey,
-            BadCredential::Several | BadCredential::SecretInQuery | BadCredential::QueryNotAllowed => Self::Keys(bad),
+            BadCredential::Several
+            | BadCredential::SecretInQuery
+            | BadCredential::SecretInSubprotocol
+            | BadCredential::QueryNotAllowed => Self::Keys(bad),
         }
     }
 }
@@ -203,12 +225,15 @@ mod tests {
             Refusal::Head(BadHead::NoApplication),
             Refusal::Keys(BadCredential::Several),
             Refusal::Keys(BadCredential::SecretInQuery),
+            Refusal::Keys(BadCredential::SecretInSubprotocol),
             Refusal::Keys(BadCredential::QueryNotAllowed),
             Refusal::MissingKey,
             Refusal::InvalidKey,
             Refusal::SecretKeyNeeded,
             Refusal::MissingScope,
             Refusal::Address,
+            Refusal::SecretInBrowser,
+            Refusal::Origin,
             Refusal::UnknownApplication,
             Refusal::TooLarge,
             Refusal::NoInstance,

@@ -16,6 +16,7 @@ use authsome_core::key::{Digest, KeyType};
 
 use crate::error::Refusal;
 use crate::routing::HeldKey;
+use crate::filter::cors::Browser;
 
 /// What the decision is made about.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,8 @@ pub struct Request<'a> {
     pub public: Option<Digest>,
     /// The client's address. `None` (not an internet connection) is in no network.
     pub client: Option<IpAddr>,
+    /// What a browser says of itself.
+    pub browser: Browser<'a>,
     /// Now, in milliseconds since the Unix epoch.
     pub now_ms: i64,
     /// Age of the heartbeat that last proved the routing table complete, milliseconds. `None`: there was none.
@@ -143,6 +146,14 @@ pub fn decide(request: &Request<'_>, known: &Known<'_>) -> Step {
     }
     if !may_come_from(key, request.client) {
         return Step::Refuse(Refusal::Address);
+    }
+    match key.key_type {
+        // A page that holds a secret key has given it to everybody who reads the page.
+        KeyType::Secret if request.browser.is_one && !app.secret_from_browsers => {
+            return Step::Refuse(Refusal::SecretInBrowser);
+        }
+        KeyType::Public if !request.browser.may_use(key, app) => return Step::Refuse(Refusal::Origin),
+        KeyType::Secret | KeyType::Public => {}
     }
     match (class, key.key_type) {
         (PathClass::Secret(_), KeyType::Public) => Step::Refuse(Refusal::SecretKeyNeeded),

@@ -1,30 +1,38 @@
 //! From a request as it came to the decision what to do with it.
 //!
-//! Owns the order in which a head is judged: form, path, keys, the gate, the declared length. Whatever is refused here was
-//! never counted and never seen by an instance.
+//! Owns the order in which a head is judged: form, host, path, preflight, keys, the gate, the declared length. Whatever is refused
+//! here was never counted and never seen by an instance.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::{Method, header};
+use authsome_contract::model::{Refusal as Unavailability, Serve};
+use authsome_core::id::ApplicationId;
+use http::{HeaderMap, Method, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora::proxy::Session;
 
 use crate::access_log;
-use crate::admission::admit;
+use crate::admission::{Refused, admit};
 use crate::answer::Connection;
 use crate::ctx::{Ctx, Forwarding};
 use crate::edge::Edge;
 use crate::error::Refusal;
-use crate::filter::{credential, normalise};
+use crate::filter::cors::{self, Browser, Grant};
+use crate::filter::normalise::{self, BadHead, Target};
+use crate::filter::own_host::Named;
+use crate::filter::{credential, own_host};
 use crate::gate::Request;
+use crate::routing::{AppEntry, Lookup};
 use crate::upstream::{self, Prepared};
 
 /// How a request goes on after its head was looked at.
 pub(crate) enum Verdict {
     /// To the instance.
     Forward(Forwarding),
+    /// It is a browser's question, and the answer is yes.
+    Preflight,
     /// With this answer.
     Refuse(Refusal, Connection),
 }
@@ -52,24 +60,101 @@ impl Edge {
         if let Err(bad) = normalise::check(&head, self.limits.header_bytes) {
             return Verdict::Refuse(Refusal::Head(bad), Connection::Close);
         }
-        let target = match normalise::target(head.target) {
+        let host = own_host::of(request);
+        let named = self.addresses.hosts.named(host);
+        let target = match named {
+            Named::Own(app) => normalise::own_target(head.target, app),
+            Named::Nobody => Err(BadHead::NoApplication),
+            // A name that nobody claims leads to the edge, and the path to the application.
+            Named::Shared | Named::Other(_) => normalise::target(head.target),
+        };
+        let target = match target {
             Ok(target) => target,
-            Err(bad @ normalise::BadHead::NoApplication) => {
-                return Verdict::Refuse(Refusal::Head(bad), Connection::Keep);
-            }
+            Err(bad @ BadHead::NoApplication) => return Verdict::Refuse(Refusal::Head(bad), Connection::Keep),
             Err(bad) => return Verdict::Refuse(Refusal::Head(bad), Connection::Close),
         };
         ctx.app_id = Some(target.app_id);
+        ctx.own_host = matches!(named, Named::Own(_));
         if self.access_log.is_enabled() {
             ctx.path = access_log::shown_path(target.tail);
         }
+        let browser = Browser::of(&request.headers, ctx.own_host.then_some((ctx.scheme, host)));
+        if cors::is_preflight(&request.method, &request.headers) {
+            return match self.preflight(request, &browser, target.app_id, ctx).await {
+                Ok(()) => Verdict::Preflight,
+                Err(refusal) => Verdict::Refuse(refusal, Connection::Keep),
+            };
+        }
+        match self.judge(session, ctx, &target, browser).await {
+            Ok(forwarding) => Verdict::Forward(forwarding),
+            Err(refusal) => {
+                self.let_page_read(&request.headers, &browser, target.app_id, ctx);
+                Verdict::Refuse(refusal, Connection::Keep)
+            }
+        }
+    }
+
+    /// Answers a browser's question from the application's origins. It comes without a key, so nothing is asked about keys.
+    async fn preflight(
+        &self,
+        request: &RequestHeader,
+        browser: &Browser<'_>,
+        app_id: ApplicationId,
+        ctx: &mut Ctx,
+    ) -> Result<(), Refusal> {
+        let app = match self.routing.app(&app_id, self.clock.unix_millis()) {
+            Lookup::Hit(entry) => Some(entry),
+            Lookup::Absent => None,
+            Lookup::Unknown => self
+                .routing
+                .resolve_app(app_id)
+                .await
+                .map_err(|_| Refusal::TableUnavailable)?,
+        };
+        let app = app.filter(|app| exists(app)).ok_or(Refusal::UnknownApplication)?;
+        self.know(&request.headers, browser, app, ctx);
+        match ctx.cors {
+            Grant::To(_) => Ok(()),
+            Grant::Nobody | Grant::Unknown => Err(Refusal::Origin),
+        }
+    }
+
+    /// From here on answers show the application.
+    fn know(&self, headers: &HeaderMap, browser: &Browser<'_>, app: Arc<AppEntry>, ctx: &mut Ctx) {
+        ctx.cors = Grant::for_page(browser, headers, browser.may_call(&app.record));
+        ctx.app = Some(app);
+    }
+
+    /// Lets a page of the application read why it was refused, even where the answer shows nothing of the application: a page of an
+    /// allowed origin learns nothing by it that a preflight does not tell. Looks in memory only.
+    fn let_page_read(&self, headers: &HeaderMap, browser: &Browser<'_>, app_id: ApplicationId, ctx: &mut Ctx) {
+        if ctx.app.is_some() || browser.origin == cors::Origin::Unsaid {
+            return;
+        }
+        if let Lookup::Hit(app) = self.routing.app(&app_id, self.clock.unix_millis())
+            && exists(&app)
+            && browser.may_call(&app.record)
+        {
+            ctx.cors = Grant::for_page(browser, headers, true);
+        }
+    }
+
+    async fn judge(
+        &self,
+        session: &Session,
+        ctx: &mut Ctx,
+        target: &Target<'_>,
+        browser: Browser<'_>,
+    ) -> Result<Forwarding, Refusal> {
+        let request = session.req_header();
+        let now_ms = self.clock.unix_millis();
         let presented = credential::present(&request.method, &request.headers, target.query);
         self.metrics.presented(&presented);
-        let presented = match presented {
-            Ok(presented) => presented,
-            Err(bad) => return Verdict::Refuse(bad.into(), Connection::Keep),
-        };
-        let now_ms = self.clock.unix_millis();
+        let presented = presented.inspect_err(|_| {
+            if let Some(leaked) = credential::leaked(&request.headers, target.query) {
+                self.metrics.leaks.raise(&leaked, target.app_id, now_ms);
+            }
+        })?;
         let asked = Request {
             method: request.method.as_str(),
             app_id: target.app_id,
@@ -77,36 +162,48 @@ impl Edge {
             secret: presented.secret,
             public: presented.public,
             client: ctx.client.address,
+            browser,
             now_ms,
             heartbeat_age_ms: self.routing.heartbeat_age_ms(now_ms),
         };
         let admission = match admit(&self.routing, &asked).await {
             Ok(admission) => admission,
-            Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
+            Err(Refused { refusal, app }) => {
+                if let Some(app) = app {
+                    self.know(&request.headers, &browser, app, ctx);
+                }
+                return Err(refusal);
+            }
         };
-        if declared_length(request).is_some_and(|length| length > self.limits.body_bytes) {
-            return Verdict::Refuse(Refusal::TooLarge, Connection::Keep);
-        }
         let app = Arc::clone(&admission.app);
+        self.know(&request.headers, &browser, Arc::clone(&app), ctx);
+        if declared_length(request).is_some_and(|length| length > self.limits.body_bytes) {
+            return Err(Refusal::TooLarge);
+        }
         let prepared = app
             .prepared
             .get_or_init(|| Prepared::new(&app.record, self.seal.as_ref()));
         if app.record.endpoints.is_empty() {
-            return Verdict::Refuse(Refusal::NoInstance, Connection::Keep);
+            return Err(Refusal::NoInstance);
         }
         if prepared.instance.is_err() {
-            return Verdict::Refuse(Refusal::CredentialsUnusable, Connection::Keep);
+            return Err(Refusal::CredentialsUnusable);
         }
         if let Some(key) = &admission.key {
             self.routing.used(key, now_ms);
         }
         let stripped = presented
-            .in_query
+            .places
+            .query
             .then(|| target.query.and_then(credential::query_without_keys));
         let query = stripped.as_ref().map_or(target.query, Option::as_deref);
-        Verdict::Forward(Forwarding {
+        let subprotocol = presented.places.subprotocol;
+        Ok(Forwarding {
             target: upstream::target(&app.record.base_path, target.tail, query),
-            key_in_authorization: presented.in_authorization,
+            keys_in: presented.places,
+            subprotocol: subprotocol
+                .then(|| credential::key_subprotocol(&request.headers))
+                .flatten(),
             streaming: session.is_upgrade_req() || wants_events(request),
             first: app.next_endpoint.fetch_add(1, Ordering::Relaxed),
             tries: 0,
@@ -124,6 +221,11 @@ fn decoded_length(request: &RequestHeader) -> usize {
         .map(|(name, value)| name.as_str().len() + value.len() + 4)
         .sum();
     request.method.as_str().len() + request.raw_path().len() + "  HTTP/1.1\r\n\r\n".len() + lines
+}
+
+/// Gone and never there are answered alike.
+fn exists(app: &AppEntry) -> bool {
+    app.record.serve != Serve::Refuse(Unavailability::Deleted)
 }
 
 fn declared_length(request: &RequestHeader) -> Option<u64> {

@@ -10,6 +10,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use crate::error::Refusal;
 use crate::filter::credential::{BadCredential, Presented};
+use crate::filter::leak::LeakAlert;
 use crate::filter::normalise::BadHead;
 use crate::upstream::Blame;
 
@@ -22,9 +23,9 @@ const CREDENTIALS: [&str; 8] = [
     "malformed",
     "checksum",
     "several",
-    "in_query",
+    "misplaced",
 ];
-const REFUSALS: [&str; 26] = [
+const REFUSALS: [&str; 28] = [
     "bad_head",
     "unknown_path",
     "bad_keys",
@@ -51,6 +52,8 @@ const REFUSALS: [&str; 26] = [
     "head_host",
     "head_framing",
     "head_path",
+    "secret_in_browser",
+    "origin",
 ];
 const BLAMES: [&str; 3] = ["client", "instance", "edge"];
 
@@ -60,7 +63,7 @@ pub struct Metrics {
     requests: [IntCounter; 6],
     seconds: Histogram,
     credentials: [IntCounter; 8],
-    refusals: [IntCounter; 26],
+    refusals: [IntCounter; 28],
     failures: [IntCounter; 3],
     bytes_in: IntCounter,
     bytes_out: IntCounter,
@@ -72,6 +75,8 @@ pub struct Metrics {
     pub cookies_dropped: IntCounter,
     /// Lines of the access log that found its queue full.
     pub log_dropped: IntCounter,
+    /// Secret keys that were sent where logs read them.
+    pub leaks: LeakAlert,
     in_flight: IntGauge,
 }
 
@@ -149,6 +154,7 @@ impl Metrics {
                 "authsome_edge_access_log_dropped_total",
                 "Access log lines that found the queue full",
             )?,
+            leaks: LeakAlert::register(registry)?,
             in_flight,
         })
     }
@@ -174,7 +180,9 @@ impl Metrics {
             Err(BadCredential::Malformed) => 4,
             Err(BadCredential::Checksum) => 5,
             Err(BadCredential::Several) => 6,
-            Err(BadCredential::SecretInQuery | BadCredential::QueryNotAllowed) => 7,
+            Err(BadCredential::SecretInQuery | BadCredential::SecretInSubprotocol | BadCredential::QueryNotAllowed) => {
+                7
+            }
         };
         self.credentials[outcome].inc();
     }
@@ -228,6 +236,8 @@ const fn index(refusal: Refusal) -> usize {
         Refusal::CredentialsUnusable => 18,
         Refusal::TooManyStreams => 19,
         Refusal::StaleRouting => 20,
+        Refusal::SecretInBrowser => 26,
+        Refusal::Origin => 27,
     }
 }
 

@@ -1,11 +1,13 @@
 //! Which platform keys a request presents.
 //!
-//! Owns the places where a key may stand (`X-API-Key`, `X-Publishable-Key`, `Authorization: Bearer`, `?key=`) and its removal
-//! before the request is forwarded. Looks only at form and checksum: whether a key is known is asked elsewhere, and only for
+//! Owns the places where a key may stand (`X-API-Key`, `X-Publishable-Key`, `Authorization: Bearer`, `?key=`, a WebSocket
+//! subprotocol) and its removal before the request is forwarded. Looks only at form and checksum: whether a key is known is asked elsewhere, and only for
 //! what passes here. Pure; keeps digests, never keys.
 
 use authsome_core::key::{Digest, KeyError, KeyType, ParsedKey};
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+use super::leak::{Leaked, LeakedIn};
 
 /// Carries a key of either type.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -14,6 +16,8 @@ pub const X_PUBLISHABLE_KEY: HeaderName = HeaderName::from_static("x-publishable
 
 /// The parameter of a query that may carry a publishable key.
 const QUERY_PARAMETER: &[u8] = b"key";
+/// What stands before a publishable key among the subprotocols of a WebSocket.
+const SUBPROTOCOL: &[u8] = b"authsome.key.";
 /// What is decoded of a parameter's name or value: more than the longest key. Longer ones are no keys.
 const DECODED_MAX: usize = 96;
 
@@ -24,10 +28,19 @@ pub struct Presented {
     pub secret: Option<Digest>,
     /// Of its publishable key.
     pub public: Option<Digest>,
-    /// `Authorization` holds one of them, so it is not for the instance.
-    pub in_authorization: bool,
-    /// The query holds one of them, so it must be taken out.
-    pub in_query: bool,
+    /// Where they stood, apart from the headers that are never passed on.
+    pub places: Places,
+}
+
+/// Places that must be cleared of keys before a request is forwarded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Places {
+    /// `Authorization` holds one, so it is not for the instance.
+    pub authorization: bool,
+    /// The query holds one.
+    pub query: bool,
+    /// One of the offered subprotocols is one.
+    pub subprotocol: bool,
 }
 
 impl Presented {
@@ -64,6 +77,9 @@ pub enum BadCredential {
     /// 400: a secret key in the query, where every log on the way has read it.
     #[error("secret key in the query")]
     SecretInQuery,
+    /// 400: a secret key as a subprotocol, so in the script of a page.
+    #[error("secret key as a subprotocol")]
+    SecretInSubprotocol,
     /// 400: a publishable key in the query of a request that could have set a header.
     #[error("key in the query of a request that is not a GET")]
     QueryNotAllowed,
@@ -90,13 +106,109 @@ pub fn present(method: &Method, headers: &HeaderMap, query: Option<&str>) -> Res
         // Any other token is the end user's session, and none of our business.
         if let Some(token) = bearer(value.as_bytes()).filter(|token| claims_to_be_key(token)) {
             presented.add(&parse(token)?)?;
-            presented.in_authorization = true;
+            presented.places.authorization = true;
+        }
+    }
+    for token in offered(headers) {
+        if let Some(key) = token.strip_prefix(SUBPROTOCOL) {
+            if key.starts_with(b"sk_") {
+                return Err(BadCredential::SecretInSubprotocol);
+            }
+            presented.add(&parse(key)?)?;
+            presented.places.subprotocol = true;
         }
     }
     if let Some(query) = query {
         from_query(method, query, &mut presented)?;
     }
     Ok(presented)
+}
+
+/// The subprotocols that a WebSocket client offers.
+fn offered(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}
+
+/// The offered subprotocols without keys, as one line; `None` if nothing is left.
+pub fn subprotocols_without_keys(headers: &HeaderMap) -> Option<HeaderValue> {
+    let kept: Vec<&[u8]> = offered(headers)
+        .filter(|token| !token.starts_with(SUBPROTOCOL))
+        .collect();
+    let kept = kept.join(&b", "[..]);
+    (!kept.is_empty())
+        .then(|| HeaderValue::from_bytes(&kept).ok())
+        .flatten()
+}
+
+/// The first offered subprotocol that is a key. If the instance chooses none of the others, this is the one to choose: browsers
+/// give up a connection whose offer is not answered.
+pub fn key_subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let token = offered(headers).find(|token| token.starts_with(SUBPROTOCOL))?;
+    HeaderValue::from_bytes(token).ok()
+}
+
+/// The secret key because of which a request was refused with [`BadCredential::SecretInQuery`] or
+/// [`BadCredential::SecretInSubprotocol`].
+pub fn leaked(headers: &HeaderMap, query: Option<&str>) -> Option<Leaked> {
+    let mut buffer = [0; DECODED_MAX];
+    let masked = |key: &[u8]| {
+        let text = str::from_utf8(key).ok()?;
+        Some(ParsedKey::parse(text).ok()?.masked())
+    };
+    let subprotocol = offered(headers)
+        .filter_map(|token| token.strip_prefix(SUBPROTOCOL))
+        .find(|key| key.starts_with(b"sk_"));
+    if let Some(key) = subprotocol {
+        return Some(Leaked {
+            place: LeakedIn::Subprotocol,
+            masked: masked(key),
+        });
+    }
+    for parameter in query?.split('&') {
+        let (name, value) = split_parameter(parameter);
+        let is_ours = decode(name, &mut buffer) == Some(QUERY_PARAMETER);
+        let Some(value) = decode(value, &mut buffer).filter(|value| value.starts_with(b"sk_")) else {
+            continue;
+        };
+        let masked = masked(value);
+        if is_ours || masked.is_some() {
+            return Some(Leaked {
+                place: LeakedIn::Query,
+                masked,
+            });
+        }
+    }
+    None
+}
+
+/// `Referer` without the keys in its query; `None` if it may stay as it is.
+pub fn referer_without_keys(headers: &HeaderMap) -> Option<Option<HeaderValue>> {
+    let given = headers.get(header::REFERER)?;
+    // Nothing that is no text has been a URL.
+    let Ok(text) = given.to_str() else { return Some(None) };
+    let (before, query) = text.split_once('?')?;
+    let (query, fragment) = query
+        .split_once('#')
+        .map_or((query, None), |(query, rest)| (query, Some(rest)));
+    let kept = query_without(query, |name, value| {
+        claims_to_be_key(value) && (name == Some(QUERY_PARAMETER) || parse(value).is_ok())
+    });
+    if kept.as_deref() == Some(query) || (kept.is_none() && query.is_empty()) {
+        return None;
+    }
+    let mut url = before.to_owned();
+    for (mark, part) in [('?', kept.as_deref()), ('#', fragment)] {
+        if let Some(part) = part {
+            url.push(mark);
+            url.push_str(part);
+        }
+    }
+    Some(HeaderValue::from_str(&url).ok())
 }
 
 fn parse(bytes: &[u8]) -> Result<ParsedKey<'_>, BadCredential> {
@@ -137,7 +249,7 @@ fn from_query(method: &Method, query: &str, presented: &mut Presented) -> Result
                 return Err(BadCredential::QueryNotAllowed);
             }
             presented.add(&key?)?;
-            presented.in_query = true;
+            presented.places.query = true;
         }
     }
     Ok(())
@@ -145,13 +257,18 @@ fn from_query(method: &Method, query: &str, presented: &mut Presented) -> Result
 
 /// The query without its keys; `None` if nothing is left of it. Other parameters keep their bytes and their order.
 pub fn query_without_keys(query: &str) -> Option<String> {
+    query_without(query, |name, value| {
+        name == Some(QUERY_PARAMETER) && claims_to_be_key(value)
+    })
+}
+
+fn query_without(query: &str, is_key: impl Fn(Option<&[u8]>, &[u8]) -> bool) -> Option<String> {
     let (mut name_buffer, mut value_buffer) = ([0; DECODED_MAX], [0; DECODED_MAX]);
     let mut kept = String::with_capacity(query.len());
     for parameter in query.split('&') {
         let (name, value) = split_parameter(parameter);
-        let ours = decode(name, &mut name_buffer) == Some(QUERY_PARAMETER)
-            && decode(value, &mut value_buffer).is_some_and(claims_to_be_key);
-        if !ours {
+        let name = decode(name, &mut name_buffer);
+        if !decode(value, &mut value_buffer).is_some_and(|value| is_key(name, value)) {
             if !kept.is_empty() {
                 kept.push('&');
             }

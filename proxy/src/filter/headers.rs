@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use authsome_core::id::RequestId;
 use authsome_core::key::KeyType;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use pingora::http::{RequestHeader, ResponseHeader};
 
-use super::credential::{X_API_KEY, X_PUBLISHABLE_KEY};
-use super::shared_host::{ORIGIN_WIDE, Place, confine_cookie, is_document, rewrite_location};
+use super::cors::{self, Grant};
+use super::credential::{self, Places, X_API_KEY, X_PUBLISHABLE_KEY};
+use super::lines::Lines;
+use super::shared_host::{ORIGIN_WIDE, Place, confine_cookie, is_document, rewrite_location, rewrite_refresh};
 use crate::routing::{AppHeaders, KeyHeaders};
 use crate::upstream::InstanceCredentials;
 
@@ -66,8 +67,8 @@ pub struct Forward<'a> {
     pub app: &'a AppHeaders,
     /// The type and the values of the key, unless nobody asks.
     pub key: Option<(KeyType, &'a KeyHeaders)>,
-    /// The application's prefix on the shared host.
-    pub prefix: &'a HeaderValue,
+    /// The application's prefix on the shared host; `None` on a host of its own.
+    pub prefix: Option<&'a HeaderValue>,
     /// The instance's own credentials.
     pub instance: &'a InstanceCredentials,
     /// The request's id.
@@ -78,20 +79,30 @@ pub struct Forward<'a> {
     pub client: Option<IpAddr>,
     /// The scheme that the client used: `http` or `https`.
     pub scheme: &'static str,
-    /// Does `Authorization` hold a key of the platform?
-    pub key_in_authorization: bool,
+    /// Where the keys stood, which are not for the instance.
+    pub keys_in: Places,
 }
 
 /// Makes the head that the instance reads out of the one that the client sent.
-pub fn to_instance(request: &mut RequestHeader, forward: &Forward<'_>) {
-    for name in reserved_names(&request.headers) {
-        request.remove_header(&name);
+pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
+    for name in names(request.lines(), |name| is_reserved(name) || is_misspelt(name)) {
+        request.strike(&name);
     }
     for name in &CLIENT_MAY_NOT_SET {
-        request.remove_header(name);
+        request.strike(name);
     }
-    if forward.key_in_authorization {
-        request.remove_header(&header::AUTHORIZATION);
+    if forward.keys_in.authorization {
+        request.strike(&header::AUTHORIZATION);
+    }
+    if forward.keys_in.subprotocol {
+        let kept = credential::subprotocols_without_keys(request.lines());
+        request.strike(&header::SEC_WEBSOCKET_PROTOCOL);
+        put(request, header::SEC_WEBSOCKET_PROTOCOL, kept);
+    }
+    // A page whose address holds a key names it to everything that it loads.
+    if let Some(without) = credential::referer_without_keys(request.lines()) {
+        request.strike(&header::REFERER);
+        put(request, header::REFERER, without);
     }
 
     let request_id = HeaderValue::from_str(&forward.request_id.text()).ok();
@@ -109,20 +120,19 @@ pub fn to_instance(request: &mut RequestHeader, forward: &Forward<'_>) {
         put(request, X_PUBLISHABLE_KEY, forward.instance.publishable_key.clone());
     }
     // Always ours: a client that chose it could make two requests look like one.
-    request.remove_header(&X_REQUEST_ID);
+    request.strike(&X_REQUEST_ID);
     put(request, X_REQUEST_ID, request_id);
     trace(request, forward);
     forwarded(request, forward);
 }
 
-fn put(request: &mut RequestHeader, name: HeaderName, value: Option<HeaderValue>) {
+fn put(request: &mut impl Lines, name: HeaderName, value: Option<HeaderValue>) {
     if let Some(value) = value {
-        // Fails only beyond 32,768 headers; a head that long is refused long before.
-        let _ = request.insert_header(name, value);
+        request.put(name, value);
     }
 }
 
-fn forwarded(request: &mut RequestHeader, forward: &Forward<'_>) {
+fn forwarded(request: &mut impl Lines, forward: &Forward<'_>) {
     // The client alone, and not the chain of proxies: an instance that counts hops or skips private addresses to find the
     // client would have to know which proxies the platform has.
     let client = forward
@@ -135,21 +145,21 @@ fn forwarded(request: &mut RequestHeader, forward: &Forward<'_>) {
         X_FORWARDED_PROTO,
         Some(HeaderValue::from_static(forward.scheme)),
     );
-    let host = request.headers.get(header::HOST).cloned();
+    let host = request.lines().get(header::HOST).cloned();
     put(request, X_FORWARDED_HOST, host);
-    put(request, X_FORWARDED_PREFIX, Some(forward.prefix.clone()));
+    put(request, X_FORWARDED_PREFIX, forward.prefix.cloned());
 }
 
 /// Passes a valid trace on and begins one otherwise.
-fn trace(request: &mut RequestHeader, forward: &Forward<'_>) {
-    let mut given = request.headers.get_all(TRACEPARENT).iter();
+fn trace(request: &mut impl Lines, forward: &Forward<'_>) {
+    let mut given = request.lines().get_all(TRACEPARENT).iter();
     if let (Some(value), None) = (given.next(), given.next())
         && is_traceparent(value.as_bytes())
     {
         return;
     }
-    request.remove_header(&TRACEPARENT);
-    request.remove_header(&TRACESTATE);
+    request.strike(&TRACEPARENT);
+    request.strike(&TRACESTATE);
     // A UUIDv7 is never zero, and neither may be the span.
     let value = format!(
         "00-{:032x}-{:016x}-00",
@@ -181,6 +191,8 @@ pub struct Identity<'a> {
     pub request_id: RequestId,
     /// The edge's region.
     pub region: &'a HeaderValue,
+    /// What browsers are told.
+    pub cors: &'a Grant,
 }
 
 /// What an instance's answer is given to the client with.
@@ -188,101 +200,105 @@ pub struct Identity<'a> {
 pub struct Reply<'a> {
     /// What every answer carries.
     pub identity: Identity<'a>,
-    /// The application's prefix on the shared host: `/v1/app_…`.
-    pub prefix: &'a str,
-    /// The application's own prefix path at the instance.
-    pub base_path: &'a str,
-    /// The host that the client named.
-    pub host: &'a str,
-    /// Is this authority one of the instance's own addresses?
-    pub is_internal: &'a dyn Fn(&str) -> bool,
+    /// Where the application stands on the shared host; `None` on a host of its own, where nothing is rewritten.
+    pub shared: Option<Place<'a>>,
 }
 
 /// Makes the head that the client reads out of the one that the instance sent. Returns the number of cookies that could not
 /// be confined to the application and were dropped.
-pub fn to_client(response: &mut ResponseHeader, reply: &Reply<'_>) -> usize {
-    for name in reserved_names(&response.headers) {
-        response.remove_header(&name);
+pub fn to_client(response: &mut impl Lines, reply: &Reply<'_>) -> usize {
+    for name in names(response.lines(), is_reserved) {
+        response.strike(&name);
     }
-    response.remove_header(&header::SERVER);
-    response.remove_header(&X_POWERED_BY);
+    response.strike(&header::SERVER);
+    response.strike(&X_POWERED_BY);
+    cors::strike_foreign(response);
     identify(response, &reply.identity);
-    on_shared_host(response, reply)
+    reply.shared.map_or(0, |place| on_shared_host(response, &place))
 }
 
 /// Says to whom an answer belongs.
-pub fn identify(response: &mut ResponseHeader, identity: &Identity<'_>) {
+pub fn identify(response: &mut impl Lines, identity: &Identity<'_>) {
     if let Some(app) = identity.app {
-        set(response, APP_ID, app.app_id.clone());
+        response.put(APP_ID, app.app_id.clone());
     }
     if let Ok(request_id) = HeaderValue::from_str(&identity.request_id.text()) {
-        set(response, REQUEST_ID, request_id);
+        response.put(REQUEST_ID, request_id);
     }
-    set(response, REGION, identity.region.clone());
+    response.put(REGION, identity.region.clone());
+    identity.cors.apply(response);
 }
 
-fn set(response: &mut ResponseHeader, name: HeaderName, value: HeaderValue) {
-    // Fails only beyond 32,768 headers, far above what is read from an instance.
-    let _ = response.insert_header(name, value);
-}
-
-fn on_shared_host(response: &mut ResponseHeader, reply: &Reply<'_>) -> usize {
+fn on_shared_host(response: &mut impl Lines, place: &Place<'_>) -> usize {
     for name in &ORIGIN_WIDE {
-        response.remove_header(name);
+        response.strike(name);
     }
     let mut dropped = 0;
-    if response.headers.contains_key(header::SET_COOKIE) {
-        let cookies: Vec<HeaderValue> = response.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
-        response.remove_header(&header::SET_COOKIE);
+    if response.lines().contains_key(header::SET_COOKIE) {
+        let cookies: Vec<HeaderValue> = response.lines().get_all(header::SET_COOKIE).iter().cloned().collect();
+        response.strike(&header::SET_COOKIE);
         for cookie in cookies {
-            let confined = cookie.to_str().ok().and_then(|text| confine_cookie(text, reply.prefix));
+            let confined = cookie.to_str().ok().and_then(|text| confine_cookie(text, place.prefix));
             match confined.and_then(|text| HeaderValue::from_str(&text).ok()) {
-                Some(value) => drop(response.append_header(header::SET_COOKIE, value)),
+                Some(value) => response.add(header::SET_COOKIE, value),
                 None => dropped += 1,
             }
         }
     }
-    let location = response
-        .headers
-        .get(header::LOCATION)
-        .and_then(|value| value.to_str().ok());
-    let place = Place {
-        prefix: reply.prefix,
-        base_path: reply.base_path,
-        host: reply.host,
-        is_internal: reply.is_internal,
-    };
-    if let Some(rewritten) = location.and_then(|text| rewrite_location(text, &place))
-        && let Ok(value) = HeaderValue::from_str(&rewritten)
-    {
-        set(response, header::LOCATION, value);
+    for (name, rewrite) in ADDRESSES {
+        let given = response.lines().get(&name).and_then(|value| value.to_str().ok());
+        if let Some(rewritten) = given.and_then(|text| rewrite(text, place))
+            && let Ok(value) = HeaderValue::from_str(&rewritten)
+        {
+            response.put(name, value);
+        }
     }
     let content_type = response
-        .headers
+        .lines()
         .get(header::CONTENT_TYPE)
         .map(|value| value.to_str().unwrap_or_default());
     if is_document(content_type) {
-        let sandbox = HeaderValue::from_static("sandbox");
-        // Appended: a browser obeys every policy, so the instance's own can only be narrowed.
-        let _ = response.append_header(header::CONTENT_SECURITY_POLICY, sandbox);
+        // Added: a browser obeys every policy, so the instance's own can only be narrowed.
+        response.add(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     }
-    set(response, X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.put(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     dropped
 }
+
+/// The headers of an answer that name an address, and how each is rewritten.
+type Rewrite = fn(&str, &Place<'_>) -> Option<String>;
+const ADDRESSES: [(HeaderName, Rewrite); 3] = [
+    (header::LOCATION, rewrite_location),
+    (header::CONTENT_LOCATION, rewrite_location),
+    (header::REFRESH, rewrite_refresh),
+];
 
 /// Some servers read `_` as `-`, so neither spelling may pass.
 fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    name.len() >= RESERVED.len()
+    name.len() >= RESERVED.len() && is_spelt(&name[..RESERVED.len()], RESERVED)
+}
+
+fn is_spelt(name: &[u8], ours: &[u8]) -> bool {
+    name.len() == ours.len()
         && name
             .iter()
-            .zip(RESERVED)
+            .zip(ours)
             .all(|(given, ours)| given == ours || (*given == b'_' && *ours == b'-'))
 }
 
+/// One of the names that a client may not set, with `_` for some `-`.
+fn is_misspelt(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    name.contains(&b'_')
+        && CLIENT_MAY_NOT_SET
+            .iter()
+            .any(|ours| is_spelt(name, ours.as_str().as_bytes()))
+}
+
 /// Allocates only if there are any.
-fn reserved_names(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers.keys().filter(|name| is_reserved(name)).cloned().collect()
+fn names(headers: &HeaderMap, are: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
+    headers.keys().filter(|name| are(name)).cloned().collect()
 }
 
 #[cfg(test)]

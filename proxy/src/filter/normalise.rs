@@ -163,6 +163,15 @@ pub fn target(raw: &[u8]) -> Result<Target<'_>, BadHead> {
     Ok(Target { app_id, tail, query })
 }
 
+/// Reads a request target on the application's own host, where the whole path is the tail.
+pub fn own_target(raw: &[u8], app_id: ApplicationId) -> Result<Target<'_>, BadHead> {
+    let (tail, query) = path_and_query(raw)?;
+    if tail.starts_with("//") || tail[1..].splitn(3, '/').take(2).any(is_confusing) {
+        return Err(BadHead::Path);
+    }
+    Ok(Target { app_id, tail, query })
+}
+
 /// The path, which begins with `/`, and the query of an origin-form or absolute-form target.
 pub fn path_and_query(raw: &[u8]) -> Result<(&str, Option<&str>), BadHead> {
     // Visible ASCII without what no server agrees about. What a client means by another character it can encode.

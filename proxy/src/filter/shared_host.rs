@@ -69,7 +69,7 @@ pub struct Place<'a> {
 /// What already begins with the prefix came from an instance that knows `X-Forwarded-Prefix`.
 pub fn rewrite_location(value: &str, place: &Place<'_>) -> Option<String> {
     let value = value.trim();
-    let path = if let Some(rest) = strip_scheme(value) {
+    let path = if let Some(rest) = strip_scheme(value).or_else(|| value.strip_prefix("//")) {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let own = authority.eq_ignore_ascii_case(place.host) || (place.is_internal)(authority);
@@ -77,7 +77,7 @@ pub fn rewrite_location(value: &str, place: &Place<'_>) -> Option<String> {
             return None;
         }
         path
-    } else if value.starts_with('/') && !value.starts_with("//") && !value.starts_with("/\\") {
+    } else if value.starts_with('/') && !value.starts_with("/\\") {
         value
     } else {
         // Relative to the request's own path, or another host's business.
@@ -100,6 +100,23 @@ pub fn rewrite_location(value: &str, place: &Place<'_>) -> Option<String> {
     }
     rewritten.push_str(own);
     Some(rewritten)
+}
+
+/// A `Refresh` (`5; url=/login`) as the client must see it; `None` if it may stay as it is.
+pub fn rewrite_refresh(value: &str, place: &Place<'_>) -> Option<String> {
+    let at = value.find([';', ','])?;
+    let (delay, rest) = value.split_at(at + 1);
+    let rest = rest.trim_start();
+    let url = match rest.get(..3) {
+        Some(name) if name.eq_ignore_ascii_case("url") => rest[3..].trim_start().strip_prefix('=')?.trim(),
+        // Browsers take the address without its name too.
+        _ => rest,
+    };
+    let bare = url
+        .strip_prefix(['"', '\''])
+        .map_or(url, |quoted| quoted.split(['"', '\'']).next().unwrap_or_default());
+    let rewritten = rewrite_location(bare, place)?;
+    Some(format!("{delay} url={rewritten}"))
 }
 
 fn strip_scheme(value: &str) -> Option<&str> {
@@ -193,6 +210,8 @@ mod tests {
             ("http://10.0.0.7:8080", "/v1/app_x/"),
             ("http://10.0.0.7:8080?x", "/v1/app_x/?x"),
             ("http://10.0.0.7:8080/v1/app_x/login", "/v1/app_x/login"),
+            ("//10.0.0.7:8080/login", "/v1/app_x/login"),
+            ("//api.authsome.cloud/login", "/v1/app_x/login"),
             ("/v1/app_y/login", "/v1/app_x/v1/app_y/login"),
         ] {
             assert_eq!(location(from).as_deref(), Some(to), "{from}");
@@ -205,6 +224,7 @@ mod tests {
             "https://github.com/login/oauth",
             "//cdn.example/x",
             "/\\evil.example",
+            "//10.0.0.8:8080/x",
             "next",
             "?page=2",
             "",
@@ -214,6 +234,37 @@ mod tests {
             "http://10.0.0.8:8080/x",
         ] {
             assert_eq!(location(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_is_a_redirect_too() {
+        let refresh = |value| {
+            let place = Place {
+                prefix: PREFIX,
+                base_path: "",
+                host: "api.authsome.cloud",
+                is_internal: &|authority| authority == "localhost:8080",
+            };
+            rewrite_refresh(value, &place)
+        };
+        for (from, to) in [
+            ("5; url=/login", "5; url=/v1/app_x/login"),
+            ("0;URL='/login?a=1'", "0; url=/v1/app_x/login?a=1"),
+            ("0, url = \"http://localhost:8080/login\"", "0, url=/v1/app_x/login"),
+            ("0; /login", "0; url=/v1/app_x/login"),
+        ] {
+            assert_eq!(refresh(from).as_deref(), Some(to), "{from}");
+        }
+        for value in [
+            "5",
+            "",
+            "5; url=https://github.test/",
+            "5; url=next",
+            "5; url",
+            "0;url=\"",
+        ] {
+            assert_eq!(refresh(value), None, "{value}");
         }
     }
 

@@ -7,6 +7,7 @@ use authsome_core::id::{KeyId, WorkspaceId};
 use proptest::prelude::*;
 
 use super::*;
+use crate::filter::cors::Origin;
 
 const NOW: i64 = 1_800_000_000_000;
 const PEER: &str = "192.0.2.7";
@@ -107,6 +108,7 @@ fn request(path: (&'static str, &'static str), with: With) -> Request<'static> {
         secret: matches!(with, With::Secret | With::Both).then(|| Digest::of(b"secret")),
         public: matches!(with, With::Public | With::Both).then(|| Digest::of(b"public")),
         client: Some(PEER.parse().unwrap()),
+        browser: Browser::default(),
         now_ms: NOW,
         heartbeat_age_ms: Some(0),
     }
@@ -401,6 +403,94 @@ fn a_key_with_networks_is_accepted_from_them_only() {
     }
     for client in [Some("192.0.3.7"), Some("::1"), Some("::ffff:192.0.3.7"), None] {
         assert_eq!(from(client), Step::Refuse(Refusal::Address), "{client:?}");
+    }
+}
+
+const SHOP: &str = "https://shop.example.com";
+
+fn page(origin: Option<&'static str>) -> Browser<'static> {
+    Browser {
+        origin: match origin {
+            None => Origin::Unsaid,
+            Some("null") => Origin::Opaque,
+            Some(origin) => Origin::Of(origin),
+        },
+        is_one: origin.is_some(),
+        is_at_home: false,
+    }
+}
+
+#[test]
+fn a_secret_key_with_the_marks_of_a_browser_is_refused_unless_the_application_allows_it() {
+    let (admitted, refused) = (
+        Step::Admit(Some(KeyType::Secret)),
+        Step::Refuse(Refusal::SecretInBrowser),
+    );
+    let fetched = Browser {
+        is_one: true,
+        ..page(None)
+    };
+    for (allowed, browser, expected) in [
+        (false, page(None), admitted),
+        (false, page(Some(SHOP)), refused),
+        (false, page(Some("null")), refused),
+        (false, fetched, refused),
+        (true, page(Some(SHOP)), admitted),
+        (true, fetched, admitted),
+    ] {
+        let mut world = World::new();
+        let app = world.app.as_mut().unwrap();
+        app.origins = vec![SHOP.to_owned()];
+        app.secret_from_browsers = allowed;
+        for (path, with) in [
+            (USERS_READ, With::Secret),
+            (PUBLISHABLE, With::Both),
+            (OPEN, With::Secret),
+        ] {
+            let request = Request {
+                browser,
+                ..request(path, with)
+            };
+            assert_eq!(verdict(&world, &request).0, expected, "{path:?} {browser:?}");
+        }
+    }
+}
+
+#[test]
+fn a_publishable_key_is_for_the_pages_that_are_listed() {
+    let (admitted, refused) = (Step::Admit(Some(KeyType::Public)), Step::Refuse(Refusal::Origin));
+    for (of_key, origin, expected) in [
+        (&[][..], None, admitted),
+        (&[], Some(SHOP), admitted),
+        (&[], Some("https://evil.test"), refused),
+        (&[], Some("null"), refused),
+        (
+            &["https://kiosk.example.com"],
+            Some("https://kiosk.example.com"),
+            admitted,
+        ),
+        (&["https://kiosk.example.com"], Some(SHOP), refused),
+        (&["https://kiosk.example.com"], None, admitted),
+    ] {
+        let mut world = World::new();
+        world.app.as_mut().unwrap().origins = vec![SHOP.to_owned()];
+        world.public.as_mut().unwrap().origins = of_key.iter().map(ToString::to_string).collect();
+        let browser = page(origin);
+        let decided = |path, with| {
+            let request = Request {
+                browser,
+                ..request(path, with)
+            };
+            verdict(&world, &request).0
+        };
+        assert_eq!(decided(PUBLISHABLE, With::Public), expected, "{of_key:?} {origin:?}");
+        assert_eq!(decided(OPEN, With::Public), expected, "{of_key:?} {origin:?}");
+        assert_eq!(
+            decided(OPEN, With::Nothing),
+            Step::Admit(None),
+            "an open path is for everybody"
+        );
+        assert_eq!(decided(PUBLISHABLE, With::Nothing), Step::Refuse(Refusal::MissingKey));
     }
 }
 

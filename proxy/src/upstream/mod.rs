@@ -8,6 +8,9 @@ mod fault;
 mod instance;
 mod peer;
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use authsome_contract::model::AppRecord;
 use authsome_core::id::ApplicationId;
 use authsome_core::seal::EdgeRing;
@@ -32,6 +35,8 @@ pub struct Prepared {
     pub group_key: u64,
     /// What the instance itself wants to be shown; an error if it cannot be unsealed, and then nothing is forwarded.
     pub instance: Result<InstanceCredentials, CredentialsError>,
+    /// A cookie of this record's instances was dropped and said so.
+    cookie_dropped: AtomicBool,
 }
 
 impl Prepared {
@@ -48,6 +53,17 @@ impl Prepared {
             prefix,
             group_key: group_key(&record.id),
             instance,
+            cookie_dropped: AtomicBool::new(false),
+        }
+    }
+
+    /// Says once for each version of the record that a cookie of its instances cannot work on the shared host.
+    pub fn warn_of_dropped_cookie(&self, app: Option<ApplicationId>) {
+        if !self.cookie_dropped.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                app = app.map(tracing::field::display),
+                "a cookie with the prefix __Host- was dropped: it needs a host of the application's own"
+            );
         }
     }
 }
@@ -56,6 +72,24 @@ impl Prepared {
 fn group_key(id: &ApplicationId) -> u64 {
     let (high, low) = id.uuid().as_u64_pair();
     high.rotate_left(32) ^ low
+}
+
+/// Is this authority (`host` or `host:port`, as an instance may name itself) one of these endpoints? An instance on the edge's own
+/// machine may call itself `localhost`.
+pub fn is_endpoint(endpoints: &[SocketAddr], authority: &str) -> bool {
+    if let Ok(address) = authority.parse::<SocketAddr>() {
+        return endpoints.contains(&address);
+    }
+    if let Ok(ip) = authority.parse::<IpAddr>() {
+        return endpoints.iter().any(|endpoint| endpoint.ip() == ip);
+    }
+    let (name, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
+    name.eq_ignore_ascii_case("localhost")
+        && port.parse().is_ok_and(|port: u16| {
+            endpoints
+                .iter()
+                .any(|endpoint| endpoint.ip().is_loopback() && endpoint.port() == port)
+        })
 }
 
 /// The request target for the instance: its base path, the tail as it came, the query.
@@ -73,6 +107,32 @@ pub fn target(base_path: &str, tail: &str, query: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instance_is_known_by_its_addresses_and_as_localhost() {
+        let endpoints = ["127.0.0.1:8080".parse().unwrap(), "10.0.0.7:80".parse().unwrap()];
+        for own in [
+            "127.0.0.1:8080",
+            "127.0.0.1",
+            "localhost:8080",
+            "LOCALHOST:8080",
+            "10.0.0.7",
+            "10.0.0.7:80",
+        ] {
+            assert!(is_endpoint(&endpoints, own), "{own}");
+        }
+        for other in [
+            "localhost",
+            "localhost:8081",
+            "localhost:x",
+            "10.0.0.7:8080",
+            "10.0.0.8",
+            "",
+            "localhost.evil:8080",
+        ] {
+            assert!(!is_endpoint(&endpoints, other), "{other}");
+        }
+    }
 
     #[test]
     fn the_target_is_base_path_tail_and_query() {

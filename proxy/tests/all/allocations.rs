@@ -128,6 +128,7 @@ fn a_warm_decision_takes_nothing_from_the_heap() {
             secret: Some(Digest::of(&n.to_le_bytes())),
             public: None,
             client: None,
+            browser: authsome_proxy::filter::cors::Browser::default(),
             heartbeat_age_ms: None,
             now_ms: SystemClock.unix_millis(),
         };

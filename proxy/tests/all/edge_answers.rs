@@ -66,6 +66,14 @@ async fn redirects_stay_below_their_application() {
         ),
         ("http://api.authsome.test/login".to_owned(), format!("{prefix}/login")),
         (
+            format!("http://localhost:{}/api/login", instance.address.port()),
+            format!("{prefix}/login"),
+        ),
+        (
+            "http://localhost:1/api/login".to_owned(),
+            "http://localhost:1/api/login".to_owned(),
+        ),
+        (
             "https://github.test/login".to_owned(),
             "https://github.test/login".to_owned(),
         ),

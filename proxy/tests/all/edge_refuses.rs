@@ -10,7 +10,7 @@ use crate::edge::{Edge, key, request};
 use crate::instance::Instance;
 use crate::wire::{Message, Wire, exchange};
 
-fn unknown_app() -> ApplicationId {
+pub(crate) fn unknown_app() -> ApplicationId {
     ApplicationId::generate(&SystemClock, &SystemEntropy::new())
 }
 

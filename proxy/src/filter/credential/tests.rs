@@ -41,7 +41,7 @@ fn a_key_is_found_in_each_of_its_places() {
         let value = format!("{scheme}{}", sk.expose());
         let presented = found(&[("authorization", &value)]).unwrap();
         assert_eq!(presented.secret, Some(sk.digest()));
-        assert!(presented.in_authorization);
+        assert!(presented.places.authorization);
     }
 }
 
@@ -66,7 +66,7 @@ fn a_session_token_may_stand_beside_a_key() {
     let sk = key(KeyType::Secret, 2);
     let presented = found(&[("authorization", "Bearer session"), ("x-api-key", sk.expose())]).unwrap();
     assert_eq!(presented.secret, Some(sk.digest()));
-    assert!(!presented.in_authorization);
+    assert!(!presented.places.authorization);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_publishable_key_is_accepted_in_the_query_of_a_get() {
     ] {
         let presented = get(&query).unwrap();
         assert_eq!(
-            (presented.public, presented.in_query),
+            (presented.public, presented.places.query),
             (Some(pk.digest()), true),
             "{query}"
         );
@@ -187,5 +187,107 @@ proptest! {
         let query = format!("{before}&key={}&{after}", pk.expose());
         let kept = query_without_keys(&query).unwrap_or_default();
         prop_assert!(!kept.contains(pk.expose()));
+    }
+}
+
+#[test]
+fn a_publishable_key_is_accepted_as_a_subprotocol_and_taken_out_of_the_offer() {
+    let pk = key(KeyType::Public, 1);
+    let token = format!("authsome.key.{}", pk.expose());
+    for (lines, left) in [
+        (vec![token.clone()], None),
+        (vec![format!("chat, {token},superchat")], Some("chat, superchat")),
+        (
+            vec!["chat".to_owned(), token.clone(), "v2".to_owned()],
+            Some("chat, v2"),
+        ),
+    ] {
+        let pairs: Vec<_> = lines
+            .iter()
+            .map(|line| ("sec-websocket-protocol", line.as_str()))
+            .collect();
+        let presented = found(&pairs).unwrap();
+        assert_eq!(presented.public, Some(pk.digest()));
+        assert!(presented.places.subprotocol);
+        let headers = headers(&pairs);
+        assert_eq!(
+            subprotocols_without_keys(&headers),
+            left.map(HeaderValue::from_static),
+            "{lines:?}"
+        );
+        assert_eq!(key_subprotocol(&headers).unwrap(), token.as_str());
+    }
+    let none = found(&[("sec-websocket-protocol", "chat, authsome.keys")]).unwrap();
+    assert_eq!(none, Presented::default());
+}
+
+#[test]
+fn subprotocols_obey_the_rules_of_all_keys() {
+    let (pk, other, sk) = (
+        key(KeyType::Public, 1),
+        key(KeyType::Public, 2),
+        key(KeyType::Secret, 3),
+    );
+    let offer = |key: &str| format!("authsome.key.{key}");
+    let secret = found(&[("sec-websocket-protocol", &offer(sk.expose()))]);
+    assert_eq!(secret, Err(BadCredential::SecretInSubprotocol));
+    let malformed = found(&[("sec-websocket-protocol", &offer("hello"))]);
+    assert_eq!(malformed, Err(BadCredential::Malformed));
+    let same = found(&[
+        ("x-publishable-key", pk.expose()),
+        ("sec-websocket-protocol", &offer(pk.expose())),
+    ]);
+    assert_eq!(same.unwrap().public, Some(pk.digest()));
+    let two = found(&[
+        ("x-publishable-key", other.expose()),
+        ("sec-websocket-protocol", &offer(pk.expose())),
+    ]);
+    assert_eq!(two, Err(BadCredential::Several));
+}
+
+#[test]
+fn a_leaked_key_is_told_by_its_masked_form() {
+    let sk = key(KeyType::Secret, 2);
+    let of = |pairs: &[(&str, &str)], query: Option<&str>| leaked(&headers(pairs), query);
+    let whole = Some(sk.masked());
+    for query in [
+        format!("a=1&key={}", sk.expose()),
+        format!("token={}", sk.expose()),
+        format!("k%65y={}", sk.expose().replace('_', "%5f")),
+    ] {
+        let told = of(&[], Some(&query)).unwrap();
+        assert_eq!((told.place, &told.masked), (LeakedIn::Query, &whole), "{query}");
+        assert!(!told.masked.unwrap().contains(&sk.expose()[18..]));
+    }
+    let partly = of(&[], Some("key=sk_live_short")).unwrap();
+    assert_eq!(partly.masked, None);
+    let offer = format!("authsome.key.{}", sk.expose());
+    let offered = of(&[("sec-websocket-protocol", &offer)], None).unwrap();
+    assert_eq!((offered.place, offered.masked), (LeakedIn::Subprotocol, whole));
+    assert_eq!(of(&[], Some("a=1&token=sk_live_short")), None);
+}
+
+#[test]
+fn a_referer_loses_its_keys_and_nothing_else() {
+    let (pk, sk) = (key(KeyType::Public, 1), key(KeyType::Secret, 2));
+    let of = |text: &str| {
+        referer_without_keys(&headers(&[("referer", text)])).map(|value| value.unwrap().to_str().unwrap().to_owned())
+    };
+    let (pk, sk) = (pk.expose(), sk.expose());
+    for (from, to) in [
+        (format!("https://a.test/x?key={pk}"), "https://a.test/x"),
+        (format!("https://a.test/x?a=1&key={pk}&b#f"), "https://a.test/x?a=1&b#f"),
+        (format!("https://a.test/x?token={sk}"), "https://a.test/x"),
+        ("/x?k%65y=pk_live_half&b".to_owned(), "/x?b"),
+    ] {
+        assert_eq!(of(&from).as_deref(), Some(to), "{from}");
+    }
+    for same in [
+        "https://a.test/x",
+        "https://a.test/x?",
+        "https://a.test/x?a=1&key=mine",
+        "https://a.test/x?a=%zz",
+    ] {
+        assert_eq!(of(same), None, "{same}");
     }
 }

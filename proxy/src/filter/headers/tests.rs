@@ -1,6 +1,7 @@
 use authsome_core::clock::ManualClock;
 use authsome_core::entropy::SeededEntropy;
 use authsome_core::id::KeyId;
+use pingora::http::{RequestHeader, ResponseHeader};
 use proptest::prelude::*;
 
 use super::*;
@@ -34,13 +35,13 @@ fn forwarded_as(request: &mut RequestHeader, key_type: Option<KeyType>, instance
     let forward = Forward {
         app: &app,
         key: key_type.map(|key_type| (key_type, &key)),
-        prefix: &HeaderValue::from_static("/v1/app_x"),
+        prefix: Some(&HeaderValue::from_static("/v1/app_x")),
         instance,
         request_id: RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1)),
         span: 0,
         client: Some("::ffff:192.0.2.1".parse().unwrap()),
         scheme: "https",
-        key_in_authorization: false,
+        keys_in: Places::default(),
     };
     to_instance(request, &forward);
 }
@@ -136,6 +137,85 @@ fn the_instance_is_told_the_client_and_nothing_that_came_with_the_request() {
     }
 }
 
+#[test]
+fn names_that_some_servers_read_alike_do_not_pass_either() {
+    let mut request = request(&[
+        ("x_api_key", "mine"),
+        ("X-App_ID", "mine"),
+        ("x_forwarded_for", "1.1.1.1"),
+        ("x_real-ip", "1.1.1.1"),
+        ("x_mine", "kept"),
+    ]);
+    forwarded_as(&mut request, None, &InstanceCredentials::default());
+    for gone in ["x_api_key", "x-app_id", "x_forwarded_for", "x_real-ip"] {
+        assert!(values(&request.headers, gone).is_empty(), "{gone}");
+    }
+    assert_eq!(values(&request.headers, "x_mine"), ["kept"]);
+}
+
+fn answered(lines: &[(&'static str, &'static str)], shared: bool) -> HeaderMap {
+    let mut response = HeaderMap::new();
+    for (name, value) in lines {
+        response.append(*name, HeaderValue::from_static(value));
+    }
+    let (app, region) = (app(), HeaderValue::from_static("eu"));
+    let request_id = RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1));
+    let identity = Identity {
+        app: Some(&app),
+        request_id,
+        region: &region,
+        cors: &Grant::Nobody,
+    };
+    let place = Place {
+        prefix: "/v1/app_x",
+        base_path: "/api",
+        host: "api.authsome.test",
+        is_internal: &|authority| authority == "10.0.0.7:8080",
+    };
+    let reply = Reply {
+        identity,
+        shared: shared.then_some(place),
+    };
+    to_client(&mut response, &reply);
+    response
+}
+
+const OF_AN_INSTANCE: &[(&str, &str)] = &[
+    ("content-type", "text/html"),
+    ("set-cookie", "__Host-s=1; Path=/; Secure"),
+    ("set-cookie", "t=2; Path=/"),
+    ("location", "/api/login"),
+    ("content-location", "http://10.0.0.7:8080/api/me"),
+    ("refresh", "5; url=/api/login"),
+    ("strict-transport-security", "max-age=1"),
+    ("access-control-allow-origin", "*"),
+    ("server", "secret/1.0"),
+    ("x-authsome-user-id", "ausr_1"),
+];
+
+#[test]
+fn on_the_shared_host_every_address_and_cookie_is_the_applications() {
+    let answer = answered(OF_AN_INSTANCE, true);
+    assert_eq!(values(&answer, "set-cookie"), ["t=2; Path=/v1/app_x"]);
+    assert_eq!(values(&answer, "location"), ["/v1/app_x/login"]);
+    assert_eq!(values(&answer, "content-location"), ["/v1/app_x/me"]);
+    assert_eq!(values(&answer, "refresh"), ["5; url=/v1/app_x/login"]);
+    assert_eq!(values(&answer, "content-security-policy"), ["sandbox"]);
+    assert!(values(&answer, "strict-transport-security").is_empty());
+}
+
+#[test]
+fn on_a_host_of_its_own_an_answer_stays_as_it_is() {
+    let answer = answered(OF_AN_INSTANCE, false);
+    let gone = ["access-control-allow-origin", "server", "x-authsome-user-id"];
+    for (name, value) in OF_AN_INSTANCE {
+        assert_eq!(values(&answer, name).contains(value), !gone.contains(name), "{name}");
+    }
+    assert!(values(&answer, "content-security-policy").is_empty());
+    assert!(values(&answer, "x-content-type-options").is_empty());
+    assert_eq!(values(&answer, "x-authsome-app-id"), ["app_x"]);
+}
+
 proptest! {
     #[test]
     fn no_reserved_name_passes_in_either_direction(
@@ -152,10 +232,9 @@ proptest! {
         response.append_header(name.clone(), value.as_str()).unwrap();
         let (app, region) = (app(), HeaderValue::from_static("eu"));
         let request_id = RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1));
-        let identity = Identity { app: Some(&app), request_id, region: &region };
-        to_client(&mut response, &Reply {
-            identity, prefix: "/v1/app_x", base_path: "", host: "a", is_internal: &|_| false,
-        });
+        let identity = Identity { app: Some(&app), request_id, region: &region, cors: &Grant::Unknown };
+        let place = Place { prefix: "/v1/app_x", base_path: "", host: "a", is_internal: &|_| false };
+        to_client(&mut response, &Reply { identity, shared: Some(place) });
         let reserved: Vec<_> = response.headers.keys().filter(|name| is_reserved(name)).collect();
         prop_assert_eq!(reserved.len(), 3, "{:?}", reserved);
         prop_assert_eq!(values(&response.headers, "x-authsome-region"), ["eu"]);

@@ -21,6 +21,9 @@ pub(crate) struct NewApp {
     pub(crate) base_path: &'static str,
     pub(crate) path_policy: &'static str,
     pub(crate) edge_credentials: Option<Vec<u8>>,
+    pub(crate) environment: &'static str,
+    pub(crate) origins: &'static [&'static str],
+    pub(crate) secret_from_browsers: bool,
     pub(crate) id: ApplicationId,
 }
 
@@ -32,6 +35,9 @@ impl NewApp {
             base_path: "",
             path_policy: "[]",
             edge_credentials: None,
+            environment: "production",
+            origins: &[],
+            secret_from_browsers: false,
             id: ApplicationId::generate(&SystemClock, &SystemEntropy::new()),
         }
     }
@@ -75,10 +81,10 @@ impl Tenants {
         let mut connection = self.connection().await;
         let suffix = new.id.suffix().to_string();
         sqlx::query(
-            "INSERT INTO applications (id, workspace_id, name, slug, environment, region, status, activated_at, \
-             k8s_namespace, endpoints, base_path, path_policy, edge_credentials, cpu_limit, memory_limit, storage_limit, \
-             deleted_at) \
-             VALUES ($1, $2, 'App', $3, 'production', 'local', $4, now(), $5, $6, $7, $8::jsonb, $9, '1', '1Gi', '1Gi', \
+            "INSERT INTO applications (id, workspace_id, name, slug, status, activated_at, \
+             k8s_namespace, endpoints, base_path, path_policy, edge_credentials, environment, origins, secret_from_browsers, \
+             region, cpu_limit, memory_limit, storage_limit, deleted_at) \
+             VALUES ($1, $2, 'App', $3, $4, now(), $5, $6, $7, $8::jsonb, $9, $10, $11, $12, 'local', '1', '1Gi', '1Gi', \
              CASE WHEN $4 IN ('deleting', 'purging', 'deleted') THEN now() END)",
         )
         .bind(new.id)
@@ -90,6 +96,9 @@ impl Tenants {
         .bind(new.base_path)
         .bind(new.path_policy)
         .bind(new.edge_credentials)
+        .bind(new.environment)
+        .bind(new.origins.iter().map(ToString::to_string).collect::<Vec<_>>())
+        .bind(new.secret_from_browsers)
         .execute(&mut connection)
         .await
         .unwrap();
@@ -171,6 +180,16 @@ impl Tenants {
     pub(crate) async fn allow_only_documentation_networks(&self, key: &ApiKey) {
         self.change_key(key, "UPDATE api_keys SET networks = '{192.0.2.0/24}' WHERE digest = $1")
             .await;
+    }
+
+    pub(crate) async fn allow_only_from(&self, key: &ApiKey, origin: &str) {
+        let changed = sqlx::query("UPDATE api_keys SET origins = ARRAY[$2] WHERE digest = $1")
+            .bind(key.digest().as_bytes().to_vec())
+            .bind(origin)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
+        assert_eq!(changed.rows_affected(), 1);
     }
 
     async fn change_key(&self, key: &ApiKey, statement: &'static str) {
