@@ -161,7 +161,11 @@ async fn a_client_cannot_have_the_instances_credentials_removed() {
         })
         .await;
     let edge = Edge::start(&tenants, &[("AUTHSOME_ENCRYPTION_EDGE_KEY", &ring_text)]).await;
-    let named = "connection: X-API-Key, X-App-ID, X-Publishable-Key, X-AuthSome-App-ID, X-AuthSome-Scopes\r\n";
+    for name in ["X-API-Key", "X-Publishable-Key", "Authorization"] {
+        let headers = format!("connection: {name}\r\n{}", key(&app.secret));
+        assert_eq!(edge.get(app.id, "/users", &headers).await.status(), 400, "{name}");
+    }
+    let named = "connection: X-App-ID, X-AuthSome-App-ID, X-AuthSome-Scopes\r\n";
     let forged = "x-app-id: aapp_forged\r\nx_api_key: forged\r\n";
     let secret = format!("{named}{forged}{}", key(&app.secret));
     assert_eq!(edge.get(app.id, "/users", &secret).await.status(), 200);
