@@ -15,8 +15,8 @@ use authsome_core::id::ApplicationId;
 use authsome_core::key::{Digest, KeyType};
 
 use crate::error::Refusal;
-use crate::routing::HeldKey;
 use crate::filter::cors::Browser;
+use crate::routing::HeldKey;
 
 /// What the decision is made about.
 #[derive(Debug, Clone, Copy)]

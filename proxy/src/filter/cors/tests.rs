@@ -1,4 +1,4 @@
-use authsome_contract::model::{Plan, Scopes, Serve, Version};
+use authsome_contract::model::{KeyRecord, Plan, Scopes, Serve, Version};
 use authsome_core::clock::ManualClock;
 use authsome_core::entropy::SeededEntropy;
 use authsome_core::id::{ApplicationId, KeyId, WorkspaceId};
@@ -35,9 +35,9 @@ fn app(environment: Environment, origins: &[&str]) -> AppRecord {
     }
 }
 
-fn key(origins: &[&str]) -> KeyRecord {
+fn key(origins: &[&str]) -> HeldKey {
     let (clock, entropy) = (ManualClock::default(), SeededEntropy::new(2));
-    KeyRecord {
+    HeldKey::from(KeyRecord {
         digest: Digest::of(b"key"),
         id: KeyId::generate(&clock, &entropy),
         application_id: ApplicationId::generate(&clock, &entropy),
@@ -48,7 +48,7 @@ fn key(origins: &[&str]) -> KeyRecord {
         networks: vec![],
         origins: origins.iter().map(ToString::to_string).collect(),
         version: Version { epoch: 1, row: 1 },
-    }
+    })
 }
 
 fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -129,7 +129,7 @@ fn a_developers_machine_may_call_what_is_not_production() {
 #[test]
 fn a_key_with_origins_may_be_used_there_and_nowhere_else() {
     let app = app(Environment::Staging, &[SHOP]);
-    let may_use = |key: &KeyRecord, origin: &str| Browser::of(&from(origin), None).may_use(key, &app);
+    let may_use = |key: &HeldKey, origin: &str| Browser::of(&from(origin), None).may_use(key, &app);
     let own = key(&["https://kiosk.example.com"]);
     assert!(may_use(&own, "https://kiosk.example.com"));
     for other in [SHOP, "http://localhost:3000", "null"] {
