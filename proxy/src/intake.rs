@@ -4,7 +4,6 @@
 //! never counted and never seen by an instance.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use http::{Method, header};
 use pingora::http::RequestHeader;
@@ -19,9 +18,13 @@ use crate::edge::Edge;
 use crate::error::Refusal;
 use crate::filter::{credential, normalise};
 use crate::gate::Request;
-use crate::upstream::{self, Prepared};
+use crate::upstream::{self, Kind, Prepared, Way};
 
 /// How a request goes on after its head was looked at.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each request, and a box would cost more than the move"
+)]
 pub(crate) enum Verdict {
     /// To the instance.
     Forward(Forwarding),
@@ -90,12 +93,21 @@ impl Edge {
         let app = Arc::clone(&admission.app);
         let prepared = app
             .prepared
-            .get_or_init(|| Prepared::new(&app.record, self.seal.as_ref()));
-        if app.record.endpoints.is_empty() {
-            return Verdict::Refuse(Refusal::NoInstance, Connection::Keep);
-        }
+            .get_or_init(|| Prepared::new(&app.record, self.seal.as_ref(), &self.upstreams));
         if prepared.instance.is_err() {
             return Verdict::Refuse(Refusal::CredentialsUnusable, Connection::Keep);
+        }
+        let kind = if session.is_upgrade_req() || wants_events(request) {
+            Kind::Stream
+        } else {
+            Kind::Request
+        };
+        // Before anything is waited for, so that a hanging application does not hold more of the edge than its part.
+        let Some(permit) = self.upstreams.enter(prepared, kind) else {
+            return Verdict::Refuse(Refusal::TooManyInFlight, Connection::Keep);
+        };
+        if !self.upstreams.has_endpoints(prepared).await {
+            return Verdict::Refuse(Refusal::NoInstance, Connection::Keep);
         }
         if let Some(key) = &admission.key {
             self.routing.used(key, now_ms);
@@ -107,9 +119,7 @@ impl Edge {
         Verdict::Forward(Forwarding {
             target: upstream::target(&app.record.base_path, target.tail, query),
             key_in_authorization: presented.in_authorization,
-            streaming: session.is_upgrade_req() || wants_events(request),
-            first: app.next_endpoint.fetch_add(1, Ordering::Relaxed),
-            tries: 0,
+            way: Way::new(permit, kind, ctx.began),
             body_bytes: 0,
             admission,
         })
