@@ -99,10 +99,10 @@ impl Upstreams {
             Source::Fixed(set) => !set.is_empty(),
             Source::Named(named) => {
                 if !named.is_known() {
-                    // Somebody to go to is better than everybody a little later.
-                    let limit = match &*named.current() {
-                        Some(_) => Duration::ZERO,
-                        None => self.settings.dns.timeout,
+                    let limit = if named.has_others() {
+                        Duration::ZERO
+                    } else {
+                        self.settings.dns.timeout
                     };
                     named.known(&self.wanted, limit).await;
                 }

@@ -179,6 +179,8 @@ fn build(settings: &DnsSettings) -> Result<TokioResolver, NetError> {
     // What is remembered, and for how long, is decided here.
     options.cache_size = 0;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    // A name with a dot is tried as it is before the search list; most are complete.
+    options.ndots = 1;
     options.attempts = 2;
     options.timeout = settings.timeout / 2;
     builder.build()

@@ -56,10 +56,9 @@ pub const fn next(failed: &Failed) -> Option<Next> {
     let repeatable = failed.idempotent && failed.replayable;
     match failed.stage {
         Stage::Connect => Some(Next::Elsewhere),
-        Stage::Broken { reused, unsent } if repeatable || (unsent && failed.replayable) => Some(match reused {
-            true => Next::Fresh,
-            false => Next::Elsewhere,
-        }),
+        Stage::Broken { reused, unsent } if repeatable || (unsent && failed.replayable) => {
+            Some(if reused { Next::Fresh } else { Next::Elsewhere })
+        }
         Stage::Broken { .. } | Stage::Answer => None,
     }
 }

@@ -130,6 +130,12 @@ impl Named {
         self.asked.load(Ordering::Acquire) && self.followed.load(Ordering::Relaxed)
     }
 
+    /// Does the record list somebody to go to until the name is resolved for the first time?
+    pub(in crate::upstream) fn has_others(&self) -> bool {
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.resolved.is_empty() && !addresses.beside.is_empty()
+    }
+
     /// Has it followed, and waits for the answer to the first question, but not longer than `limit`.
     pub(in crate::upstream) async fn known(self: &Arc<Self>, wanted: &mpsc::Sender<Arc<Self>>, limit: Duration) {
         if !self.followed.swap(true, Ordering::Relaxed) {
@@ -163,18 +169,29 @@ impl Named {
 
     /// New addresses take the place of the old.
     pub(super) fn replace(&self, addresses: &[SocketAddr], now: Instant) {
+        self.change(now, |so_far| &mut so_far.resolved, addresses);
+    }
+
+    /// The record lists these beside the name.
+    pub(in crate::upstream) fn put_beside(&self, addresses: &[SocketAddr], now: Instant) {
+        self.change(now, |so_far| &mut so_far.beside, addresses);
+    }
+
+    fn change(&self, now: Instant, part: fn(&mut Addresses) -> &mut Vec<SocketAddr>, addresses: &[SocketAddr]) {
+        let mut so_far = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(upstream) = self.upstream.upgrade() else {
             return;
         };
-        let unchanged = |set: &Arc<Set>| set.addresses().eq(addresses.iter().copied());
-        if !self.current.load().as_ref().is_some_and(unchanged) {
-            self.current.store(Some(Arc::new(upstream.set(addresses, now))));
+        let part = part(&mut so_far);
+        if part == addresses {
+            return;
         }
-    }
-
-    /// There are none any more.
-    pub(super) fn clear(&self) {
-        self.current.store(None);
+        addresses.clone_into(part);
+        let mut all = so_far.resolved.clone();
+        all.extend(&so_far.beside);
+        // Under the lock, so that a later change is stored later.
+        self.current
+            .store((!all.is_empty()).then(|| Arc::new(upstream.set(&all, now))));
     }
 
     /// A question was answered, or was not.
