@@ -265,13 +265,14 @@ impl Health {
         if outcome == Outcome::Answered {
             return Some(self.half_open(0, now, policy));
         }
-        if outcome == Outcome::Failed {
-            self.strikes = self.strikes.saturating_add(1);
-        }
+        // The ejection was the first strike, and had the first pause.
+        let failed = u32::from(outcome == Outcome::Failed);
+        let strikes = self.strikes.saturating_sub(1).saturating_add(failed);
         self.phase = Phase::Ejected {
-            probe_at: now + pause(self.strikes, policy, entropy),
+            probe_at: now + pause(strikes, policy, entropy),
             probing: false,
         };
+        self.strikes = self.strikes.saturating_add(failed);
         None
     }
 
