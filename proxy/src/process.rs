@@ -103,7 +103,7 @@ pub enum EdgeError {
     ServerEnded,
     /// The certificates for instances, which were right a moment ago, cannot be read.
     #[error(transparent)]
-    Tls(#[from] TlsFileError),
+    InstanceTls(#[from] TlsFileError),
     /// The store ended by itself.
     #[error(transparent)]
     Store(#[from] StoreError),
