@@ -65,6 +65,8 @@ pub struct Forwarding {
     pub key_in_authorization: bool,
     /// Its way to an instance.
     pub way: Way,
+    /// Why the instance was not asked.
+    pub refusal: Option<Refusal>,
     /// Bytes of the body so far.
     pub body_bytes: u64,
 }
@@ -79,6 +81,12 @@ impl Forwarding {
     pub fn tail(&self) -> &str {
         let path = self.target.split('?').next().unwrap_or_default();
         path.strip_prefix(&*self.admission.app.record.base_path).unwrap_or(path)
+    }
+
+    /// Counts the request in, if that was not done before.
+    pub async fn open_way(&mut self, upstreams: &Upstreams) -> Result<(), Refusal> {
+        let prepared = self.admission.app.prepared.get().ok_or(Refusal::Internal)?;
+        self.way.open(upstreams, prepared).await
     }
 
     /// The connection for the next attempt, if there is an endpoint and time.

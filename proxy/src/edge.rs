@@ -158,7 +158,7 @@ impl Edge {
     /// What the cache may do with a request that was admitted.
     fn part(&self, session: &Session, ctx: &Ctx) -> Option<Part> {
         let (cache, forward) = (self.cache.as_ref()?, ctx.forward.as_ref()?);
-        if forward.streaming {
+        if forward.way.is_streaming() {
             return None;
         }
         let request = session.req_header();
@@ -305,6 +305,14 @@ impl ProxyHttp for Edge {
                     }
                 }
                 ctx.part = self.part(session, ctx);
+                // What may be answered from the cache needs no instance yet.
+                if let (None, Some(forward)) = (&ctx.part, &mut ctx.forward)
+                    && let Err(refusal) = forward.open_way(&self.upstreams).await
+                {
+                    ctx.forward = None;
+                    self.refuse(session, ctx, refusal, Connection::Keep).await?;
+                    return Ok(true);
+                }
                 ctx.in_background = session.subrequest_ctx.is_some();
                 if !ctx.in_background {
                     // Before anything is sent on: a killed edge has then billed whatever it answered.
@@ -378,6 +386,11 @@ impl ProxyHttp for Edge {
             .ok_or_else(|| Error::new(ErrorType::InternalError))?;
         // The body begins anew with each attempt.
         forward.body_bytes = 0;
+        if let Err(refusal) = forward.open_way(&self.upstreams).await {
+            // As an error of the way to the instance, so that the cache may stand in with what it has.
+            forward.refusal = Some(refusal);
+            return Err(Error::new_up(ErrorType::ConnectNoRoute));
+        }
         let peer = forward.next_peer(&self.upstreams);
         // An endpoint there was when the request was let through; it is gone since, or its time is.
         peer.map(Box::new)
@@ -563,7 +576,8 @@ impl ProxyHttp for Edge {
         let answered = session
             .response_written()
             .is_some_and(|head| !head.status.is_informational());
-        let refusal = refusal.filter(|_| !answered);
+        let ours = ctx.forward.as_ref().and_then(|forward| forward.refusal);
+        let refusal = ours.or(refusal).filter(|_| !answered);
         if let Some(refusal) = refusal
             && self.refuse(session, ctx, refusal, Connection::Close).await.is_err()
         {

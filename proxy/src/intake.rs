@@ -102,13 +102,6 @@ impl Edge {
         } else {
             Kind::Request
         };
-        // Before anything is waited for, so that a hanging application does not hold more of the edge than its part.
-        let Some(permit) = self.upstreams.enter(prepared, kind) else {
-            return Verdict::Refuse(Refusal::TooManyInFlight, Connection::Keep);
-        };
-        if !self.upstreams.has_endpoints(prepared).await {
-            return Verdict::Refuse(Refusal::NoInstance, Connection::Keep);
-        }
         if let Some(key) = &admission.key {
             self.routing.used(key, now_ms);
         }
@@ -119,7 +112,8 @@ impl Edge {
         Verdict::Forward(Forwarding {
             target: upstream::target(&app.record.base_path, target.tail, query),
             key_in_authorization: presented.in_authorization,
-            way: Way::new(permit, kind, ctx.began),
+            way: Way::new(kind, ctx.began),
+            refusal: None,
             body_bytes: 0,
             admission,
         })

@@ -14,11 +14,13 @@ use super::registry::Upstreams;
 use super::retry::{Failed, Next};
 use super::set::Tried;
 use super::{Prepared, Stage};
+use crate::error::Refusal;
 
 /// From the decision to forward until the answer's end, which ends the request's place in the application's count.
 #[derive(Debug)]
 pub struct Way {
-    permit: Permit,
+    /// `None`: it may yet be answered without the instance.
+    permit: Option<Permit>,
     kind: Kind,
     began: Instant,
     attempt: Option<Attempt>,
@@ -42,10 +44,10 @@ pub struct Replay {
 }
 
 impl Way {
-    /// Of a request that was counted in.
-    pub fn new(permit: Permit, kind: Kind, began: Instant) -> Self {
+    /// Not open yet.
+    pub fn new(kind: Kind, began: Instant) -> Self {
         Self {
-            permit,
+            permit: None,
             kind,
             began,
             attempt: None,
@@ -54,6 +56,20 @@ impl Way {
             fresh: false,
             head_sent: false,
         }
+    }
+
+    /// Counts the request in, and finds out whether there is an endpoint. Done once.
+    pub async fn open(&mut self, upstreams: &Upstreams, prepared: &Prepared) -> Result<(), Refusal> {
+        if self.permit.is_some() {
+            return Ok(());
+        }
+        // Before anything is waited for, so that a hanging application does not hold more of the edge than its part.
+        let permit = upstreams.enter(prepared, self.kind).ok_or(Refusal::TooManyInFlight)?;
+        if !upstreams.has_endpoints(prepared).await {
+            return Err(Refusal::NoInstance);
+        }
+        self.permit = Some(permit);
+        Ok(())
     }
 
     /// Attempts so far.
@@ -72,7 +88,7 @@ impl Way {
             let Some(permit) = upstreams.enter(prepared, Kind::Stream) else {
                 return false;
             };
-            self.permit = permit;
+            self.permit = Some(permit);
             self.kind = Kind::Stream;
         }
         true
