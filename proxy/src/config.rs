@@ -18,7 +18,7 @@ use crate::http1::head::HeadLimits;
 use crate::http1::pace::PaceRules;
 use crate::listener::Http2;
 use crate::tls::TlsSettings;
-use crate::upstream::Timeouts;
+use crate::upstream::UpstreamSettings;
 
 mod addresses;
 
@@ -47,10 +47,10 @@ pub struct Config {
     pub seal: Option<EdgeRing>,
     /// Bounds on requests.
     pub limits: Limits,
-    /// Deadlines towards instances.
-    pub timeouts: Timeouts,
     /// What is kept of instances' responses.
     pub cache: CacheSettings,
+    /// `upstream.*`: the way to instances.
+    pub upstream: UpstreamSettings,
     /// Threads and pools.
     pub server: ServerConfig,
     /// How long stopping may take.
@@ -163,8 +163,8 @@ impl Config {
         let upgrade_socket = reader.or("upgrade.socket", data.join("upgrade.sock"));
         let seal = reader.optional("encryption.edge_key");
         let limits = Limits::read(reader);
-        let timeouts = read_timeouts(reader);
         let cache = read_cache(reader);
+        let upstream = UpstreamSettings::read(reader);
         let server = ServerConfig::read(reader);
         let timing = Timing {
             linger: reader.or("shutdown.linger", Duration::from_secs(5)),
@@ -193,8 +193,8 @@ impl Config {
             },
             seal,
             limits,
-            timeouts,
             cache,
+            upstream,
             server,
             timing,
             log,
@@ -291,17 +291,6 @@ impl Limits {
             client_write: positive(reader, "limits.client_write", 30),
             live_connections,
         }
-    }
-}
-
-fn read_timeouts(reader: &mut Reader) -> Timeouts {
-    Timeouts {
-        connect: positive(reader, "upstream.connect_timeout", 2),
-        read: positive(reader, "upstream.read_timeout", 30),
-        stream_idle: positive(reader, "upstream.stream_idle_timeout", 600),
-        write: positive(reader, "upstream.write_timeout", 30),
-        // Go's and Node's servers keep idle connections for a minute or longer.
-        idle: positive(reader, "upstream.idle_timeout", 30),
     }
 }
 

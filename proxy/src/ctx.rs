@@ -6,6 +6,8 @@ use std::time::Instant;
 use authsome_core::id::{ApplicationId, RequestId};
 use authsome_core::key::KeyType;
 use http::HeaderValue;
+use pingora::Error;
+use pingora::upstreams::peer::HttpPeer;
 
 use crate::admission::Admission;
 use crate::cache::Part;
@@ -17,7 +19,7 @@ use crate::filter::credential::Places;
 use crate::listener::Accepted;
 use crate::live::Listing;
 use crate::routing::AppEntry;
-use crate::upstream::Prepared;
+use crate::upstream::{Prepared, Replay, Upstreams, Way};
 
 /// Grows as the request passes the phases.
 #[derive(Debug)]
@@ -73,12 +75,10 @@ pub struct Forwarding {
     pub keys_in: Places,
     /// The key among the offered subprotocols, to be chosen if the instance chooses none of the others.
     pub subprotocol: Option<HeaderValue>,
-    /// May the answer be silent for long?
-    pub streaming: bool,
-    /// Where among the instances the tries begin.
-    pub first: usize,
-    /// Connections tried so far.
-    pub tries: usize,
+    /// Its way to an instance.
+    pub way: Way,
+    /// Why the instance was not asked.
+    pub refusal: Option<Refusal>,
     /// Bytes of the body so far.
     pub body_bytes: u64,
 }
@@ -93,6 +93,42 @@ impl Forwarding {
     pub fn tail(&self) -> &str {
         let path = self.target.split('?').next().unwrap_or_default();
         path.strip_prefix(&*self.admission.app.record.base_path).unwrap_or(path)
+    }
+
+    /// Counts the request in, if that was not done before.
+    pub async fn open_way(&mut self, upstreams: &Upstreams) -> Result<(), Refusal> {
+        let prepared = self.admission.app.prepared.get().ok_or(Refusal::Internal)?;
+        self.way.open(upstreams, prepared).await
+    }
+
+    /// The connection for the next attempt, if there is an endpoint and time.
+    pub fn next_peer(&mut self, upstreams: &Upstreams) -> Option<HttpPeer> {
+        self.way.next(upstreams, self.admission.app.prepared.get()?)
+    }
+
+    /// The answer may go on for hours. False if the application has as many of those as it may.
+    pub fn becomes_stream(&mut self, upstreams: &Upstreams) -> bool {
+        let prepared = self.admission.app.prepared.get();
+        prepared.is_some_and(|prepared| self.way.becomes_stream(upstreams, prepared))
+    }
+
+    /// The instance answers with this status.
+    pub fn answered(&mut self, upstreams: &Upstreams, status: u16) {
+        if let Some(prepared) = self.admission.app.prepared.get() {
+            self.way.answered(upstreams, prepared, status);
+        }
+    }
+
+    /// No connection was made. Is there to be another attempt?
+    pub fn not_connected(&mut self, upstreams: &Upstreams, error: &Error, replay: Replay) -> bool {
+        let prepared = self.admission.app.prepared.get();
+        prepared.is_some_and(|prepared| self.way.not_connected(upstreams, prepared, error, replay))
+    }
+
+    /// The attempt failed after a connection was made. Is there to be another?
+    pub fn broken(&mut self, upstreams: &Upstreams, error: &Error, reused: bool, replay: Replay) -> bool {
+        let prepared = self.admission.app.prepared.get();
+        prepared.is_some_and(|prepared| self.way.broken(upstreams, prepared, error, reused, replay))
     }
 
     /// The type of the key that counts.

@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use authsome_core::clock::Clock;
@@ -42,7 +42,7 @@ use crate::live::{Full, Live};
 use crate::meter::Tally;
 use crate::metrics::{self, Metrics};
 use crate::routing::Routing;
-use crate::upstream::{self, InstanceCredentials, TRIES, Timeouts};
+use crate::upstream::{self, InstanceCredentials, Replay, Upstreams};
 
 /// What the forwarding path works with.
 pub struct Edge {
@@ -52,8 +52,8 @@ pub struct Edge {
     pub seal: Option<EdgeRing>,
     /// Bounds on requests.
     pub limits: Limits,
-    /// Deadlines towards instances.
-    pub timeouts: Timeouts,
+    /// The ways to instances.
+    pub upstreams: Arc<Upstreams>,
     /// Where the edge runs.
     pub region: HeaderValue,
     /// How clients reach the edge.
@@ -145,7 +145,7 @@ impl Edge {
             return 0;
         };
         let record = &forward.admission.app.record;
-        let is_internal = |authority: &str| upstream::is_endpoint(&record.endpoints, authority);
+        let is_internal = |authority: &str| prepared.is_internal(authority);
         let shared = (!ctx.own_host).then(|| shared_host::Place {
             prefix: &prepared.prefix,
             base_path: &record.base_path,
@@ -158,7 +158,7 @@ impl Edge {
     /// What the cache may do with a request that was admitted.
     fn part(&self, session: &Session, ctx: &Ctx) -> Option<Part> {
         let (cache, forward) = (self.cache.as_ref()?, ctx.forward.as_ref()?);
-        if forward.streaming {
+        if forward.way.is_streaming() {
             return None;
         }
         let request = session.req_header();
@@ -191,6 +191,13 @@ impl Edge {
             ctx.listing = Some(self.live.list((&forward.admission).into(), Arc::clone(accepted))?);
         }
         Ok(())
+    }
+
+    /// Counts a request among its application's streams; false if it has as many as it may.
+    fn streams(&self, ctx: &mut Ctx) -> bool {
+        ctx.forward
+            .as_mut()
+            .is_none_or(|forward| forward.becomes_stream(&self.upstreams))
     }
 
     fn count(&self, session: &Session, ctx: &Ctx) {
@@ -228,7 +235,7 @@ impl Edge {
                 bytes_in,
                 bytes_out,
                 peer: ctx.client.address,
-                tries: ctx.forward.as_ref().map_or(0, |forward| forward.tries),
+                tries: ctx.forward.as_ref().map_or(0, |forward| forward.way.tries()),
                 failure: ctx.failure,
             });
         }
@@ -289,11 +296,11 @@ impl ProxyHttp for Edge {
         match self.look(session, ctx).await {
             Verdict::Forward(forwarding) => {
                 let app = Arc::clone(&forwarding.admission.app);
-                let streams = forwarding.streaming;
+                let streams = forwarding.way.is_streaming();
                 ctx.forward = Some(forwarding);
                 if streams {
                     // Silent by nature, in both directions.
-                    session.set_read_timeout(Some(self.timeouts.stream_idle));
+                    session.set_read_timeout(Some(self.upstreams.settings().timeouts.stream_idle));
                     if self.list(ctx).is_err() {
                         // Refused, so neither forwarded nor billed.
                         ctx.forward = None;
@@ -303,6 +310,14 @@ impl ProxyHttp for Edge {
                     }
                 }
                 ctx.part = self.part(session, ctx);
+                // What may be answered from the cache needs no instance yet.
+                if let (None, Some(forward)) = (&ctx.part, &mut ctx.forward)
+                    && let Err(refusal) = forward.open_way(&self.upstreams).await
+                {
+                    ctx.forward = None;
+                    self.refuse(session, ctx, refusal, Connection::Keep).await?;
+                    return Ok(true);
+                }
                 ctx.in_background = session.subrequest_ctx.is_some();
                 if !ctx.in_background {
                     // Before anything is sent on: a killed edge has then billed whatever it answered.
@@ -378,33 +393,52 @@ impl ProxyHttp for Edge {
             .forward
             .as_mut()
             .ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        let endpoints = &forward.admission.app.record.endpoints;
-        let index = forward.first.wrapping_add(forward.tries).checked_rem(endpoints.len());
-        let address = index.and_then(|index| endpoints.get(index)).copied();
-        let address = address.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        forward.tries += 1;
-        let group_key = forward.prepared().map_or(0, |prepared| prepared.group_key);
-        Ok(Box::new(upstream::peer(
-            address,
-            group_key,
-            &self.timeouts,
-            forward.streaming,
-        )))
+        // The body begins anew with each attempt.
+        forward.body_bytes = 0;
+        if let Err(refusal) = forward.open_way(&self.upstreams).await {
+            // As an error of the way to the instance, so that the cache may stand in with what it has.
+            forward.refusal = Some(refusal);
+            return Err(Error::new_up(ErrorType::ConnectNoRoute));
+        }
+        let peer = forward.next_peer(&self.upstreams);
+        // An endpoint there was when the request was let through; it is gone since, or its time is.
+        peer.map(Box::new)
+            .ok_or_else(|| Error::new_up(ErrorType::ConnectNoRoute))
     }
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Ctx,
         mut error: Box<Error>,
     ) -> Box<Error> {
         self.metrics.connect_failures.inc();
-        // Nothing was sent, so even a POST may be tried at the next instance.
-        let again = ctx.forward.as_ref().is_some_and(|forward| forward.tries < TRIES);
+        let replay = replay_of(session);
+        let again = ctx
+            .forward
+            .as_mut()
+            .is_some_and(|forward| forward.not_connected(&self.upstreams, &error, replay));
         if again {
             self.metrics.connect_retries.inc();
         }
+        error.set_retry(again);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        let replay = replay_of(session);
+        let again = ctx
+            .forward
+            .as_mut()
+            .is_some_and(|forward| forward.broken(&self.upstreams, &error, reused, replay));
         error.set_retry(again);
         error
     }
@@ -448,11 +482,27 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
     ) -> Result<()> {
         // An upgraded connection is a conversation, not a body.
+        if let Some(forward) = &mut ctx.forward {
+            forward.way.head_is_sent();
+        }
         if let (Some(body), Some(forward), false) = (body, &mut ctx.forward, session.was_upgraded()) {
             forward.body_bytes += body.len() as u64;
             if forward.body_bytes > self.limits.body_bytes {
                 return Err(Error::new_down(ErrorType::HTTPStatus(413)));
             }
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let announced = response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS;
+        if let Some(forward) = ctx.forward.as_mut().filter(|_| !announced) {
+            forward.answered(&self.upstreams, response.status.as_u16());
         }
         Ok(())
     }
@@ -482,7 +532,7 @@ impl ProxyHttp for Edge {
             session.set_keepalive(None);
         }
         // Whatever it asked for: this answer may go on for hours.
-        if is_event_stream(response) && self.list(ctx).is_err() {
+        if is_event_stream(response) && (self.list(ctx).is_err() || !self.streams(ctx)) {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
         }
         if let (Some(cache), Some(forward)) = (&self.cache, &ctx.forward) {
@@ -505,6 +555,20 @@ impl ProxyHttp for Edge {
             }
         }
         Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        let overdue = |forward: &Forwarding| forward.way.is_overdue(&self.upstreams);
+        if !end_of_stream && ctx.forward.as_ref().is_some_and(overdue) {
+            return Err(Error::new_up(ErrorType::ReadTimedout));
+        }
+        Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
@@ -532,7 +596,8 @@ impl ProxyHttp for Edge {
         let answered = session
             .response_written()
             .is_some_and(|head| !head.status.is_informational());
-        let refusal = refusal.filter(|_| !answered);
+        let ours = ctx.forward.as_ref().and_then(|forward| forward.refusal);
+        let refusal = ours.or(refusal).filter(|_| !answered);
         if let Some(refusal) = refusal
             && self.refuse(session, ctx, refusal, Connection::Close).await.is_err()
         {
@@ -592,6 +657,14 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     let joined =
         HeaderValue::from_bytes(&parts.join(&b"; "[..])).map_err(|_| Error::new_down(ErrorType::InvalidHTTPHeader))?;
     request.insert_header(header::COOKIE, joined)
+}
+
+fn replay_of(session: &Session) -> Replay {
+    Replay {
+        idempotent: session.req_header().method.is_idempotent(),
+        replayable: !session.as_ref().retry_buffer_truncated(),
+        answered: session.response_written().is_some(),
+    }
 }
 
 /// The address at the other end of the connection.

@@ -49,6 +49,8 @@ pub enum Refusal {
     StaleRouting,
     /// 503: the edge holds as many upgraded connections and event streams as it may.
     TooManyStreams,
+    /// 503: the application has as many requests on their way as it may.
+    TooManyInFlight,
     /// 502: the instance cannot be reached or gave no valid answer.
     BadGateway,
     /// 504: the instance did not answer in time.
@@ -77,7 +79,8 @@ impl Refusal {
             | Self::CredentialsUnusable
             | Self::TableUnavailable
             | Self::StaleRouting
-            | Self::TooManyStreams => ErrorCode::ServiceUnavailable,
+            | Self::TooManyStreams
+            | Self::TooManyInFlight => ErrorCode::ServiceUnavailable,
             Self::BadGateway => ErrorCode::BadGateway,
             Self::GatewayTimeout => ErrorCode::GatewayTimeout,
             Self::Internal => ErrorCode::InternalError,
@@ -122,6 +125,7 @@ impl Refusal {
             Self::CredentialsUnusable | Self::TableUnavailable | Self::StaleRouting | Self::TooManyStreams => {
                 "The service is temporarily unavailable"
             }
+            Self::TooManyInFlight => "The application has too many requests in flight",
             Self::BadGateway => "The application could not be reached",
             Self::GatewayTimeout => "The application did not answer in time",
             Self::RequestTimeout => "The request was not completed in time",
@@ -138,6 +142,7 @@ impl Refusal {
             Self::RequestTimeout => Some("request_timeout"),
             Self::SecretInBrowser => Some("secret_key_in_browser"),
             Self::Origin => Some("origin_not_allowed"),
+            Self::TooManyInFlight => Some("concurrency_limit"),
             _ => None,
         }
     }
@@ -147,7 +152,11 @@ impl Refusal {
         match self {
             Self::NotServing(model::Refusal::Provisioning) | Self::TooManyStreams => Some(5),
             Self::NotServing(_) => Some(60),
-            Self::NoInstance | Self::CredentialsUnusable | Self::TableUnavailable | Self::StaleRouting => Some(1),
+            Self::NoInstance
+            | Self::CredentialsUnusable
+            | Self::TableUnavailable
+            | Self::StaleRouting
+            | Self::TooManyInFlight => Some(1),
             _ => None,
         }
     }
@@ -241,6 +250,7 @@ mod tests {
             Refusal::TableUnavailable,
             Refusal::StaleRouting,
             Refusal::TooManyStreams,
+            Refusal::TooManyInFlight,
             Refusal::BadGateway,
             Refusal::GatewayTimeout,
             Refusal::RequestTimeout,

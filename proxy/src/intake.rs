@@ -4,7 +4,6 @@
 //! here was never counted and never seen by an instance.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use authsome_contract::model::{Refusal as Unavailability, Serve};
 use authsome_core::id::ApplicationId;
@@ -25,9 +24,13 @@ use crate::filter::own_host::Named;
 use crate::filter::{credential, own_host};
 use crate::gate::Request;
 use crate::routing::{AppEntry, Lookup};
-use crate::upstream::{self, Prepared};
+use crate::upstream::{self, Kind, Prepared, Way};
 
 /// How a request goes on after its head was looked at.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each request, and a box would cost more than the move"
+)]
 pub(crate) enum Verdict {
     /// To the instance.
     Forward(Forwarding),
@@ -182,13 +185,15 @@ impl Edge {
         }
         let prepared = app
             .prepared
-            .get_or_init(|| Prepared::new(&app.record, self.seal.as_ref()));
-        if app.record.endpoints.is_empty() {
-            return Err(Refusal::NoInstance);
-        }
+            .get_or_init(|| Prepared::new(&app.record, self.seal.as_ref(), &self.upstreams));
         if prepared.instance.is_err() {
             return Err(Refusal::CredentialsUnusable);
         }
+        let kind = if session.is_upgrade_req() || wants_events(request) {
+            Kind::Stream
+        } else {
+            Kind::Request
+        };
         if let Some(key) = &admission.key {
             self.routing.used(key, now_ms);
         }
@@ -204,9 +209,8 @@ impl Edge {
             subprotocol: subprotocol
                 .then(|| credential::key_subprotocol(&request.headers))
                 .flatten(),
-            streaming: session.is_upgrade_req() || wants_events(request),
-            first: app.next_endpoint.fetch_add(1, Ordering::Relaxed),
-            tries: 0,
+            way: Way::new(kind, ctx.began),
+            refusal: None,
             body_bytes: 0,
             admission,
         })

@@ -25,7 +25,7 @@ const CREDENTIALS: [&str; 8] = [
     "several",
     "misplaced",
 ];
-const REFUSALS: [&str; 28] = [
+const REFUSALS: [&str; 29] = [
     "bad_head",
     "unknown_path",
     "bad_keys",
@@ -54,6 +54,7 @@ const REFUSALS: [&str; 28] = [
     "head_path",
     "secret_in_browser",
     "origin",
+    "too_many_in_flight",
 ];
 const BLAMES: [&str; 3] = ["client", "instance", "edge"];
 
@@ -63,7 +64,7 @@ pub struct Metrics {
     requests: [IntCounter; 6],
     seconds: Histogram,
     credentials: [IntCounter; 8],
-    refusals: [IntCounter; 28],
+    refusals: [IntCounter; 29],
     failures: [IntCounter; 3],
     bytes_in: IntCounter,
     bytes_out: IntCounter,
@@ -238,6 +239,7 @@ const fn index(refusal: Refusal) -> usize {
         Refusal::StaleRouting => 20,
         Refusal::SecretInBrowser => 26,
         Refusal::Origin => 27,
+        Refusal::TooManyInFlight => 28,
     }
 }
 

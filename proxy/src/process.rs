@@ -42,7 +42,7 @@ use crate::routing::{self, EdgeName, Reporter, Routing, RoutingMetrics, RoutingS
 use crate::store::{Parts, Store, StoreError};
 use crate::tls::{Reload, Tls, TlsError, TlsMetrics};
 use crate::upgrade::{Handover, Inherited, Listener, Predecessor, UpgradeError, Waiting};
-use crate::upstream::TRIES;
+use crate::upstream::{TRIES, TlsFileError, UpstreamMetrics, UpstreamService, Upstreams};
 
 /// Kept from the stop's deadline for the counters, however long requests take.
 const FLUSH: Duration = Duration::from_secs(6);
@@ -101,6 +101,9 @@ pub enum EdgeError {
     /// The server ended by itself.
     #[error("the server ended by itself")]
     ServerEnded,
+    /// The certificates for instances, which were right a moment ago, cannot be read.
+    #[error(transparent)]
+    InstanceTls(#[from] TlsFileError),
     /// The store ended by itself.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -375,6 +378,7 @@ fn build(
     let live_metrics = LiveMetrics::register(&registry).map_err(TelemetryError::from)?;
     let listener_metrics = ListenerMetrics::register(&registry).map_err(TelemetryError::from)?;
     let cache_metrics = CacheMetrics::register(&registry).map_err(TelemetryError::from)?;
+    let upstream_metrics = UpstreamMetrics::register(&registry).map_err(TelemetryError::from)?;
     let live = Live::new(config.limits.live_connections, live_metrics);
     let clock = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(PooledEntropy::default());
@@ -403,6 +407,7 @@ fn build(
         AccessLog::disabled(metrics.log_dropped.clone())
     };
 
+    let (upstreams, wanted) = Upstreams::new(config.upstream.clone(), Arc::clone(&entropy), upstream_metrics)?;
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
     server.bootstrap();
     let door = Door {
@@ -416,7 +421,7 @@ fn build(
         routing: routing.clone(),
         seal: config.seal,
         limits: config.limits,
-        timeouts: config.timeouts,
+        upstreams: Arc::clone(&upstreams),
         region: config.edge.region_value.clone(),
         addresses: config.addresses,
         clock,
@@ -468,6 +473,8 @@ fn build(
         ended,
     });
     server.add_service(background_service("store", store));
+    let upstream = UpstreamService::new(upstreams, wanted);
+    server.add_service(background_service("upstream", upstream));
     server.add_service(admin);
     server.add_service(traffic);
     Ok(Built {

@@ -4,7 +4,6 @@
 //! application share, so a change of the application is one pointer swap however many keys there are. Nothing here fails or
 //! waits.
 
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -64,8 +63,6 @@ pub struct AppEntry {
     pub record: AppRecord,
     /// Its usage counters.
     pub usage: meter::Slot,
-    /// Round robin over [`AppRecord::endpoints`].
-    pub next_endpoint: AtomicUsize,
     /// What the instance and the client are told of it.
     pub headers: AppHeaders,
     /// What the way to its instances needs; worked out by the first request.
@@ -95,7 +92,6 @@ impl AppEntry {
         Self {
             record,
             usage,
-            next_endpoint: AtomicUsize::new(0),
             headers,
             prepared: OnceLock::new(),
             version,

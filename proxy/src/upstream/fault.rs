@@ -2,6 +2,7 @@
 
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::retry::Stage;
 use crate::error::Refusal;
 use crate::http1::BodyFault;
 
@@ -14,6 +15,27 @@ pub enum Blame {
     Instance,
     /// The edge itself.
     Edge,
+}
+
+/// Was it the edge itself that could not connect, for want of sockets or ports?
+pub(super) fn is_ours(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError
+    )
+}
+
+/// Where an attempt failed that had a connection; `None` if it was not the instance or the way to it. `unsent`: no part of the
+/// body was asked for, so the head was not written whole if writing failed.
+pub(super) fn stage_of(error: &Error, reused: bool, unsent: bool) -> Option<Stage> {
+    if *error.esource() != ErrorSource::Upstream {
+        return None;
+    }
+    Some(match error.etype() {
+        ErrorType::WriteError => Stage::Broken { reused, unsent },
+        ErrorType::ConnectionClosed | ErrorType::ReadError => Stage::Broken { reused, unsent: false },
+        _ => Stage::Answer,
+    })
 }
 
 /// Who failed, and what the client is told; `None` if it is no longer there to be told. `body`: why the client's connection
@@ -55,6 +77,26 @@ mod tests {
         error.esource = source;
         let (blame, refusal) = refusal_of(&error, None);
         (blame, refusal.map(Refusal::status))
+    }
+
+    #[test]
+    fn only_what_failed_on_the_way_to_an_instance_can_be_repeated() {
+        use ErrorSource::{Downstream, Internal, Upstream};
+        let broken = |reused, unsent| Some(Stage::Broken { reused, unsent });
+        for (source, etype, unsent, expected) in [
+            (Upstream, ErrorType::WriteError, true, broken(true, true)),
+            (Upstream, ErrorType::WriteError, false, broken(true, false)),
+            (Upstream, ErrorType::ConnectionClosed, true, broken(true, false)),
+            (Upstream, ErrorType::ReadError, true, broken(true, false)),
+            (Upstream, ErrorType::ReadTimedout, true, Some(Stage::Answer)),
+            (Upstream, ErrorType::InvalidHTTPHeader, true, Some(Stage::Answer)),
+            (Downstream, ErrorType::ConnectionClosed, true, None),
+            (Internal, ErrorType::WriteError, true, None),
+        ] {
+            let mut error = Error::new(etype.clone());
+            error.esource = source.clone();
+            assert_eq!(stage_of(&error, true, unsent), expected, "{source:?} {etype:?}");
+        }
     }
 
     #[test]

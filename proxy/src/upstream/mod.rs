@@ -1,28 +1,55 @@
-//! The way to an application's instances: their addresses, how they are connected to, what they are shown, and what a
-//! failure of theirs means to the client.
+//! The way to an application's instances: their addresses, whose turn it is, how they are connected to, what they are shown,
+//! and what a failure of theirs means to the client.
 //!
-//! Depends on the record of the application only. An instance that is away is answered with 502, 503 or 504 after at most
-//! [`TRIES`] attempts to connect; nothing is sent twice.
+//! Depends on the record of the application, and where that gives a name instead of addresses, on a resolver, which requests
+//! never wait for once a name is known. An instance that is away is answered with 502, 503 or 504 after at most [`TRIES`]
+//! attempts, of which all but the first are paid for by a budget. What is decided here knows nothing of who forwards.
 
+pub mod app;
+pub mod budget;
+mod endpoint;
 mod fault;
+pub mod health;
 mod instance;
+mod metrics;
 mod peer;
+mod probe;
+mod registry;
+pub mod resolve;
+pub mod retry;
+mod service;
+pub mod set;
+mod settings;
+mod tls;
+mod way;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use authsome_contract::model::AppRecord;
 use authsome_core::id::ApplicationId;
 use authsome_core::seal::EdgeRing;
 use http::HeaderValue;
+use rustls::pki_types::ServerName;
 
+pub use app::{Kind, Permit, Upstream};
+pub use endpoint::{Attempt, Endpoint};
 pub use fault::{Blame, refusal_of};
+pub use health::Outcome;
 pub use instance::{CredentialsError, EDGE_CREDENTIALS_COLUMN, InstanceCredentials};
-pub use peer::{Timeouts, peer};
-
-/// How often a connection is tried, each time at the next address. Only failed connects are retried: until one succeeds
-/// nothing was sent.
-pub const TRIES: usize = 3;
+pub use metrics::UpstreamMetrics;
+pub use peer::{Purpose, Timeouts, peer};
+pub use probe::ProbeTarget;
+pub use registry::{Upstreams, Wanted};
+pub use resolve::{BadServiceName, Named, ServiceName};
+pub use retry::{Failed, Next, Stage, TRIES};
+pub use service::UpstreamService;
+pub use set::{Set, Tried};
+pub use settings::{Caps, DnsSettings, ProbeSettings, UpstreamSettings};
+pub use tls::{TlsFileError, TlsFiles, TlsIdentity};
+pub use way::{Replay, Way};
 
 /// What is worked out once for a record and used by every request.
 #[derive(Debug)]
@@ -37,16 +64,40 @@ pub struct Prepared {
     pub instance: Result<InstanceCredentials, CredentialsError>,
     /// A cookie of this record's instances was dropped and said so.
     cookie_dropped: AtomicBool,
+    /// What is remembered of the application beyond this record.
+    pub upstream: Arc<Upstream>,
+    /// Where its endpoints come from.
+    pub source: Source,
+    /// The name of its instances' certificates, if they speak TLS.
+    pub server_name: Option<String>,
+    /// How many of its requests may be on their way at once.
+    pub cap: usize,
+}
+
+/// Where endpoints come from.
+#[derive(Debug)]
+pub enum Source {
+    /// The record lists them.
+    Fixed(Set),
+    /// The record names a service, and perhaps lists some beside it.
+    Named(Arc<Named>),
 }
 
 impl Prepared {
-    /// Prepares a record. `ring` unseals its credentials. What is wrong with them is logged here, once for each version.
-    pub fn new(record: &AppRecord, ring: Option<&EdgeRing>) -> Self {
+    /// Prepares a record. `ring` unseals its credentials. What is wrong with it is logged here, once for each version.
+    pub fn new(record: &AppRecord, ring: Option<&EdgeRing>, upstreams: &Upstreams) -> Self {
         let prefix = format!("/v1/{}", record.id);
         let instance = InstanceCredentials::unseal(record, ring);
         if let Err(error) = &instance {
             tracing::error!(app = %record.id, version = %record.version, %error, "cannot use the instance's credentials");
         }
+        let upstream = upstreams.of(record.id);
+        let source = Source::of(record, &upstream);
+        let server_name = record.instance_tls.as_ref().map(|tls| tls.server_name.clone());
+        upstream.probed_at(ProbeTarget {
+            server_name: server_name.clone(),
+            path: format!("{}{}", record.base_path, upstreams.settings().probes.path),
+        });
         Self {
             // An id is base32, so the fallback does not occur.
             prefix_value: HeaderValue::from_str(&prefix).unwrap_or_else(|_| HeaderValue::from_static("")),
@@ -54,6 +105,10 @@ impl Prepared {
             group_key: group_key(&record.id),
             instance,
             cookie_dropped: AtomicBool::new(false),
+            source,
+            cap: cap(record, upstreams.settings()),
+            server_name,
+            upstream,
         }
     }
 
@@ -66,6 +121,43 @@ impl Prepared {
             );
         }
     }
+
+    /// Does this authority, as in a `Location`, lead to an instance rather than to the edge?
+    pub fn is_internal(&self, authority: &str) -> bool {
+        match &self.source {
+            Source::Fixed(set) => set.is_named_by(authority),
+            Source::Named(named) => {
+                named.name().is_named_by(authority)
+                    || named.current().as_ref().is_some_and(|set| set.is_named_by(authority))
+            }
+        }
+    }
+}
+
+impl Source {
+    fn of(record: &AppRecord, upstream: &Arc<Upstream>) -> Self {
+        let unusable = |what: &'static str| {
+            tracing::error!(app = %record.id, version = %record.version, what, "the application has no usable endpoints");
+            Self::Fixed(Set::new(Vec::new()))
+        };
+        // Without a name the certificate would be anybody's, and plain TCP is not what the record says.
+        if let Some(tls) = &record.instance_tls
+            && ServerName::try_from(tls.server_name.as_str()).is_err()
+        {
+            return unusable("the name of its instances' certificate is not a name");
+        }
+        match record.instance_service.as_deref().map(str::parse::<ServiceName>) {
+            None => Self::Fixed(upstream.set(&record.endpoints, Instant::now())),
+            Some(Ok(name)) => Self::Named(upstream.named(&name, &record.endpoints)),
+            Some(Err(_)) => unusable("its service is not of the form name:port"),
+        }
+    }
+}
+
+/// By contract, or else by plan.
+fn cap(record: &AppRecord, settings: &UpstreamSettings) -> usize {
+    let contract = record.limits.and_then(|limits| limits.in_flight);
+    contract.map_or(settings.caps.of(record.plan), |cap| cap.get() as usize)
 }
 
 /// Both halves of the id hold random bits of their own.
@@ -76,18 +168,17 @@ fn group_key(id: &ApplicationId) -> u64 {
 
 /// Is this authority (`host` or `host:port`, as an instance may name itself) one of these endpoints? An instance on the edge's own
 /// machine may call itself `localhost`.
-pub fn is_endpoint(endpoints: &[SocketAddr], authority: &str) -> bool {
+fn is_endpoint(mut endpoints: impl Iterator<Item = SocketAddr>, authority: &str) -> bool {
     if let Ok(address) = authority.parse::<SocketAddr>() {
-        return endpoints.contains(&address);
+        return endpoints.any(|endpoint| endpoint == address);
     }
     if let Ok(ip) = authority.parse::<IpAddr>() {
-        return endpoints.iter().any(|endpoint| endpoint.ip() == ip);
+        return endpoints.any(|endpoint| endpoint.ip() == ip);
     }
     let (name, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
     name.eq_ignore_ascii_case("localhost")
         && port.parse().is_ok_and(|port: u16| {
             endpoints
-                .iter()
                 .any(|endpoint| endpoint.ip().is_loopback() && endpoint.port() == port)
         })
 }
@@ -110,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_instance_is_known_by_its_addresses_and_as_localhost() {
-        let endpoints = ["127.0.0.1:8080".parse().unwrap(), "10.0.0.7:80".parse().unwrap()];
+        let endpoints: [SocketAddr; 2] = ["127.0.0.1:8080".parse().unwrap(), "10.0.0.7:80".parse().unwrap()];
         for own in [
             "127.0.0.1:8080",
             "127.0.0.1",
@@ -119,7 +210,7 @@ mod tests {
             "10.0.0.7",
             "10.0.0.7:80",
         ] {
-            assert!(is_endpoint(&endpoints, own), "{own}");
+            assert!(is_endpoint(endpoints.into_iter(), own), "{own}");
         }
         for other in [
             "localhost",
@@ -130,7 +221,7 @@ mod tests {
             "",
             "localhost.evil:8080",
         ] {
-            assert!(!is_endpoint(&endpoints, other), "{other}");
+            assert!(!is_endpoint(endpoints.into_iter(), other), "{other}");
         }
     }
 

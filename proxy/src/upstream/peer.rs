@@ -1,16 +1,27 @@
 //! How an instance is connected to.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use pingora::connectors::l4::Connect;
+use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora::protocols::l4::stream::Stream;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, OrErr, Result};
+use tokio::net::TcpStream;
+
+use super::tls::TlsIdentity;
 
 /// Deadlines of the way to an instance; every one is set on every connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// For the TCP connection.
     pub connect: Duration,
-    /// Between two reads of an answer.
+    /// For the TLS handshake, where there is one.
+    pub tls: Duration,
+    /// To the first byte of an answer, and between two reads of it.
     pub read: Duration,
     /// The same on upgraded connections and event streams, which are silent by nature.
     pub stream_idle: Duration,
@@ -18,21 +29,84 @@ pub struct Timeouts {
     pub write: Duration,
     /// How long an idle connection is kept: shorter than the instance keeps it, or the two close and reuse it at once.
     pub idle: Duration,
+    /// For a whole request, from its head to the end of the answer; streams are exempt.
+    pub total: Duration,
 }
 
-/// A connection to this address, on behalf of the application with this group key. `streaming`: the answer may be silent
-/// for long.
-pub fn peer(address: SocketAddr, group_key: u64, timeouts: &Timeouts, streaming: bool) -> HttpPeer {
-    // A socket address, never a name: names would be resolved here, blocking the thread.
-    let mut peer = HttpPeer::new(address, false, String::new());
-    peer.group_key = group_key;
+/// What a connection is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose<'a> {
+    /// Whose connection it is: those of different applications are never exchanged.
+    pub group_key: u64,
+    /// The name of the instance's certificate; `None` is plain TCP.
+    pub server_name: Option<&'a str>,
+    /// May the answer be silent for long?
+    pub streaming: bool,
+    /// Not out of the pool, nor into it.
+    pub fresh: Option<u64>,
+    /// What is left of the time for the whole request.
+    pub left: Duration,
+}
+
+/// A connection to this address.
+pub fn peer(address: SocketAddr, purpose: &Purpose<'_>, timeouts: &Timeouts, tls: &TlsIdentity) -> HttpPeer {
+    // A socket address, never a name: names would be resolved here, blocking the thread. And never TLS without a name: the
+    // library would then trust anybody.
+    let name = purpose.server_name.filter(|name| !name.is_empty());
+    let mut peer = HttpPeer::new(address, name.is_some(), name.unwrap_or_default().to_owned());
+    // A key that no connection in the pool has, since there is one for each such attempt.
+    peer.group_key = purpose
+        .fresh
+        .map_or(purpose.group_key, |salt| purpose.group_key ^ (salt | 1));
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
-    options.read_timeout = Some(if streaming { timeouts.stream_idle } else { timeouts.read });
+    options.read_timeout = Some(if purpose.streaming {
+        timeouts.stream_idle
+    } else {
+        timeouts.read.min(purpose.left)
+    });
     options.write_timeout = Some(timeouts.write);
-    options.idle_timeout = Some(timeouts.idle);
+    options.idle_timeout = Some(if purpose.fresh.is_some() {
+        Duration::ZERO
+    } else {
+        timeouts.idle
+    });
+    if name.is_some() {
+        // The library has one deadline for both steps; this one is then for the handshake alone.
+        options.custom_l4 = Some(Arc::new(Dial(timeouts.connect)));
+        options.connection_timeout = Some(timeouts.tls);
+        options.total_connection_timeout = Some(timeouts.connect.saturating_add(timeouts.tls));
+        options.ca.clone_from(&tls.ca);
+        peer.client_cert_key.clone_from(&tls.certificate);
+    }
     peer
+}
+
+/// Connects, within this time.
+#[derive(Debug)]
+struct Dial(Duration);
+
+#[async_trait]
+impl Connect for Dial {
+    async fn connect(&self, address: &PeerAddress) -> Result<Stream> {
+        let address = address
+            .as_inet()
+            .ok_or_else(|| Error::explain(ErrorType::InternalError, "not an internet address"))?;
+        let connected = tokio::time::timeout(self.0, TcpStream::connect(address))
+            .await
+            .or_err(ErrorType::ConnectTimedout, "while connecting")?;
+        connected.map(Stream::from).map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+                std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
+                    ErrorType::ConnectNoRoute
+                }
+                _ => ErrorType::ConnectError,
+            };
+            Error::because(kind, "while connecting", error)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -43,27 +117,93 @@ mod tests {
 
     const TIMEOUTS: Timeouts = Timeouts {
         connect: Duration::from_secs(1),
+        tls: Duration::from_secs(7),
         read: Duration::from_secs(2),
         stream_idle: Duration::from_secs(3),
         write: Duration::from_secs(4),
         idle: Duration::from_secs(5),
+        total: Duration::from_mins(1),
     };
+
+    const PURPOSE: Purpose<'static> = Purpose {
+        group_key: 1,
+        server_name: None,
+        streaming: false,
+        fresh: None,
+        left: Duration::from_mins(1),
+    };
+
+    fn of(purpose: &Purpose<'_>) -> HttpPeer {
+        peer(
+            "10.0.0.1:8080".parse().unwrap(),
+            purpose,
+            &TIMEOUTS,
+            &TlsIdentity::default(),
+        )
+    }
 
     #[test]
     fn two_applications_never_share_a_connection_to_one_address() {
-        let address = "10.0.0.1:8080".parse().unwrap();
-        let hash = |group| peer(address, group, &TIMEOUTS, false).reuse_hash();
+        let hash = |group_key| of(&Purpose { group_key, ..PURPOSE }).reuse_hash();
         assert_ne!(hash(1), hash(2));
-        assert_eq!(hash(1), peer(address, 1, &TIMEOUTS, true).reuse_hash());
+        assert_eq!(
+            hash(1),
+            of(&Purpose {
+                streaming: true,
+                ..PURPOSE
+            })
+            .reuse_hash()
+        );
+    }
+
+    #[test]
+    fn a_fresh_connection_is_neither_out_of_the_pool_nor_put_into_it() {
+        let fresh = |salt| {
+            of(&Purpose {
+                fresh: Some(salt),
+                ..PURPOSE
+            })
+        };
+        assert_ne!(fresh(0).reuse_hash(), of(&PURPOSE).reuse_hash());
+        assert_ne!(fresh(2).reuse_hash(), fresh(4).reuse_hash());
+        assert_eq!(fresh(2).idle_timeout(), Some(Duration::ZERO));
     }
 
     #[test]
     fn every_deadline_is_set() {
-        let peer = peer("10.0.0.1:8080".parse().unwrap(), 1, &TIMEOUTS, true);
+        let peer = of(&Purpose {
+            streaming: true,
+            ..PURPOSE
+        });
         assert_eq!(peer.connection_timeout(), Some(TIMEOUTS.connect));
         assert_eq!(peer.total_connection_timeout(), Some(TIMEOUTS.connect));
         assert_eq!(peer.options.read_timeout, Some(TIMEOUTS.stream_idle));
         assert_eq!(peer.options.write_timeout, Some(TIMEOUTS.write));
         assert_eq!(peer.idle_timeout(), Some(TIMEOUTS.idle));
+        let hurried = of(&Purpose {
+            left: Duration::from_millis(5),
+            ..PURPOSE
+        });
+        assert_eq!(hurried.options.read_timeout, Some(Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn tls_has_a_name_a_deadline_of_its_own_and_is_never_without_a_name() {
+        let secure = of(&Purpose {
+            server_name: Some("instance.test"),
+            ..PURPOSE
+        });
+        assert!(secure.is_tls());
+        assert_eq!(secure.sni, "instance.test");
+        assert_eq!(secure.connection_timeout(), Some(TIMEOUTS.tls));
+        assert_eq!(secure.total_connection_timeout(), Some(TIMEOUTS.connect + TIMEOUTS.tls));
+        assert!(secure.options.verify_cert && secure.options.verify_hostname);
+        assert!(
+            !of(&Purpose {
+                server_name: Some(""),
+                ..PURPOSE
+            })
+            .is_tls()
+        );
     }
 }

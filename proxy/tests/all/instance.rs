@@ -59,7 +59,14 @@ impl Instance {
     pub(crate) async fn connected<F: Future<Output = Option<Wire>> + Send>(
         answer: impl Fn(Message, Wire) -> F + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listening(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer)
+    }
+
+    /// At a place of the test's choice.
+    pub(crate) fn listening<F: Future<Output = Option<Wire>> + Send>(
+        listener: TcpListener,
+        answer: impl Fn(Message, Wire) -> F + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (answer, remembered) = (Arc::new(answer), Arc::clone(&seen));
@@ -88,6 +95,23 @@ impl Instance {
     /// Answers everything with 200 and its own name.
     pub(crate) async fn echo() -> Self {
         Self::start(|_| Reply::ok("content-type: application/json\r\n", "{\"ok\":true}")).await
+    }
+
+    /// As [`Self::echo`], at this address.
+    pub(crate) async fn echo_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        Self::listening(listener, async |_, mut wire: Wire| {
+            let Reply::Bytes(answer) = Reply::ok("", "ok") else {
+                return None;
+            };
+            wire.send(answer).await;
+            Some(wire)
+        })
+    }
+
+    /// Closes the connection upon every request, without an answer.
+    pub(crate) async fn breaking() -> Self {
+        Self::connected(async |_, _| None).await
     }
 
     pub(crate) fn endpoint(&self) -> String {

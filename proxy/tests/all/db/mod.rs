@@ -159,6 +159,17 @@ impl Tenants {
             .unwrap();
     }
 
+    /// Changes one column of an application; `value` is cast to the column's type.
+    pub(crate) async fn change_app(&self, app: ApplicationId, statement: &'static str, value: &str) {
+        let changed = sqlx::query(statement)
+            .bind(app)
+            .bind(value)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
+        assert_eq!(changed.rows_affected(), 1);
+    }
+
     pub(crate) async fn suspend(&self, app: ApplicationId) {
         sqlx::query("UPDATE applications SET status = 'suspended' WHERE id = $1")
             .bind(app)
