@@ -11,6 +11,7 @@ use crate::cache::Part;
 use crate::drain::Entered;
 use crate::error::Refusal;
 use crate::filter::client_address::Client;
+use crate::limit::{Occupied, Standing};
 use crate::listener::Accepted;
 use crate::live::Listing;
 use crate::upstream::Prepared;
@@ -44,6 +45,10 @@ pub struct Ctx {
     pub refusal: Option<Refusal>,
     /// What failed, as the forwarding library names it.
     pub failure: Option<&'static str>,
+    /// Keeps the request in the count of those under way, unless it became a stream.
+    pub occupied: Option<Occupied>,
+    /// Where its caller stands with its limit.
+    pub standing: Option<Standing>,
     /// Set once the request is to be forwarded.
     pub forward: Option<Forwarding>,
     /// What the cache may do with it.
@@ -67,6 +72,8 @@ pub struct Forwarding {
     pub first: usize,
     /// Connections tried so far.
     pub tries: usize,
+    /// The most that its body may have.
+    pub most_body_bytes: u64,
     /// Bytes of the body so far.
     pub body_bytes: u64,
 }

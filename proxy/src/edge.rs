@@ -34,6 +34,7 @@ use crate::error::Refusal;
 use crate::filter::client_address::Client;
 use crate::filter::headers::{self, Forward, Identity, Reply};
 use crate::intake::Verdict;
+use crate::limit::Limiter;
 use crate::listener::Accepted;
 use crate::live::{Full, Live};
 use crate::meter::Tally;
@@ -49,6 +50,8 @@ pub struct Edge {
     pub seal: Option<EdgeRing>,
     /// Bounds on requests.
     pub limits: Limits,
+    /// Bounds on callers.
+    pub limiter: Limiter,
     /// Deadlines towards instances.
     pub timeouts: Timeouts,
     /// Where the edge runs.
@@ -80,6 +83,7 @@ impl Edge {
             app,
             request_id: ctx.request_id,
             region: &self.region,
+            standing: ctx.standing.as_ref(),
         }
     }
 
@@ -196,6 +200,8 @@ impl Edge {
     fn list(&self, ctx: &mut Ctx) -> std::result::Result<(), Full> {
         if let (None, Some(accepted), Some(forward)) = (&ctx.listing, &ctx.accepted, &ctx.forward) {
             ctx.listing = Some(self.live.list((&forward.admission).into(), Arc::clone(accepted))?);
+            // It has its place among the streams, and may be there for hours.
+            ctx.occupied = None;
         }
         Ok(())
     }
@@ -261,6 +267,8 @@ impl ProxyHttp for Edge {
             head_bytes: 0,
             refusal: None,
             failure: None,
+            occupied: None,
+            standing: None,
             forward: None,
             part: None,
             in_background: false,
@@ -448,7 +456,7 @@ impl ProxyHttp for Edge {
         // An upgraded connection is a conversation, not a body.
         if let (Some(body), Some(forward), false) = (body, &mut ctx.forward, session.was_upgraded()) {
             forward.body_bytes += body.len() as u64;
-            if forward.body_bytes > self.limits.body_bytes {
+            if forward.body_bytes > forward.most_body_bytes {
                 return Err(Error::new_down(ErrorType::HTTPStatus(413)));
             }
         }

@@ -43,6 +43,12 @@ pub enum Refusal {
     TableUnavailable,
     /// 503: too long without word from control for a secret key of an application that is strict about it.
     StaleRouting,
+    /// 429: more requests than the limit allows; seconds after which one may pass.
+    RateLimited(u32),
+    /// 429: the month's requests are used up; seconds until the next month.
+    QuotaExhausted(u32),
+    /// 503: the edge has more requests under way than it can take on for this plan.
+    Overloaded,
     /// 503: the edge holds as many upgraded connections and event streams as it may.
     TooManyStreams,
     /// 502: the instance cannot be reached or gave no valid answer.
@@ -66,11 +72,13 @@ impl Refusal {
             Self::MissingKey | Self::InvalidKey => ErrorCode::Unauthorized,
             Self::SecretKeyNeeded | Self::MissingScope | Self::Address => ErrorCode::Forbidden,
             Self::TooLarge => ErrorCode::PayloadTooLarge,
+            Self::RateLimited(_) | Self::QuotaExhausted(_) => ErrorCode::RateLimitExceeded,
             Self::NotServing(_)
             | Self::NoInstance
             | Self::CredentialsUnusable
             | Self::TableUnavailable
             | Self::StaleRouting
+            | Self::Overloaded
             | Self::TooManyStreams => ErrorCode::ServiceUnavailable,
             Self::BadGateway => ErrorCode::BadGateway,
             Self::GatewayTimeout => ErrorCode::GatewayTimeout,
@@ -111,6 +119,9 @@ impl Refusal {
             Self::CredentialsUnusable | Self::TableUnavailable | Self::StaleRouting | Self::TooManyStreams => {
                 "The service is temporarily unavailable"
             }
+            Self::RateLimited(_) => "Too many requests",
+            Self::QuotaExhausted(_) => "The requests of this month are used up",
+            Self::Overloaded => "The service is overloaded",
             Self::BadGateway => "The application could not be reached",
             Self::GatewayTimeout => "The application did not answer in time",
             Self::RequestTimeout => "The request was not completed in time",
@@ -125,6 +136,8 @@ impl Refusal {
             Self::NotServing(refusal) => Some(refusal.as_str()),
             Self::StaleRouting => Some("stale_routing"),
             Self::RequestTimeout => Some("request_timeout"),
+            Self::QuotaExhausted(_) => Some("quota_exhausted"),
+            Self::Overloaded => Some("overloaded"),
             _ => None,
         }
     }
@@ -134,7 +147,12 @@ impl Refusal {
         match self {
             Self::NotServing(model::Refusal::Provisioning) | Self::TooManyStreams => Some(5),
             Self::NotServing(_) => Some(60),
-            Self::NoInstance | Self::CredentialsUnusable | Self::TableUnavailable | Self::StaleRouting => Some(1),
+            Self::RateLimited(seconds) | Self::QuotaExhausted(seconds) => Some(seconds),
+            Self::Overloaded
+            | Self::NoInstance
+            | Self::CredentialsUnusable
+            | Self::TableUnavailable
+            | Self::StaleRouting => Some(1),
             _ => None,
         }
     }
@@ -215,6 +233,9 @@ mod tests {
             Refusal::CredentialsUnusable,
             Refusal::TableUnavailable,
             Refusal::StaleRouting,
+            Refusal::RateLimited(3),
+            Refusal::QuotaExhausted(86_400),
+            Refusal::Overloaded,
             Refusal::TooManyStreams,
             Refusal::BadGateway,
             Refusal::GatewayTimeout,
@@ -242,9 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn every_503_says_when_to_come_back() {
+    fn every_429_and_503_says_when_to_come_back() {
         for refusal in all() {
-            assert_eq!(refusal.status() == 503, refusal.retry_after().is_some(), "{refusal:?}");
+            assert_eq!(
+                matches!(refusal.status(), 429 | 503),
+                refusal.retry_after().is_some(),
+                "{refusal:?}"
+            );
         }
     }
 }

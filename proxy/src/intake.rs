@@ -1,6 +1,6 @@
 //! From a request as it came to the decision what to do with it.
 //!
-//! Owns the order in which a head is judged: form, path, keys, the gate, the declared length. Whatever is refused here was
+//! Owns the order in which a head is judged: form, path, room, keys, the gate, limits, the declared length. Whatever is refused here was
 //! never counted and never seen by an instance.
 
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::edge::Edge;
 use crate::error::Refusal;
 use crate::filter::{credential, normalise};
 use crate::gate::Request;
+use crate::limit::Now;
 use crate::upstream::{self, Prepared};
 
 /// How a request goes on after its head was looked at.
@@ -60,34 +61,53 @@ impl Edge {
             Err(bad) => return Verdict::Refuse(Refusal::Head(bad), Connection::Close),
         };
         ctx.app_id = Some(target.app_id);
+        match self.limiter.enter() {
+            Ok(occupied) => ctx.occupied = Some(occupied),
+            Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
+        }
         if self.access_log.is_enabled() {
             ctx.path = access_log::shown_path(target.tail);
         }
         let presented = credential::present(&request.method, &request.headers, target.query);
         self.metrics.presented(&presented);
+        let client = ctx.client.address;
+        let now = Now {
+            unix_ms: self.clock.unix_millis(),
+            moment: self.limiter.moment_of(ctx.began),
+        };
+        let refused = |refusal| Verdict::Refuse(self.limiter.refused(refusal, client, now.moment), Connection::Keep);
         let presented = match presented {
             Ok(presented) => presented,
-            Err(bad) => return Verdict::Refuse(bad.into(), Connection::Keep),
+            Err(bad) => return refused(bad.into()),
         };
-        let now_ms = self.clock.unix_millis();
+        let now_ms = now.unix_ms;
         let asked = Request {
             method: request.method.as_str(),
             app_id: target.app_id,
             tail: target.tail,
             secret: presented.secret,
             public: presented.public,
-            client: ctx.client.address,
+            client,
             now_ms,
             heartbeat_age_ms: self.routing.heartbeat_age_ms(now_ms),
         };
         let admission = match admit(&self.routing, &asked).await {
             Ok(admission) => admission,
-            Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
+            Err(refusal) => return refused(refusal),
         };
-        if declared_length(request).is_some_and(|length| length > self.limits.body_bytes) {
+        let app = Arc::clone(&admission.app);
+        if let Err(refusal) = self.limiter.make_room(app.record.plan) {
+            return Verdict::Refuse(refusal, Connection::Keep);
+        }
+        let judged = self.limiter.judge(&admission, client, now);
+        ctx.standing = Some(judged.standing);
+        if let Some(refusal) = judged.refusal {
+            return Verdict::Refuse(refusal, Connection::Keep);
+        }
+        let most_body_bytes = app.limits.allowed(&app.record).body_bytes.min(self.limits.body_bytes);
+        if declared_length(request).is_some_and(|length| length > most_body_bytes) {
             return Verdict::Refuse(Refusal::TooLarge, Connection::Keep);
         }
-        let app = Arc::clone(&admission.app);
         let prepared = app
             .prepared
             .get_or_init(|| Prepared::new(&app.record, self.seal.as_ref()));
@@ -110,6 +130,7 @@ impl Edge {
             streaming: session.is_upgrade_req() || wants_events(request),
             first: app.next_endpoint.fetch_add(1, Ordering::Relaxed),
             tries: 0,
+            most_body_bytes,
             body_bytes: 0,
             admission,
         })

@@ -24,7 +24,7 @@ const CREDENTIALS: [&str; 8] = [
     "several",
     "in_query",
 ];
-const REFUSALS: [&str; 26] = [
+const REFUSALS: [&str; 29] = [
     "bad_head",
     "unknown_path",
     "bad_keys",
@@ -51,6 +51,9 @@ const REFUSALS: [&str; 26] = [
     "head_host",
     "head_framing",
     "head_path",
+    "rate_limited",
+    "quota_exhausted",
+    "overloaded",
 ];
 const BLAMES: [&str; 3] = ["client", "instance", "edge"];
 
@@ -60,7 +63,7 @@ pub struct Metrics {
     requests: [IntCounter; 6],
     seconds: Histogram,
     credentials: [IntCounter; 8],
-    refusals: [IntCounter; 26],
+    refusals: [IntCounter; 29],
     failures: [IntCounter; 3],
     bytes_in: IntCounter,
     bytes_out: IntCounter,
@@ -228,6 +231,9 @@ const fn index(refusal: Refusal) -> usize {
         Refusal::CredentialsUnusable => 18,
         Refusal::TooManyStreams => 19,
         Refusal::StaleRouting => 20,
+        Refusal::RateLimited(_) => 26,
+        Refusal::QuotaExhausted(_) => 27,
+        Refusal::Overloaded => 28,
     }
 }
 

@@ -14,6 +14,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::credential::{X_API_KEY, X_PUBLISHABLE_KEY};
 use super::shared_host::{ORIGIN_WIDE, Place, confine_cookie, is_document, rewrite_location};
+use crate::limit::Standing;
 use crate::routing::{AppHeaders, KeyHeaders};
 use crate::upstream::InstanceCredentials;
 
@@ -181,6 +182,8 @@ pub struct Identity<'a> {
     pub request_id: RequestId,
     /// The edge's region.
     pub region: &'a HeaderValue,
+    /// Where the caller stands with its limit; `None` before that is known.
+    pub standing: Option<&'a Standing>,
 }
 
 /// What an instance's answer is given to the client with.
@@ -219,6 +222,9 @@ pub fn identify(response: &mut ResponseHeader, identity: &Identity<'_>) {
         set(response, REQUEST_ID, request_id);
     }
     set(response, REGION, identity.region.clone());
+    if let Some(standing) = identity.standing {
+        standing.fields(|name, value| set(response, name, value));
+    }
 }
 
 fn set(response: &mut ResponseHeader, name: HeaderName, value: HeaderValue) {

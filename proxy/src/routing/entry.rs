@@ -15,6 +15,7 @@ use http::HeaderValue;
 use super::freshness::Freshness;
 use super::key::HeldKey;
 use super::uses::Stamp;
+use crate::limit::{AppLimits, Seat};
 use crate::meter;
 use crate::upstream::Prepared;
 
@@ -37,6 +38,8 @@ pub struct KeyEntry {
     pub record: HeldKey,
     /// Its application.
     pub app: Arc<AppSlot>,
+    /// What was asked with it, for its rate limit.
+    pub limit: Seat,
     pub(super) freshness: Freshness,
     pub(super) used: Stamp,
 }
@@ -46,8 +49,17 @@ impl KeyEntry {
         Self {
             record,
             app,
+            limit: Seat::default(),
             freshness,
             used: Stamp::default(),
+        }
+    }
+
+    /// In the place of `held`, if there was one: its limit goes on where it was.
+    pub(super) fn succeeding(self, held: Option<&Arc<Self>>) -> Self {
+        Self {
+            limit: held.map(|held| held.limit.handed_over()).unwrap_or_default(),
+            ..self
         }
     }
 
@@ -68,6 +80,8 @@ pub struct AppEntry {
     pub next_endpoint: AtomicUsize,
     /// What the instance and the client are told of it.
     pub headers: AppHeaders,
+    /// What its limits need, and what was asked of it without a key.
+    pub limits: AppLimits,
     /// What the way to its instances needs; worked out by the first request.
     pub prepared: OnceLock<Prepared>,
     version: Version,
@@ -97,6 +111,7 @@ impl AppEntry {
             usage,
             next_endpoint: AtomicUsize::new(0),
             headers,
+            limits: AppLimits::default(),
             prepared: OnceLock::new(),
             version,
         }
@@ -169,7 +184,11 @@ impl AppSlot {
     }
 
     /// Only under the lock of the application's fence: two writers would race over which is newer.
-    pub(super) fn replace(&self, state: AppState) {
+    pub(super) fn replace(&self, mut state: AppState) {
+        // Nobody else has the new entry yet, so it can still be changed.
+        if let (Some(new), Some(old)) = (state.entry.as_mut().and_then(Arc::get_mut), self.load()) {
+            new.limits = old.limits.handed_over();
+        }
         // First, so that whoever finds no entry finds the version of its absence.
         *self.gone() = state.version;
         self.entry.store(state.entry);

@@ -152,7 +152,7 @@ proptest! {
         response.append_header(name.clone(), value.as_str()).unwrap();
         let (app, region) = (app(), HeaderValue::from_static("eu"));
         let request_id = RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1));
-        let identity = Identity { app: Some(&app), request_id, region: &region };
+        let identity = Identity { app: Some(&app), request_id, region: &region, standing: None };
         to_client(&mut response, &Reply {
             identity, prefix: "/v1/app_x", base_path: "", host: "a", is_internal: &|_| false,
         });
