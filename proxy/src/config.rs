@@ -16,6 +16,7 @@ use http::HeaderValue;
 use crate::cache::CacheSettings;
 use crate::http1::head::HeadLimits;
 use crate::http1::pace::PaceRules;
+use crate::limit::LimitSettings;
 use crate::listener::Http2;
 use crate::tls::TlsSettings;
 use crate::upstream::UpstreamSettings;
@@ -47,6 +48,8 @@ pub struct Config {
     pub seal: Option<EdgeRing>,
     /// Bounds on requests.
     pub limits: Limits,
+    /// Bounds on callers.
+    pub callers: LimitSettings,
     /// What is kept of instances' responses.
     pub cache: CacheSettings,
     /// `upstream.*`: the way to instances.
@@ -163,6 +166,7 @@ impl Config {
         let upgrade_socket = reader.or("upgrade.socket", data.join("upgrade.sock"));
         let seal = reader.optional("encryption.edge_key");
         let limits = Limits::read(reader);
+        let callers = LimitSettings::read(reader);
         let cache = read_cache(reader);
         let upstream = UpstreamSettings::read(reader);
         let server = ServerConfig::read(reader);
@@ -193,6 +197,7 @@ impl Config {
             },
             seal,
             limits,
+            callers,
             cache,
             upstream,
             server,

@@ -16,6 +16,7 @@ use crate::error::Refusal;
 use crate::filter::client_address::Client;
 use crate::filter::cors::Grant;
 use crate::filter::credential::Places;
+use crate::limit::{Occupied, Standing};
 use crate::listener::Accepted;
 use crate::live::Listing;
 use crate::routing::AppEntry;
@@ -56,6 +57,10 @@ pub struct Ctx {
     pub refusal: Option<Refusal>,
     /// What failed, as the forwarding library names it.
     pub failure: Option<&'static str>,
+    /// Keeps the request in the count of those under way, unless it became a stream.
+    pub occupied: Option<Occupied>,
+    /// Where its caller stands with its limit.
+    pub standing: Option<Standing>,
     /// Set once the request is to be forwarded.
     pub forward: Option<Forwarding>,
     /// What the cache may do with it.
@@ -79,6 +84,8 @@ pub struct Forwarding {
     pub way: Way,
     /// Why the instance was not asked.
     pub refusal: Option<Refusal>,
+    /// The most that its body may have.
+    pub most_body_bytes: u64,
     /// Bytes of the body so far.
     pub body_bytes: u64,
 }

@@ -37,6 +37,7 @@ use crate::filter::headers::{self, Forward, Identity, Reply};
 use crate::filter::own_host::{self, Named};
 use crate::filter::shared_host;
 use crate::intake::Verdict;
+use crate::limit::Limiter;
 use crate::listener::Accepted;
 use crate::live::{Full, Live};
 use crate::meter::Tally;
@@ -54,6 +55,8 @@ pub struct Edge {
     pub limits: Limits,
     /// The ways to instances.
     pub upstreams: Arc<Upstreams>,
+    /// Bounds on callers.
+    pub limiter: Limiter,
     /// Where the edge runs.
     pub region: HeaderValue,
     /// How clients reach the edge.
@@ -83,6 +86,7 @@ impl Edge {
             request_id: ctx.request_id,
             region: &self.region,
             cors: &ctx.cors,
+            standing: ctx.standing.as_ref(),
         }
     }
 
@@ -189,6 +193,8 @@ impl Edge {
     fn list(&self, ctx: &mut Ctx) -> std::result::Result<(), Full> {
         if let (None, Some(accepted), Some(forward)) = (&ctx.listing, &ctx.accepted, &ctx.forward) {
             ctx.listing = Some(self.live.list((&forward.admission).into(), Arc::clone(accepted))?);
+            // It has its place among the streams, and may be there for hours.
+            ctx.occupied = None;
         }
         Ok(())
     }
@@ -264,6 +270,8 @@ impl ProxyHttp for Edge {
             head_bytes: 0,
             refusal: None,
             failure: None,
+            occupied: None,
+            standing: None,
             forward: None,
             part: None,
             in_background: false,
@@ -487,7 +495,7 @@ impl ProxyHttp for Edge {
         }
         if let (Some(body), Some(forward), false) = (body, &mut ctx.forward, session.was_upgraded()) {
             forward.body_bytes += body.len() as u64;
-            if forward.body_bytes > self.limits.body_bytes {
+            if forward.body_bytes > forward.most_body_bytes {
                 return Err(Error::new_down(ErrorType::HTTPStatus(413)));
             }
         }

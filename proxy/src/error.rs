@@ -47,6 +47,12 @@ pub enum Refusal {
     TableUnavailable,
     /// 503: too long without word from control for a secret key of an application that is strict about it.
     StaleRouting,
+    /// 429: more requests than the limit allows; seconds after which one may pass.
+    RateLimited(u32),
+    /// 429: the month's requests are used up; seconds until the next month.
+    QuotaExhausted(u32),
+    /// 503: the edge has more requests under way than it can take on for this plan.
+    Overloaded,
     /// 503: the edge holds as many upgraded connections and event streams as it may.
     TooManyStreams,
     /// 503: the application has as many requests on their way as it may.
@@ -74,11 +80,13 @@ impl Refusal {
                 ErrorCode::Forbidden
             }
             Self::TooLarge => ErrorCode::PayloadTooLarge,
+            Self::RateLimited(_) | Self::QuotaExhausted(_) => ErrorCode::RateLimitExceeded,
             Self::NotServing(_)
             | Self::NoInstance
             | Self::CredentialsUnusable
             | Self::TableUnavailable
             | Self::StaleRouting
+            | Self::Overloaded
             | Self::TooManyStreams
             | Self::TooManyInFlight => ErrorCode::ServiceUnavailable,
             Self::BadGateway => ErrorCode::BadGateway,
@@ -126,6 +134,9 @@ impl Refusal {
                 "The service is temporarily unavailable"
             }
             Self::TooManyInFlight => "The application has too many requests in flight",
+            Self::RateLimited(_) => "Too many requests",
+            Self::QuotaExhausted(_) => "The requests of this month are used up",
+            Self::Overloaded => "The service is overloaded",
             Self::BadGateway => "The application could not be reached",
             Self::GatewayTimeout => "The application did not answer in time",
             Self::RequestTimeout => "The request was not completed in time",
@@ -143,6 +154,8 @@ impl Refusal {
             Self::SecretInBrowser => Some("secret_key_in_browser"),
             Self::Origin => Some("origin_not_allowed"),
             Self::TooManyInFlight => Some("concurrency_limit"),
+            Self::QuotaExhausted(_) => Some("quota_exhausted"),
+            Self::Overloaded => Some("overloaded"),
             _ => None,
         }
     }
@@ -152,7 +165,9 @@ impl Refusal {
         match self {
             Self::NotServing(model::Refusal::Provisioning) | Self::TooManyStreams => Some(5),
             Self::NotServing(_) => Some(60),
-            Self::NoInstance
+            Self::RateLimited(seconds) | Self::QuotaExhausted(seconds) => Some(seconds),
+            Self::Overloaded
+            | Self::NoInstance
             | Self::CredentialsUnusable
             | Self::TableUnavailable
             | Self::StaleRouting
@@ -249,6 +264,9 @@ mod tests {
             Refusal::CredentialsUnusable,
             Refusal::TableUnavailable,
             Refusal::StaleRouting,
+            Refusal::RateLimited(3),
+            Refusal::QuotaExhausted(86_400),
+            Refusal::Overloaded,
             Refusal::TooManyStreams,
             Refusal::TooManyInFlight,
             Refusal::BadGateway,
@@ -277,9 +295,13 @@ mod tests {
     }
 
     #[test]
-    fn every_503_says_when_to_come_back() {
+    fn every_429_and_503_says_when_to_come_back() {
         for refusal in all() {
-            assert_eq!(refusal.status() == 503, refusal.retry_after().is_some(), "{refusal:?}");
+            assert_eq!(
+                matches!(refusal.status(), 429 | 503),
+                refusal.retry_after().is_some(),
+                "{refusal:?}"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From a request as it came to the decision what to do with it.
 //!
-//! Owns the order in which a head is judged: form, host, path, preflight, keys, the gate, the declared length. Whatever is refused
-//! here was never counted and never seen by an instance.
+//! Owns the order in which a head is judged: form, host, path, room, preflight, keys, the gate, limits, the declared length. Whatever
+//! is refused here was never counted and never seen by an instance.
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use crate::filter::normalise::{self, BadHead, Target};
 use crate::filter::own_host::Named;
 use crate::filter::{credential, own_host};
 use crate::gate::Request;
+use crate::limit::Now;
 use crate::routing::{AppEntry, Lookup};
 use crate::upstream::{self, Kind, Prepared, Way};
 
@@ -78,6 +79,10 @@ impl Edge {
         };
         ctx.app_id = Some(target.app_id);
         ctx.own_host = matches!(named, Named::Own(_));
+        match self.limiter.enter() {
+            Ok(occupied) => ctx.occupied = Some(occupied),
+            Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
+        }
         if self.access_log.is_enabled() {
             ctx.path = access_log::shown_path(target.tail);
         }
@@ -153,10 +158,17 @@ impl Edge {
         let now_ms = self.clock.unix_millis();
         let presented = credential::present(&request.method, &request.headers, target.query);
         self.metrics.presented(&presented);
-        let presented = presented.inspect_err(|_| {
+        let client = ctx.client.address;
+        let now = Now {
+            unix_ms: self.clock.unix_millis(),
+            moment: self.limiter.moment_of(ctx.began),
+        };
+        let now_ms = now.unix_ms;
+        let presented = presented.map_err(|bad| {
             if let Some(leaked) = credential::leaked(&request.headers, target.query) {
                 self.metrics.leaks.raise(&leaked, target.app_id, now_ms);
             }
+            self.limiter.refused(bad.into(), client, now.moment)
         })?;
         let asked = Request {
             method: request.method.as_str(),
@@ -164,7 +176,7 @@ impl Edge {
             tail: target.tail,
             secret: presented.secret,
             public: presented.public,
-            client: ctx.client.address,
+            client,
             browser,
             now_ms,
             heartbeat_age_ms: self.routing.heartbeat_age_ms(now_ms),
@@ -175,12 +187,22 @@ impl Edge {
                 if let Some(app) = app {
                     self.know(&request.headers, &browser, app, ctx);
                 }
-                return Err(refusal);
+                return Err(self.limiter.refused(refusal, client, now.moment));
             }
         };
         let app = Arc::clone(&admission.app);
         self.know(&request.headers, &browser, Arc::clone(&app), ctx);
-        if declared_length(request).is_some_and(|length| length > self.limits.body_bytes) {
+        self.limiter.make_room(app.record.plan)?;
+        // What the edge asks for by itself is nobody's request.
+        if session.subrequest_ctx.is_none() {
+            let judged = self.limiter.judge(&admission, client, now);
+            ctx.standing = Some(judged.standing);
+            if let Some(refusal) = judged.refusal {
+                return Err(refusal);
+            }
+        }
+        let most_body_bytes = app.limits.allowed(&app.record).body_bytes.min(self.limits.body_bytes);
+        if declared_length(request).is_some_and(|length| length > most_body_bytes) {
             return Err(Refusal::TooLarge);
         }
         let prepared = app
@@ -211,6 +233,7 @@ impl Edge {
                 .flatten(),
             way: Way::new(kind, ctx.began),
             refusal: None,
+            most_body_bytes,
             body_bytes: 0,
             admission,
         })

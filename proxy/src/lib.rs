@@ -18,6 +18,7 @@ pub mod filter;
 pub mod gate;
 pub mod http1;
 mod intake;
+pub mod limit;
 pub mod listener;
 pub mod live;
 pub mod meter;

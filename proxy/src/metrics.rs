@@ -25,7 +25,7 @@ const CREDENTIALS: [&str; 8] = [
     "several",
     "misplaced",
 ];
-const REFUSALS: [&str; 29] = [
+const REFUSALS: [&str; 32] = [
     "bad_head",
     "unknown_path",
     "bad_keys",
@@ -55,6 +55,9 @@ const REFUSALS: [&str; 29] = [
     "secret_in_browser",
     "origin",
     "too_many_in_flight",
+    "rate_limited",
+    "quota_exhausted",
+    "overloaded",
 ];
 const BLAMES: [&str; 3] = ["client", "instance", "edge"];
 
@@ -64,7 +67,7 @@ pub struct Metrics {
     requests: [IntCounter; 6],
     seconds: Histogram,
     credentials: [IntCounter; 8],
-    refusals: [IntCounter; 29],
+    refusals: [IntCounter; 32],
     failures: [IntCounter; 3],
     bytes_in: IntCounter,
     bytes_out: IntCounter,
@@ -240,6 +243,9 @@ const fn index(refusal: Refusal) -> usize {
         Refusal::SecretInBrowser => 26,
         Refusal::Origin => 27,
         Refusal::TooManyInFlight => 28,
+        Refusal::RateLimited(_) => 29,
+        Refusal::QuotaExhausted(_) => 30,
+        Refusal::Overloaded => 31,
     }
 }
 

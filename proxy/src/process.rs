@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use authsome_core::clock::SystemClock;
@@ -34,6 +34,7 @@ use crate::drain::{Drain, InFlight, Stage};
 use crate::edge::Edge;
 use crate::entropy::PooledEntropy;
 use crate::http1::Door;
+use crate::limit::{Callers, Connections, Leaser, LimitMetrics, Limiter};
 use crate::listener::{BindError, Front, ListenerMetrics, Listening, Port, bind};
 use crate::live::{Live, LiveMetrics};
 use crate::meter::{Meter, MeterMetrics, MeterSettings};
@@ -379,6 +380,8 @@ fn build(
     let listener_metrics = ListenerMetrics::register(&registry).map_err(TelemetryError::from)?;
     let cache_metrics = CacheMetrics::register(&registry).map_err(TelemetryError::from)?;
     let upstream_metrics = UpstreamMetrics::register(&registry).map_err(TelemetryError::from)?;
+    let limit_metrics = LimitMetrics::register(&registry).map_err(TelemetryError::from)?;
+    let limiter = Limiter::new(&config.callers, limit_metrics, Instant::now());
     let live = Live::new(config.limits.live_connections, live_metrics);
     let clock = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(PooledEntropy::default());
@@ -400,6 +403,8 @@ fn build(
         region: config.edge.region.clone(),
     };
     let reporter = Reporter::new(routing.clone(), name, &*entropy);
+    let assumed_edges = config.callers.assumed_edges;
+    let leaser = Leaser::new(limiter.clone(), config.store.redis.clone(), assumed_edges, &*entropy);
     let probes = Arc::new(Probes::new(shutdown, routing.clone()));
     let access_log = if config.log.access {
         AccessLog::start(metrics.log_dropped.clone()).map_err(EdgeError::Thread)?
@@ -417,11 +422,13 @@ fn build(
         entropy: Arc::clone(&entropy),
         region: config.edge.region_value.clone(),
     };
+    let trusted_proxies = config.addresses.proxies.clone();
     let edge = Edge {
         routing: routing.clone(),
         seal: config.seal,
         limits: config.limits,
         upstreams: Arc::clone(&upstreams),
+        limiter: limiter.clone(),
         region: config.edge.region_value.clone(),
         addresses: config.addresses,
         clock,
@@ -432,6 +439,11 @@ fn build(
         live: live.clone(),
         cache: ResponseCache::new(&config.cache, cache_metrics),
         probes: Arc::clone(&probes),
+    };
+    let callers = Callers {
+        connections: Connections::new(config.callers.connections_per_address),
+        trusted: trusted_proxies,
+        limiter,
     };
     let front = Front::new(
         http_proxy(&server.configuration, edge),
@@ -457,7 +469,8 @@ fn build(
             tls: Some(Arc::new(tls)),
         });
     }
-    let traffic = Listening::new("traffic", ports, front, None, drain.clone(), listener_metrics.clone());
+    let traffic =
+        Listening::new("traffic", ports, front, None, drain.clone(), listener_metrics.clone()).bounded_by(callers);
     let port = Port {
         socket: sockets.admin,
         tls: None,
@@ -469,6 +482,7 @@ fn build(
         backend,
         publisher,
         reporter,
+        leaser,
         stop,
         ended,
     });

@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::StoreConfig;
+use crate::limit::Leaser;
 use crate::meter::Publisher;
 use crate::routing::{Backend, Reporter, Sources};
 
@@ -56,6 +57,8 @@ pub struct Parts {
     pub publisher: Publisher,
     /// Tells control of this edge.
     pub reporter: Reporter,
+    /// Divides rate limits among the edges.
+    pub leaser: Leaser,
     /// Holds true once nothing needs the store any more: then the counters are sent for the last time.
     pub stop: watch::Receiver<bool>,
     /// Told when the store has ended.
@@ -89,12 +92,13 @@ async fn run(parts: Parts) {
         backend,
         publisher,
         reporter,
+        leaser,
         mut stop,
         ended,
     } = parts;
     let stopped = CancellationToken::new();
     let _watches = await_dependencies(&config, &stopped);
-    let result = run_parts(&config, (backend, publisher, reporter), &stop, &stopped).await;
+    let result = run_parts(&config, (backend, publisher, reporter, leaser), &stop, &stopped).await;
     stopped.cancel();
     if result.is_ok() && !*stop.borrow_and_update() {
         let source = None;
@@ -110,7 +114,7 @@ async fn run(parts: Parts) {
 
 async fn run_parts(
     config: &StoreConfig,
-    (backend, publisher, reporter): (Backend, Publisher, Reporter),
+    (backend, publisher, reporter, leaser): (Backend, Publisher, Reporter, Leaser),
     stop: &watch::Receiver<bool>,
     stopped: &CancellationToken,
 ) -> Result<(), StoreError> {
@@ -126,6 +130,7 @@ async fn run_parts(
     // Tasks of their own, so that a panic comes back as an error.
     let backend = tokio::spawn(backend.run(sources, nats.clone(), stop.clone()));
     let publisher = tokio::spawn(publisher.run(nats.clone(), stop.clone()));
+    let leaser = tokio::spawn(leaser.run(nats.clone(), stop.clone()));
     let reporter = tokio::spawn(reporter.run(nats, stop.clone()));
     let routing = async {
         match backend.await {
@@ -146,13 +151,24 @@ async fn run_parts(
             source: Some(error.into()),
         })
     };
+    let leasing = async {
+        let source = match leaser.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.into(),
+            Err(error) => error.into(),
+        };
+        Err(StoreError::Part {
+            part: "leasing",
+            source: Some(source),
+        })
+    };
     let reporting = async {
         reporter.await.map_err(|error| StoreError::Part {
             part: "reporting",
             source: Some(error.into()),
         })
     };
-    tokio::try_join!(routing, metering, reporting).map(|_| ())
+    tokio::try_join!(routing, metering, reporting, leasing).map(|_| ())
 }
 
 /// Says of each store that is away that it is, until it is there once.

@@ -51,7 +51,9 @@ impl TrustedProxies {
         Self { networks, by }
     }
 
-    fn contain(&self, address: IpAddr) -> bool {
+    /// Is this address one of theirs?
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.networks.iter().any(|network| network.contains(&address))
     }
 

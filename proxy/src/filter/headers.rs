@@ -15,6 +15,7 @@ use super::cors::{self, Grant};
 use super::credential::{self, Places, X_API_KEY, X_PUBLISHABLE_KEY};
 use super::lines::Lines;
 use super::shared_host::{ORIGIN_WIDE, Place, confine_cookie, is_document, rewrite_location, rewrite_refresh};
+use crate::limit::Standing;
 use crate::routing::{AppHeaders, KeyHeaders};
 use crate::upstream::InstanceCredentials;
 
@@ -193,6 +194,8 @@ pub struct Identity<'a> {
     pub region: &'a HeaderValue,
     /// What browsers are told.
     pub cors: &'a Grant,
+    /// Where the caller stands with its limit; `None` before that is known.
+    pub standing: Option<&'a Standing>,
 }
 
 /// What an instance's answer is given to the client with.
@@ -227,6 +230,9 @@ pub fn identify(response: &mut impl Lines, identity: &Identity<'_>) {
     }
     response.put(REGION, identity.region.clone());
     identity.cors.apply(response);
+    if let Some(standing) = identity.standing {
+        standing.fields(|name, value| response.put(name, value));
+    }
 }
 
 fn on_shared_host(response: &mut impl Lines, place: &Place<'_>) -> usize {

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use super::metrics::ListenerMetrics;
 use crate::drain::{Drain, Stage};
+use crate::limit::Callers;
 use crate::tls::Tls;
 
 /// Between two tries to accept when the process has no file descriptors left.
@@ -48,6 +49,7 @@ pub struct Listening<A> {
     threads: Option<usize>,
     drain: Drain,
     metrics: ListenerMetrics,
+    callers: Option<Arc<Callers>>,
 }
 
 impl<A> Listening<A> {
@@ -67,6 +69,17 @@ impl<A> Listening<A> {
             threads,
             drain,
             metrics,
+            callers: None,
+        }
+    }
+
+    /// With a bound on what each address has open. One that is too many is closed without a word, before anything is
+    /// agreed on.
+    #[must_use]
+    pub fn bounded_by(self, callers: Callers) -> Self {
+        Self {
+            callers: Some(Arc::new(callers)),
+            ..self
         }
     }
 }
@@ -80,6 +93,7 @@ impl<A: ServerApp + Send + Sync + 'static> Service for Listening<A> {
                 tls: port.tls,
                 app: Arc::clone(&self.app),
                 shutdown: shutdown.clone(),
+                callers: self.callers.clone(),
             };
             accept(port.socket, entry, self.drain.clone(), self.metrics.clone())
         });
@@ -145,12 +159,17 @@ struct Entry<A> {
     tls: Option<Arc<Tls>>,
     app: Arc<A>,
     shutdown: ShutdownWatch,
+    callers: Option<Arc<Callers>>,
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Entry<A> {
     fn admit(&self, stream: TcpStream, peer: std::net::SocketAddr) {
+        let open = self.callers.as_ref().map(|callers| callers.open(peer.ip())).transpose();
+        let Ok(open) = open else { return };
         let (tls, app, shutdown) = (self.tls.clone(), Arc::clone(&self.app), self.shutdown.clone());
         pingora_runtime::current_handle().spawn(async move {
+            // Counted until the task ends, and the connection with it.
+            let _open = open;
             let socket = socket(stream, peer);
             let stream: Stream = match tls {
                 None => Box::new(socket),

@@ -14,6 +14,7 @@ use http::HeaderValue;
 use super::freshness::Freshness;
 use super::key::HeldKey;
 use super::uses::Stamp;
+use crate::limit::{AppLimits, Seat};
 use crate::meter;
 use crate::upstream::Prepared;
 
@@ -36,6 +37,8 @@ pub struct KeyEntry {
     pub record: HeldKey,
     /// Its application.
     pub app: Arc<AppSlot>,
+    /// What was asked with it, for its rate limit.
+    pub limit: Seat,
     pub(super) freshness: Freshness,
     pub(super) used: Stamp,
 }
@@ -45,8 +48,17 @@ impl KeyEntry {
         Self {
             record,
             app,
+            limit: Seat::default(),
             freshness,
             used: Stamp::default(),
+        }
+    }
+
+    /// In the place of `held`, if there was one: its limit goes on where it was.
+    pub(super) fn succeeding(self, held: Option<&Arc<Self>>) -> Self {
+        Self {
+            limit: held.map(|held| held.limit.handed_over()).unwrap_or_default(),
+            ..self
         }
     }
 
@@ -65,6 +77,8 @@ pub struct AppEntry {
     pub usage: meter::Slot,
     /// What the instance and the client are told of it.
     pub headers: AppHeaders,
+    /// What its limits need, and what was asked of it without a key.
+    pub limits: AppLimits,
     /// What the way to its instances needs; worked out by the first request.
     pub prepared: OnceLock<Prepared>,
     version: Version,
@@ -93,6 +107,7 @@ impl AppEntry {
             record,
             usage,
             headers,
+            limits: AppLimits::default(),
             prepared: OnceLock::new(),
             version,
         }
@@ -165,7 +180,11 @@ impl AppSlot {
     }
 
     /// Only under the lock of the application's fence: two writers would race over which is newer.
-    pub(super) fn replace(&self, state: AppState) {
+    pub(super) fn replace(&self, mut state: AppState) {
+        // Nobody else has the new entry yet, so it can still be changed.
+        if let (Some(new), Some(old)) = (state.entry.as_mut().and_then(Arc::get_mut), self.load()) {
+            new.limits = old.limits.handed_over();
+        }
         // First, so that whoever finds no entry finds the version of its absence.
         *self.gone() = state.version;
         self.entry.store(state.entry);

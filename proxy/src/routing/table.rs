@@ -250,7 +250,8 @@ impl Table {
             .is_some_and(|held| Arc::ptr_eq(&held, &slot));
         let stretch = self.fence.key(&digest);
         let moved = stretch.moved_since(ticket);
-        if let Some(held) = self.keys.get(&digest) {
+        let before = self.keys.get(&digest);
+        if let Some(held) = before.clone() {
             if version < held.record.version {
                 return if moved || held.freshness.is_younger_than(ticket.at_ms) {
                     Settled::Accepted(held)
@@ -268,11 +269,8 @@ impl Table {
         if self.key_floors.get(&digest).is_some_and(|floor| version < floor) {
             return Settled::Behind;
         }
-        let entry = Arc::new(KeyEntry::new(
-            record.into(),
-            slot,
-            Freshness::new(ticket.generation, ticket.at_ms),
-        ));
+        let freshness = Freshness::new(ticket.generation, ticket.at_ms);
+        let entry = Arc::new(KeyEntry::new(record.into(), slot, freshness).succeeding(before.as_ref()));
         if reached && !moved {
             self.absent_keys.invalidate(&digest);
             self.keys.insert(digest, Arc::clone(&entry));
@@ -382,8 +380,8 @@ impl Table {
         match (change.record, slot) {
             // A key never moves to another application; a record that says so is read again.
             (Some(record), Some(slot)) if record.application_id == slot.id() => {
-                self.keys
-                    .insert(digest, Arc::new(KeyEntry::new(record.into(), slot, freshness)));
+                let entry = KeyEntry::new(record.into(), slot, freshness).succeeding(held.as_ref());
+                self.keys.insert(digest, Arc::new(entry));
                 Applied::Updated
             }
             _ if held.is_some() => {

@@ -4,7 +4,7 @@
 //! refusing all would be certain failure. One endpoint alone is used without asking about anything.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 

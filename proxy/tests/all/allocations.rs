@@ -2,7 +2,9 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Instant;
 
 use authsome_contract::model::{
     AppRecord, CachePolicy, CachePurges, Environment, KeyRecord, KeyState, Plan, Scopes, Serve, Version,
@@ -13,7 +15,9 @@ use authsome_core::entropy::SystemEntropy;
 use authsome_core::id::{ApplicationId, KeyId, WorkspaceId};
 use authsome_core::key::{Digest, KeyType};
 use authsome_proxy::admission::warm;
+use authsome_proxy::error::Refusal;
 use authsome_proxy::gate::Request;
+use authsome_proxy::limit::{LimitMetrics, LimitSettings, Limiter, Now};
 use authsome_proxy::meter::{Meter, MeterMetrics, MeterSettings};
 use authsome_proxy::routing::{self, RoutingMetrics, RoutingSettings};
 use prometheus::Registry;
@@ -57,7 +61,7 @@ const ROUNDS: u32 = 20;
 const VERSION: Version = Version { epoch: 1, row: 1 };
 
 #[test]
-fn a_warm_decision_takes_nothing_from_the_heap() {
+fn a_warm_decision_and_its_limit_take_nothing_from_the_heap() {
     let directory = tempfile::tempdir().unwrap();
     let registry = Registry::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -73,6 +77,13 @@ fn a_warm_decision_takes_nothing_from_the_heap() {
     );
     let metrics = RoutingMetrics::register(&registry).unwrap();
     let (routing, _backend) = routing::new(RoutingSettings::default(), meter, clock, &entropy, metrics);
+    let settings = LimitSettings {
+        in_flight: 1,
+        connections_per_address: 1,
+        refusals_per_address: NonZeroU32::MIN,
+        assumed_edges: 1,
+    };
+    let limiter = Limiter::new(&settings, LimitMetrics::register(&registry).unwrap(), Instant::now());
     let app_id = ApplicationId::generate(&SystemClock, &entropy);
     let app = AppRecord {
         id: app_id,
@@ -132,7 +143,16 @@ fn a_warm_decision_takes_nothing_from_the_heap() {
             heartbeat_age_ms: None,
             now_ms: SystemClock.unix_millis(),
         };
-        warm(&routing, &request).is_ok_and(|admitted| admitted.is_ok())
+        let Ok(Ok(admission)) = warm(&routing, &request) else {
+            return false;
+        };
+        let now = Now {
+            unix_ms: request.now_ms,
+            moment: limiter.moment_of(Instant::now()),
+        };
+        // Twenty requests of a key that may send ten at once: admitted and refused ones.
+        let judged = limiter.judge(&admission, None, now);
+        matches!(judged.refusal, None | Some(Refusal::RateLimited(_)))
     };
     // What is made once, and the table's own upkeep of what was just installed.
     assert!((0..KEYS).all(decide));

@@ -31,6 +31,8 @@ pub(crate) fn command(directory: &TempDir) -> (ProgramCommand, String, String) {
         )
         .env("AUTHSOME_SHUTDOWN_LINGER", "0s")
         .env("AUTHSOME_SERVER_THREADS", "2")
+        // A test that waits for a refusal asks again and again.
+        .env("AUTHSOME_LIMITS_REFUSALS_PER_ADDRESS", "100000")
         .env("DATABASE_URL", "")
         .env("REDIS_URL", "")
         .env("NATS_URL", "");

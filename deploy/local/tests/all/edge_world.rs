@@ -94,6 +94,10 @@ impl EdgeWorld {
             "UPDATE applications SET status = 'active', activated_at = now(), endpoints = ARRAY[$2] WHERE id = $1";
         let instance = instance().await;
         self.change(statement, &instance).await;
+        // Tests that wait ask again and again: more often than a free plan allows.
+        let workspace = "UPDATE workspaces SET plan = 'enterprise' \
+                         WHERE id = (SELECT workspace_id FROM applications WHERE id = $1) AND plan <> $2";
+        self.change(workspace, "enterprise").await;
     }
 
     /// Changes the application by a statement whose first parameter is its id.
@@ -195,6 +199,7 @@ async fn edge(name: &str, directory: &tempfile::TempDir, servers: &[(&str, Strin
     let [address, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", port::free().unwrap()));
     let mut command = ProgramCommand::new("authsome-proxy", directory.path().join(format!("{name}.log")))
         .unwrap()
+        .env("AUTHSOME_LIMITS_REFUSALS_PER_ADDRESS", "100000")
         .env("AUTHSOME_EDGE_NAME", name)
         .env("AUTHSOME_LISTEN_ADDRESS", &address)
         .env("AUTHSOME_LISTEN_ADMIN", &admin)

@@ -232,7 +232,7 @@ proptest! {
         response.append_header(name.clone(), value.as_str()).unwrap();
         let (app, region) = (app(), HeaderValue::from_static("eu"));
         let request_id = RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1));
-        let identity = Identity { app: Some(&app), request_id, region: &region, cors: &Grant::Unknown };
+        let identity = Identity { app: Some(&app), request_id, region: &region, cors: &Grant::Unknown, standing: None };
         let place = Place { prefix: "/v1/app_x", base_path: "", host: "a", is_internal: &|_| false };
         to_client(&mut response, &Reply { identity, shared: Some(place) });
         let reserved: Vec<_> = response.headers.keys().filter(|name| is_reserved(name)).collect();

@@ -7,10 +7,10 @@ use authsome_core::key::{ApiKey, KeyMode, KeyType};
 use authsome_testkit::{Database, fresh_database};
 use sqlx::{Connection, PgConnection};
 
-/// A migrated database with one workspace.
+/// A migrated database with a workspace of each plan that is used.
 pub(crate) struct Tenants {
     pub(crate) database: Database,
-    workspace: WorkspaceId,
+    owner: UserId,
 }
 
 /// What a test may change about a new application.
@@ -18,6 +18,9 @@ pub(crate) struct Tenants {
 pub(crate) struct NewApp {
     pub(crate) endpoints: Vec<String>,
     pub(crate) status: &'static str,
+    pub(crate) plan: &'static str,
+    /// Limits of a contract, as JSON.
+    pub(crate) limits: Option<&'static str>,
     pub(crate) base_path: &'static str,
     pub(crate) path_policy: &'static str,
     pub(crate) edge_credentials: Option<Vec<u8>>,
@@ -32,6 +35,8 @@ impl NewApp {
         Self {
             endpoints: endpoints.to_vec(),
             status: "active",
+            plan: "enterprise",
+            limits: None,
             base_path: "",
             path_policy: "[]",
             edge_credentials: None,
@@ -54,23 +59,28 @@ pub(crate) struct App {
 impl Tenants {
     pub(crate) async fn new() -> Self {
         let database = fresh_database(&authsome_db::MIGRATOR).await.unwrap();
-        let entropy = SystemEntropy::new();
-        let workspace = WorkspaceId::generate(&SystemClock, &entropy);
-        let tenants = Self { database, workspace };
-        let mut connection = tenants.connection().await;
-        let owner = UserId::generate(&SystemClock, &entropy);
+        let owner = UserId::generate(&SystemClock, &SystemEntropy::new());
+        let tenants = Self { database, owner };
         sqlx::query("INSERT INTO users (id, email, name) VALUES ($1, 'owner@example.com', 'Owner')")
             .bind(owner)
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        sqlx::query("INSERT INTO workspaces (id, name, slug, owner_id) VALUES ($1, 'Acme', 'acme', $2)")
-            .bind(workspace)
-            .bind(owner)
-            .execute(&mut connection)
+            .execute(&mut tenants.connection().await)
             .await
             .unwrap();
         tenants
+    }
+
+    async fn workspace(&self, plan: &str) -> WorkspaceId {
+        let id = WorkspaceId::generate(&SystemClock, &SystemEntropy::new());
+        sqlx::query_scalar(
+            "INSERT INTO workspaces (id, name, slug, owner_id, plan) VALUES ($1, 'Acme', 'acme-' || $3, $2, $3) \
+             ON CONFLICT (slug) DO UPDATE SET name = 'Acme' RETURNING id",
+        )
+        .bind(id)
+        .bind(self.owner)
+        .bind(plan)
+        .fetch_one(&mut self.connection().await)
+        .await
+        .unwrap()
     }
 
     async fn connection(&self) -> PgConnection {
@@ -83,12 +93,12 @@ impl Tenants {
         sqlx::query(
             "INSERT INTO applications (id, workspace_id, name, slug, status, activated_at, \
              k8s_namespace, endpoints, base_path, path_policy, edge_credentials, environment, origins, secret_from_browsers, \
-             region, cpu_limit, memory_limit, storage_limit, deleted_at) \
-             VALUES ($1, $2, 'App', $3, $4, now(), $5, $6, $7, $8::jsonb, $9, $10, $11, $12, 'local', '1', '1Gi', '1Gi', \
-             CASE WHEN $4 IN ('deleting', 'purging', 'deleted') THEN now() END)",
+             edge_limits, region, cpu_limit, memory_limit, storage_limit, deleted_at) \
+             VALUES ($1, $2, 'App', $3, $4, now(), $5, $6, $7, $8::jsonb, $9, $10, $11, $12, $13::jsonb, 'local', '1', '1Gi', \
+             '1Gi', CASE WHEN $4 IN ('deleting', 'purging', 'deleted') THEN now() END)",
         )
         .bind(new.id)
-        .bind(self.workspace)
+        .bind(self.workspace(new.plan).await)
         .bind(format!("app-{suffix}"))
         .bind(new.status)
         .bind(format!("authsome-app-{suffix}"))
@@ -99,6 +109,7 @@ impl Tenants {
         .bind(new.environment)
         .bind(new.origins.iter().map(ToString::to_string).collect::<Vec<_>>())
         .bind(new.secret_from_browsers)
+        .bind(new.limits)
         .execute(&mut connection)
         .await
         .unwrap();
@@ -168,6 +179,23 @@ impl Tenants {
             .await
             .unwrap();
         assert_eq!(changed.rows_affected(), 1);
+    }
+
+    pub(crate) async fn use_up_the_month(&self, app: ApplicationId) {
+        sqlx::query("UPDATE applications SET quota_exhausted = true WHERE id = $1")
+            .bind(app)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn set_enabled(&self, key: &ApiKey, enabled: bool) {
+        let statement = if enabled {
+            "UPDATE api_keys SET enabled = true WHERE digest = $1"
+        } else {
+            "UPDATE api_keys SET enabled = false WHERE digest = $1"
+        };
+        self.change_key(key, statement).await;
     }
 
     pub(crate) async fn suspend(&self, app: ApplicationId) {

@@ -2,6 +2,8 @@
 
 use super::closed::closed_set;
 
+const MIB: u64 = 1024 * 1024;
+
 closed_set! {
     /// What a workspace pays for.
     Plan, "plan" {
@@ -21,6 +23,8 @@ pub struct EdgeLimits {
     pub requests_per_second: u32,
     /// Requests a calendar month for the application; `None` is unlimited.
     pub requests_per_month: Option<u64>,
+    /// Bytes of a request body.
+    pub body_bytes: u64,
 }
 
 /// What one instance of an application may use, as Kubernetes quantities.
@@ -43,14 +47,17 @@ impl Plan {
             Self::Free => EdgeLimits {
                 requests_per_second: 10,
                 requests_per_month: Some(100_000),
+                body_bytes: MIB,
             },
             Self::Pro => EdgeLimits {
                 requests_per_second: 100,
                 requests_per_month: None,
+                body_bytes: 10 * MIB,
             },
             Self::Enterprise => EdgeLimits {
                 requests_per_second: 1_000,
                 requests_per_month: None,
+                body_bytes: 10 * MIB,
             },
         }
     }

@@ -1,6 +1,9 @@
 //! Every stream, subject and Redis key of the platform. Nothing else in the workspace spells one out.
 
-use authsome_core::{id::ApplicationId, key::Digest};
+use authsome_core::{
+    id::{ApplicationId, KeyId},
+    key::Digest,
+};
 
 /// JetStream: the routing table as a compacted stream (one message a subject).
 pub const EDGE_STREAM: &str = "EDGE";
@@ -94,6 +97,22 @@ pub const REDIS_FILLING: &str = "edge:filling";
 
 /// Redis: everything the platform itself keeps, for access rules.
 pub const REDIS_EDGE_PATTERN: &str = "edge:*";
+
+/// Redis: which edges share the rate limits.
+pub const LIMIT_EDGES: &str = "limit:edges";
+
+/// Redis: everything by which edges divide rate limits among themselves, for access rules. Edges read and write it.
+pub const LIMIT_PATTERN: &str = "limit:*";
+
+/// Redis: the edges' shares of a key's rate.
+pub fn limit_key(id: &KeyId) -> String {
+    format!("limit:key:{id}")
+}
+
+/// Redis: the edges' shares of an application's rate for requests without a key.
+pub fn limit_app(id: &ApplicationId) -> String {
+    format!("limit:app:{id}")
+}
 
 /// Redis: prefix of one application's own keys.
 pub fn redis_tenant_prefix(id: &ApplicationId) -> String {

@@ -1,0 +1,132 @@
+//! Where a caller stands with its limit, as headers say it.
+//!
+//! Owns the fields `X-RateLimit-Limit`, `-Remaining` and `-Reset` (whole numbers, the last in seconds from now), and
+//! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10, structured fields of RFC 9651).
+
+use std::io::Write;
+
+use http::{HeaderName, HeaderValue};
+
+use super::gcra::{Allowance, Verdict};
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Longer than any `RateLimit` value: a name and two numbers.
+const VALUE_BYTES: usize = 80;
+
+/// By which limit a request was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// That of its key.
+    Key,
+    /// That of the application for requests without a key.
+    Application,
+    /// That of the month.
+    Month,
+}
+
+impl By {
+    /// The name of the policy in `RateLimit` and `RateLimit-Policy`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Application => "application",
+            Self::Month => "month",
+        }
+    }
+}
+
+/// Where a caller stands after a request was judged.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    by: By,
+    policy: HeaderValue,
+    /// Requests at once after a pause; 0 if that is not what the limit is about.
+    limit: u32,
+    remaining: u32,
+    reset_seconds: u64,
+}
+
+impl Standing {
+    /// After `verdict` on `allowance`, which `policy` tells of.
+    pub fn new(by: By, policy: HeaderValue, allowance: Allowance, verdict: &Verdict) -> Self {
+        Self {
+            by,
+            policy,
+            limit: allowance.burst(),
+            remaining: verdict.remaining,
+            reset_seconds: verdict.reset_ms.div_ceil(1000),
+        }
+    }
+
+    /// The month's requests are used up; the next month begins in so many seconds.
+    pub fn month_is_used_up(policy: HeaderValue, limit: u32, seconds: u64) -> Self {
+        Self {
+            by: By::Month,
+            policy,
+            limit,
+            remaining: 0,
+            reset_seconds: seconds,
+        }
+    }
+
+    /// Gives the fields one by one.
+    pub fn fields(&self, mut put: impl FnMut(HeaderName, HeaderValue)) {
+        put(LIMIT, HeaderValue::from(self.limit));
+        put(REMAINING, HeaderValue::from(self.remaining));
+        put(RESET, HeaderValue::from(self.reset_seconds));
+        put(POLICY, self.policy.clone());
+        let mut text = [0; VALUE_BYTES];
+        let mut rest = &mut text[..];
+        let (name, remaining, reset) = (self.by.as_str(), self.remaining, self.reset_seconds);
+        if write!(rest, "\"{name}\";r={remaining};t={reset}").is_ok() {
+            let length = VALUE_BYTES - rest.len();
+            if let Ok(value) = HeaderValue::from_bytes(&text[..length]) {
+                put(RATE_LIMIT, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::super::gcra::{Moment, Share, fresh, step};
+    use super::*;
+
+    fn fields(standing: &Standing) -> Vec<(String, String)> {
+        let mut fields = Vec::new();
+        standing.fields(|name, value| fields.push((name.to_string(), value.to_str().unwrap().to_owned())));
+        fields
+    }
+
+    #[test]
+    fn the_fields_say_limit_rest_and_seconds() {
+        let ten = NonZeroU32::new(10).unwrap();
+        let allowance = Allowance::new(ten, ten);
+        let now = Moment::after_nanos(0);
+        let verdict = step(fresh(now), allowance, Share::WHOLE, now).verdict;
+        let policy = HeaderValue::from_static("\"key\";q=10;w=1");
+        let standing = Standing::new(By::Key, policy, allowance, &verdict);
+        let expected = [
+            ("x-ratelimit-limit", "10"),
+            ("x-ratelimit-remaining", "9"),
+            ("x-ratelimit-reset", "1"),
+            ("ratelimit-policy", "\"key\";q=10;w=1"),
+            ("ratelimit", "\"key\";r=9;t=1"),
+        ];
+        assert_eq!(fields(&standing), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn the_longest_values_fit() {
+        let standing = Standing::month_is_used_up(HeaderValue::from_static("x"), u32::MAX, u64::MAX);
+        let last = fields(&standing).pop().unwrap();
+        assert_eq!(last, ("ratelimit".to_owned(), format!("\"month\";r=0;t={}", u64::MAX)));
+    }
+}
