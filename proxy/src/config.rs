@@ -18,6 +18,7 @@ use crate::http1::head::HeadLimits;
 use crate::http1::pace::PaceRules;
 use crate::listener::Http2;
 use crate::tls::TlsSettings;
+use crate::trace::TraceConfig;
 use crate::upstream::Timeouts;
 
 mod addresses;
@@ -57,6 +58,8 @@ pub struct Config {
     pub timing: Timing,
     /// `log.*`.
     pub log: LogConfig,
+    /// `traces.*`.
+    pub traces: TraceConfig,
 }
 
 /// Who an edge is.
@@ -176,6 +179,7 @@ impl Config {
             "must be at least 1s",
         );
         let log = LogConfig::read(reader);
+        let traces = TraceConfig::read(reader);
         Some(Self {
             listen,
             admin,
@@ -198,6 +202,7 @@ impl Config {
             server,
             timing,
             log,
+            traces: traces?,
         })
     }
 }
@@ -407,6 +412,8 @@ mod tests {
             ("AUTHSOME_ENCRYPTION_EDGE_KEY", "short"),
             ("LOG_LEVEL", "info,x=loud"),
             ("AUTHSOME_SERVER_THREADS", "0"),
+            ("AUTHSOME_TRACES_OTLP_ENDPOINT", "grpc://collector"),
+            ("AUTHSOME_TRACES_SAMPLE_RATIO", "1.5"),
             ("AUTHSOME_TRUSTED_PROXIES", "10.0.0.0/8, proxies"),
             ("AUTHSOME_FORWARDED_HEADER", "x-real-ip"),
         ])
@@ -421,6 +428,8 @@ mod tests {
             "encryption.edge_key",
             "log.level",
             "server.threads",
+            "traces.otlp_endpoint",
+            "traces.sample_ratio",
             "trusted_proxies",
             "forwarded_header",
         ] {

@@ -13,6 +13,7 @@ use crate::error::Refusal;
 use crate::filter::client_address::Client;
 use crate::listener::Accepted;
 use crate::live::Listing;
+use crate::trace::Timeline;
 use crate::upstream::Prepared;
 
 /// Grows as the request passes the phases.
@@ -44,6 +45,8 @@ pub struct Ctx {
     pub refusal: Option<Refusal>,
     /// What failed, as the forwarding library names it.
     pub failure: Option<&'static str>,
+    /// Where its time goes.
+    pub timeline: Timeline,
     /// Set once the request is to be forwarded.
     pub forward: Option<Forwarding>,
     /// What the cache may do with it.

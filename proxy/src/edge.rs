@@ -39,6 +39,7 @@ use crate::live::{Full, Live};
 use crate::meter::Tally;
 use crate::metrics::{self, Metrics};
 use crate::routing::Routing;
+use crate::trace::{Finished, Timeline, Tracing};
 use crate::upstream::{self, InstanceCredentials, TRIES, Timeouts};
 
 /// What the forwarding path works with.
@@ -69,6 +70,8 @@ pub struct Edge {
     pub live: Live,
     /// Responses that instances let it keep.
     pub cache: Option<ResponseCache>,
+    /// Traces.
+    pub tracing: Tracing,
     /// Answers `/health` and `/ready`.
     pub probes: Arc<Probes>,
 }
@@ -207,6 +210,10 @@ impl Edge {
         let bytes_out = (written.map_or(0, head_length) + session.body_bytes_sent()) as u64;
         let took = ctx.began.elapsed();
         self.metrics.answered(status, took, bytes_in, bytes_out);
+        let own = ctx.timeline.own(ctx.began, took);
+        let tries = ctx.forward.as_ref().map_or(0, |forward| forward.tries);
+        let upstream = ctx.timeline.upstream(ctx.began, took, tries);
+        self.metrics.split(own, upstream.as_ref());
         if let Some(forward) = &ctx.forward {
             let errors = u64::from(status.is_some_and(metrics::is_error));
             // The request itself was counted when it was admitted.
@@ -218,24 +225,44 @@ impl Edge {
             };
             forward.admission.app.usage.count(self.clock.unix_millis(), tally);
         }
+        let key = ctx.forward.as_ref().and_then(|forward| forward.admission.key.as_ref());
+        let key = key.map(|key| key.record.id);
+        let method = || session.req_header().method.as_str().chars().take(16).collect();
+        let protocol = protocol(session.req_header().version);
+        self.tracing
+            .finished(ctx.timeline.trace, &*self.clock, |trace, ended_ns| Finished {
+                trace,
+                ended_ns,
+                took,
+                request_id: ctx.request_id,
+                app: ctx.app_id,
+                key,
+                method: method(),
+                path: ctx.path.clone(),
+                protocol,
+                status,
+                error: ctx.failure.or(ctx.refusal.map(metrics::label)),
+                client: ctx.client.address,
+                upstream,
+            });
         if self.access_log.is_enabled() {
             self.access_log.write(access_log::Line {
                 request_id: ctx.request_id,
+                trace_id: ctx.timeline.trace.map(|trace| trace.trace_id),
                 app: ctx.app_id,
-                key: ctx
-                    .forward
-                    .as_ref()
-                    .and_then(|forward| forward.admission.key.as_ref())
-                    .map(|key| key.record.id),
-                method: session.req_header().method.as_str().chars().take(16).collect(),
+                key,
+                method: method(),
+                protocol,
                 path: ctx.path.clone(),
                 status,
                 refusal: ctx.refusal.map(metrics::label),
                 took,
+                own,
+                upstream: upstream.map(|upstream| upstream.waited),
                 bytes_in,
                 bytes_out,
                 peer: ctx.client.address,
-                tries: ctx.forward.as_ref().map_or(0, |forward| forward.tries),
+                tries,
                 failure: ctx.failure,
             });
         }
@@ -261,6 +288,7 @@ impl ProxyHttp for Edge {
             head_bytes: 0,
             refusal: None,
             failure: None,
+            timeline: Timeline::default(),
             forward: None,
             part: None,
             in_background: false,
@@ -283,6 +311,8 @@ impl ProxyHttp for Edge {
         }
         self.hold(session);
         self.find_client(session, ctx);
+        let headers = &session.req_header().headers;
+        ctx.timeline.trace = Some(self.tracing.of(headers, ctx.request_id, &*self.entropy));
         if let Some((head, body)) = self.probes.on_traffic_port(session.req_header())? {
             ctx.is_probe = true;
             answer::write(session, head, body, Connection::Keep).await?;
@@ -381,6 +411,7 @@ impl ProxyHttp for Edge {
         let address = index.and_then(|index| endpoints.get(index)).copied();
         let address = address.ok_or_else(|| Error::new(ErrorType::InternalError))?;
         forward.tries += 1;
+        ctx.timeline.connecting(address);
         let group_key = forward.prepared().map_or(0, |prepared| prepared.group_key);
         Ok(Box::new(upstream::peer(
             address,
@@ -429,7 +460,7 @@ impl ProxyHttp for Edge {
                 prefix: &prepared.prefix_value,
                 instance: prepared.instance.as_ref().unwrap_or(&none),
                 request_id: ctx.request_id,
-                span: self.entropy.next_u64(),
+                trace: ctx.timeline.trace.as_ref(),
                 client: ctx.client.address,
                 scheme: ctx.scheme,
                 key_in_authorization: forward.key_in_authorization,
@@ -473,6 +504,7 @@ impl ProxyHttp for Edge {
             // Also where draining began after the request was read.
             session.set_keepalive(None);
         }
+        ctx.timeline.answered(response.status.as_u16());
         // Whatever it asked for: this answer may go on for hours.
         if is_event_stream(response) && self.list(ctx).is_err() {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
@@ -579,6 +611,15 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     let joined =
         HeaderValue::from_bytes(&parts.join(&b"; "[..])).map_err(|_| Error::new_down(ErrorType::InvalidHTTPHeader))?;
     request.insert_header(header::COOKIE, joined)
+}
+
+/// The version as traces and the log name it.
+fn protocol(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_2 => "2",
+        http::Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    }
 }
 
 /// The address at the other end of the connection.

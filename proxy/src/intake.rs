@@ -60,7 +60,8 @@ impl Edge {
             Err(bad) => return Verdict::Refuse(Refusal::Head(bad), Connection::Close),
         };
         ctx.app_id = Some(target.app_id);
-        if self.access_log.is_enabled() {
+        let is_recorded = ctx.timeline.trace.is_some_and(|trace| self.tracing.records(&trace));
+        if is_recorded || self.access_log.is_enabled() {
             ctx.path = access_log::shown_path(target.tail);
         }
         let presented = credential::present(&request.method, &request.headers, target.query);

@@ -15,6 +15,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use super::credential::{X_API_KEY, X_PUBLISHABLE_KEY};
 use super::shared_host::{ORIGIN_WIDE, Place, confine_cookie, is_document, rewrite_location};
 use crate::routing::{AppHeaders, KeyHeaders};
+use crate::trace::{TRACEPARENT, TRACESTATE, Trace, is_state};
 use crate::upstream::InstanceCredentials;
 
 /// All names that begin so are ours, in both directions.
@@ -37,8 +38,6 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Names under which a client could pretend to be a proxy of ours, or an instance's own caller. Some are set anew afterwards.
 const CLIENT_MAY_NOT_SET: [HeaderName; 14] = [
@@ -59,6 +58,15 @@ const CLIENT_MAY_NOT_SET: [HeaderName; 14] = [
     HeaderName::from_static("x-method-override"),
 ];
 
+/// Names that a client may set, or that are set for it, and that must not come a second time in another spelling.
+const DISGUISED: [&[u8]; 5] = [
+    b"x-forwarded-for",
+    b"x-request-id",
+    b"content-length",
+    b"content-type",
+    b"transfer-encoding",
+];
+
 /// What one request is forwarded with.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward<'a> {
@@ -72,8 +80,8 @@ pub struct Forward<'a> {
     pub instance: &'a InstanceCredentials,
     /// The request's id.
     pub request_id: RequestId,
-    /// Random, for the span of a new trace.
-    pub span: u64,
+    /// The trace that it belongs to.
+    pub trace: Option<&'a Trace>,
     /// The client's address.
     pub client: Option<IpAddr>,
     /// The scheme that the client used: `http` or `https`.
@@ -111,7 +119,7 @@ pub fn to_instance(request: &mut RequestHeader, forward: &Forward<'_>) {
     // Always ours: a client that chose it could make two requests look like one.
     request.remove_header(&X_REQUEST_ID);
     put(request, X_REQUEST_ID, request_id);
-    trace(request, forward);
+    trace(request, forward.trace);
     forwarded(request, forward);
 }
 
@@ -140,36 +148,15 @@ fn forwarded(request: &mut RequestHeader, forward: &Forward<'_>) {
     put(request, X_FORWARDED_PREFIX, Some(forward.prefix.clone()));
 }
 
-/// Passes a valid trace on and begins one otherwise.
-fn trace(request: &mut RequestHeader, forward: &Forward<'_>) {
-    let mut given = request.headers.get_all(TRACEPARENT).iter();
-    if let (Some(value), None) = (given.next(), given.next())
-        && is_traceparent(value.as_bytes())
-    {
-        return;
+/// The edge's span becomes the instance's parent. What others noted about a trace goes on with it, and with no other.
+fn trace(request: &mut RequestHeader, trace: Option<&Trace>) {
+    let goes_on = trace.is_some_and(|trace| trace.parent.is_some())
+        && is_state(request.headers.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes));
+    if !goes_on {
+        request.remove_header(&TRACESTATE);
     }
     request.remove_header(&TRACEPARENT);
-    request.remove_header(&TRACESTATE);
-    // A UUIDv7 is never zero, and neither may be the span.
-    let value = format!(
-        "00-{:032x}-{:016x}-00",
-        forward.request_id.uuid().as_u128(),
-        forward.span.max(1)
-    );
-    put(request, TRACEPARENT, HeaderValue::from_str(&value).ok());
-}
-
-/// `00-{32 hex}-{16 hex}-{2 hex}`, lower case, neither id all zero (W3C Trace Context, version 00).
-fn is_traceparent(value: &[u8]) -> bool {
-    let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let some = |part: &[u8]| hex(part) && part.iter().any(|b| *b != b'0');
-    value.len() == 55
-        && value.starts_with(b"00-")
-        && value[35] == b'-'
-        && value[52] == b'-'
-        && some(&value[3..35])
-        && some(&value[36..52])
-        && hex(&value[53..])
+    put(request, TRACEPARENT, trace.and_then(Trace::header));
 }
 
 /// What every answer carries, whoever made it.
@@ -273,10 +260,24 @@ fn on_shared_host(response: &mut ResponseHeader, reply: &Reply<'_>) -> usize {
 /// Some servers read `_` as `-`, so neither spelling may pass.
 fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    name.len() >= RESERVED.len()
-        && name
+    let begins = name.len() >= RESERVED.len() && reads_as(&name[..RESERVED.len()], RESERVED);
+    begins || is_disguised(name)
+}
+
+/// A protected name with underscores: servers behind CGI or WSGI read both spellings as one.
+fn is_disguised(name: &[u8]) -> bool {
+    name.contains(&b'_')
+        && (CLIENT_MAY_NOT_SET
             .iter()
-            .zip(RESERVED)
+            .any(|ours| reads_as(name, ours.as_str().as_bytes()))
+            || DISGUISED.iter().any(|ours| reads_as(name, ours)))
+}
+
+fn reads_as(given: &[u8], ours: &[u8]) -> bool {
+    given.len() == ours.len()
+        && given
+            .iter()
+            .zip(ours)
             .all(|(given, ours)| given == ours || (*given == b'_' && *ours == b'-'))
 }
 
