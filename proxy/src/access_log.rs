@@ -20,12 +20,16 @@ const PATH_SHOWN: usize = 256;
 pub struct Line {
     /// Its id.
     pub request_id: RequestId,
+    /// The trace that it belongs to.
+    pub trace_id: Option<u128>,
     /// The application that its path names.
     pub app: Option<ApplicationId>,
     /// The key that it was admitted with.
     pub key: Option<KeyId>,
     /// Its method.
     pub method: String,
+    /// `1.1`, `2`.
+    pub protocol: &'static str,
     /// Its path relative to the application, through [`shown_path`].
     pub path: String,
     /// The status of the answer; `None` if there was none.
@@ -34,6 +38,10 @@ pub struct Line {
     pub refusal: Option<&'static str>,
     /// From the end of its head to the end of the answer.
     pub took: Duration,
+    /// The edge's own part: until a connection to an instance was asked for.
+    pub own: Duration,
+    /// The instance's part: until the head of its answer.
+    pub upstream: Option<Duration>,
     /// Head and body from the client.
     pub bytes_in: u64,
     /// Head and body to the client.
@@ -115,20 +123,28 @@ fn log(line: &Line) {
     tracing::info!(
         target: "authsome_proxy::access",
         request_id = %line.request_id,
+        trace_id = line.trace_id.map(|id| tracing::field::display(format!("{id:032x}"))),
         app = line.app.map(tracing::field::display),
         key = line.key.map(tracing::field::display),
         method = line.method,
+        protocol = line.protocol,
         path = line.path,
         status = line.status,
         refusal = line.refusal,
         failure = line.failure,
-        took_us = u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX),
+        took_us = micros(line.took),
+        edge_us = micros(line.own),
+        upstream_us = line.upstream.map(micros),
         bytes_in = line.bytes_in,
         bytes_out = line.bytes_out,
         peer = line.peer.map(tracing::field::display),
         tries = line.tries,
         "request"
     );
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A path as it may be shown: without anything that looks like a key, cut at 256 bytes.
@@ -168,13 +184,17 @@ mod tests {
         for _ in 0..3 {
             log.write(Line {
                 request_id: RequestId::generate(&authsome_core::clock::ManualClock::default(), &entropy),
+                trace_id: None,
                 app: None,
                 key: None,
                 method: "GET".to_owned(),
+                protocol: "1.1",
                 path: "/".to_owned(),
                 status: Some(200),
                 refusal: None,
                 took: Duration::ZERO,
+                own: Duration::ZERO,
+                upstream: None,
                 bytes_in: 0,
                 bytes_out: 0,
                 peer: None,

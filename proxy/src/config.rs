@@ -19,6 +19,7 @@ use crate::http1::pace::PaceRules;
 use crate::limit::LimitSettings;
 use crate::listener::Http2;
 use crate::tls::TlsSettings;
+use crate::trace::TraceConfig;
 use crate::upstream::UpstreamSettings;
 
 mod addresses;
@@ -60,6 +61,8 @@ pub struct Config {
     pub timing: Timing,
     /// `log.*`.
     pub log: LogConfig,
+    /// `traces.*`.
+    pub traces: TraceConfig,
 }
 
 /// Who an edge is.
@@ -180,6 +183,7 @@ impl Config {
             "must be at least 1s",
         );
         let log = LogConfig::read(reader);
+        let traces = TraceConfig::read(reader);
         Some(Self {
             listen,
             admin,
@@ -203,6 +207,7 @@ impl Config {
             server,
             timing,
             log,
+            traces: traces?,
         })
     }
 }
@@ -401,6 +406,8 @@ mod tests {
             ("AUTHSOME_ENCRYPTION_EDGE_KEY", "short"),
             ("LOG_LEVEL", "info,x=loud"),
             ("AUTHSOME_SERVER_THREADS", "0"),
+            ("AUTHSOME_TRACES_OTLP_ENDPOINT", "grpc://collector"),
+            ("AUTHSOME_TRACES_SAMPLE_RATIO", "1.5"),
             ("AUTHSOME_TRUSTED_PROXIES", "10.0.0.0/8, proxies"),
             ("AUTHSOME_FORWARDED_HEADER", "x-real-ip"),
             ("AUTHSOME_PUBLIC_APPS_DOMAIN", "*.example.com"),
@@ -416,6 +423,8 @@ mod tests {
             "encryption.edge_key",
             "log.level",
             "server.threads",
+            "traces.otlp_endpoint",
+            "traces.sample_ratio",
             "trusted_proxies",
             "forwarded_header",
             "public.apps_domain",

@@ -21,6 +21,7 @@ use crate::listener::Accepted;
 use crate::live::Listing;
 use crate::routing::AppEntry;
 use crate::upstream::{Prepared, Replay, Upstreams, Way};
+use crate::trace::Timeline;
 
 /// Grows as the request passes the phases.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct Ctx {
     pub occupied: Option<Occupied>,
     /// Where its caller stands with its limit.
     pub standing: Option<Standing>,
+    /// Where its time goes.
+    pub timeline: Timeline,
     /// Set once the request is to be forwarded.
     pub forward: Option<Forwarding>,
     /// What the cache may do with it.

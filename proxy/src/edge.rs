@@ -43,6 +43,7 @@ use crate::live::{Full, Live};
 use crate::meter::Tally;
 use crate::metrics::{self, Metrics};
 use crate::routing::Routing;
+use crate::trace::{Finished, Timeline, Tracing};
 use crate::upstream::{self, InstanceCredentials, Replay, Upstreams};
 
 /// What the forwarding path works with.
@@ -75,6 +76,8 @@ pub struct Edge {
     pub live: Live,
     /// Responses that instances let it keep.
     pub cache: Option<ResponseCache>,
+    /// Traces.
+    pub tracing: Tracing,
     /// Answers `/health` and `/ready`.
     pub probes: Arc<Probes>,
 }
@@ -213,6 +216,10 @@ impl Edge {
         let bytes_out = (written.map_or(0, head_length) + session.body_bytes_sent()) as u64;
         let took = ctx.began.elapsed();
         self.metrics.answered(status, took, bytes_in, bytes_out);
+        let own = ctx.timeline.own(ctx.began, took);
+        let tries = ctx.forward.as_ref().map_or(0, |forward| forward.way.tries());
+        let upstream = ctx.timeline.upstream(ctx.began, took, tries);
+        self.metrics.split(own, upstream.as_ref());
         if let Some(forward) = &ctx.forward {
             let errors = u64::from(status.is_some_and(metrics::is_error));
             // The request itself was counted when it was admitted.
@@ -224,24 +231,44 @@ impl Edge {
             };
             forward.admission.app.usage.count(self.clock.unix_millis(), tally);
         }
+        let key = ctx.forward.as_ref().and_then(|forward| forward.admission.key.as_ref());
+        let key = key.map(|key| key.record.id);
+        let method = || session.req_header().method.as_str().chars().take(16).collect();
+        let protocol = protocol(session.req_header().version);
+        self.tracing
+            .finished(ctx.timeline.trace, &*self.clock, |trace, ended_ns| Finished {
+                trace,
+                ended_ns,
+                took,
+                request_id: ctx.request_id,
+                app: ctx.app_id,
+                key,
+                method: method(),
+                path: ctx.path.clone(),
+                protocol,
+                status,
+                error: ctx.failure.or(ctx.refusal.map(metrics::label)),
+                client: ctx.client.address,
+                upstream,
+            });
         if self.access_log.is_enabled() {
             self.access_log.write(access_log::Line {
                 request_id: ctx.request_id,
+                trace_id: ctx.timeline.trace.map(|trace| trace.trace_id),
                 app: ctx.app_id,
-                key: ctx
-                    .forward
-                    .as_ref()
-                    .and_then(|forward| forward.admission.key.as_ref())
-                    .map(|key| key.record.id),
-                method: session.req_header().method.as_str().chars().take(16).collect(),
+                key,
+                method: method(),
+                protocol,
                 path: ctx.path.clone(),
                 status,
                 refusal: ctx.refusal.map(metrics::label),
                 took,
+                own,
+                upstream: upstream.map(|upstream| upstream.waited),
                 bytes_in,
                 bytes_out,
                 peer: ctx.client.address,
-                tries: ctx.forward.as_ref().map_or(0, |forward| forward.way.tries()),
+                tries,
                 failure: ctx.failure,
             });
         }
@@ -272,6 +299,7 @@ impl ProxyHttp for Edge {
             failure: None,
             occupied: None,
             standing: None,
+            timeline: Timeline::default(),
             forward: None,
             part: None,
             in_background: false,
@@ -294,6 +322,8 @@ impl ProxyHttp for Edge {
         }
         self.hold(session);
         self.find_client(session, ctx);
+        let headers = &session.req_header().headers;
+        ctx.timeline.trace = Some(self.tracing.of(headers, ctx.request_id, &*self.entropy));
         if let Some((head, body)) = self.probes.on_traffic_port(session.req_header())?
             && !self.is_own_host(session)
         {
@@ -410,6 +440,9 @@ impl ProxyHttp for Edge {
         }
         let peer = forward.next_peer(&self.upstreams);
         // An endpoint there was when the request was let through; it is gone since, or its time is.
+        if let Some(address) = peer.as_ref().and_then(|peer| peer.address().as_inet()) {
+            ctx.timeline.connecting(*address);
+        }
         peer.map(Box::new)
             .ok_or_else(|| Error::new_up(ErrorType::ConnectNoRoute))
     }
@@ -473,7 +506,7 @@ impl ProxyHttp for Edge {
                 prefix: (!ctx.own_host).then_some(&prepared.prefix_value),
                 instance: prepared.instance.as_ref().unwrap_or(&none),
                 request_id: ctx.request_id,
-                span: self.entropy.next_u64(),
+                trace: ctx.timeline.trace.as_ref(),
                 client: ctx.client.address,
                 scheme: ctx.scheme,
                 keys_in: forward.keys_in,
@@ -539,6 +572,7 @@ impl ProxyHttp for Edge {
             // Also where draining began after the request was read.
             session.set_keepalive(None);
         }
+        ctx.timeline.answered(response.status.as_u16());
         // Whatever it asked for: this answer may go on for hours.
         if is_event_stream(response) && (self.list(ctx).is_err() || !self.streams(ctx)) {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
@@ -672,6 +706,15 @@ fn replay_of(session: &Session) -> Replay {
         idempotent: session.req_header().method.is_idempotent(),
         replayable: !session.as_ref().retry_buffer_truncated(),
         answered: session.response_written().is_some(),
+    }
+}
+
+/// The version as traces and the log name it.
+fn protocol(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_2 => "2",
+        http::Version::HTTP_10 => "1.0",
+        _ => "1.1",
     }
 }
 

@@ -83,7 +83,8 @@ impl Edge {
             Ok(occupied) => ctx.occupied = Some(occupied),
             Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
         }
-        if self.access_log.is_enabled() {
+        let is_recorded = ctx.timeline.trace.is_some_and(|trace| self.tracing.records(&trace));
+        if is_recorded || self.access_log.is_enabled() {
             ctx.path = access_log::shown_path(target.tail);
         }
         let browser = Browser::of(&request.headers, ctx.own_host.then_some((ctx.scheme, host)));

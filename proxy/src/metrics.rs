@@ -12,6 +12,7 @@ use crate::error::Refusal;
 use crate::filter::credential::{BadCredential, Presented};
 use crate::filter::leak::LeakAlert;
 use crate::filter::normalise::BadHead;
+use crate::trace::Upstream;
 use crate::upstream::Blame;
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -66,6 +67,9 @@ const BLAMES: [&str; 3] = ["client", "instance", "edge"];
 pub struct Metrics {
     requests: [IntCounter; 6],
     seconds: Histogram,
+    own_seconds: Histogram,
+    upstream_seconds: Histogram,
+    upstream_answers: [IntCounter; 6],
     credentials: [IntCounter; 8],
     refusals: [IntCounter; 32],
     failures: [IntCounter; 3],
@@ -132,11 +136,35 @@ impl Metrics {
             ]),
         )?;
         registry.register(Box::new(seconds.clone()))?;
+        let split = |name: &str, help: &str, first: f64| {
+            let buckets = prometheus::exponential_buckets(first, 3.0, 12)?;
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        let own_seconds = split(
+            "authsome_edge_own_seconds",
+            "The edge's own part of a request: until a connection to an instance is asked for",
+            0.000_01,
+        )?;
+        let upstream_seconds = split(
+            "authsome_edge_upstream_seconds",
+            "The instance's part of a request: from asking for a connection to the head of its answer",
+            0.000_25,
+        )?;
+        let upstream_answers = family(
+            "authsome_edge_upstream_answers_total",
+            "Answers of instances by class of their status; none: there was no answer",
+            "class",
+        )?;
         let in_flight = IntGauge::new("authsome_edge_in_flight_requests", "Requests that are being handled")?;
         registry.register(Box::new(in_flight.clone()))?;
         Ok(Self {
             requests: CLASSES.map(|class| requests.with_label_values(&[class])),
             seconds,
+            own_seconds,
+            upstream_seconds,
+            upstream_answers: CLASSES.map(|class| upstream_answers.with_label_values(&[class])),
             credentials: CREDENTIALS.map(|outcome| credentials.with_label_values(&[outcome])),
             refusals: REFUSALS.map(|reason| refusals.with_label_values(&[reason])),
             failures: BLAMES.map(|blame| failures.with_label_values(&[blame])),
@@ -170,6 +198,16 @@ impl Metrics {
         self.seconds.observe(took.as_secs_f64());
         self.bytes_in.inc_by(bytes_in);
         self.bytes_out.inc_by(bytes_out);
+    }
+
+    /// Where the time of a request went.
+    pub fn split(&self, own: Duration, upstream: Option<&Upstream>) {
+        self.own_seconds.observe(own.as_secs_f64());
+        if let Some(upstream) = upstream {
+            self.upstream_seconds.observe(upstream.waited.as_secs_f64());
+            let class = upstream.status.map_or(0, |status| usize::from(status / 100).min(5));
+            self.upstream_answers[class].inc();
+        }
     }
 
     /// A request presented these keys.

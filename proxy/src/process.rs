@@ -18,7 +18,7 @@ use authsome_core::config::ConfigArgs;
 use authsome_core::entropy::Entropy;
 use authsome_core::error::Chain;
 use authsome_core::lifecycle::{Lifecycle, Outcome, Shutdown};
-use authsome_core::telemetry::{self, TelemetryError};
+use authsome_core::telemetry::{self, LogQueue, TelemetryError};
 use clap::Parser;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
@@ -42,6 +42,7 @@ use crate::metrics::Metrics;
 use crate::routing::{self, EdgeName, Reporter, Routing, RoutingMetrics, RoutingSettings, SnapshotSettings};
 use crate::store::{Parts, Store, StoreError};
 use crate::tls::{Reload, Tls, TlsError, TlsMetrics};
+use crate::trace::{Exporter, ExporterError, Spans, TraceMetrics, Tracing};
 use crate::upgrade::{Handover, Inherited, Listener, Predecessor, UpgradeError, Waiting};
 use crate::upstream::{TRIES, TlsFileError, UpstreamMetrics, UpstreamService, Upstreams};
 
@@ -53,6 +54,8 @@ const LOADED: Duration = Duration::from_millis(20);
 const CLOSED: Duration = Duration::from_secs(1);
 /// The last lines of the access log.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// The last spans.
+const SPANS_FLUSH: Duration = Duration::from_secs(3);
 /// Longer than any stop: the main thread decides when the process ends, not Pingora's sleep.
 const NEVER_SECONDS: u64 = 24 * 60 * 60;
 /// For connections of HTTP/2 that were told to go: so long a request may be on its way that was sent before that was heard.
@@ -105,6 +108,9 @@ pub enum EdgeError {
     /// The certificates for instances, which were right a moment ago, cannot be read.
     #[error(transparent)]
     InstanceTls(#[from] TlsFileError),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] ExporterError),
     /// The store ended by itself.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -122,9 +128,16 @@ pub fn run() -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    if let Err(error) = telemetry::init(config.log.format, &filter(&config.log.level)) {
-        return failed(&error.into());
-    }
+    let lines = match telemetry::init_queued(config.log.format, &filter(&config.log.level)) {
+        Ok(lines) => lines,
+        Err(error) => return failed(&error.into()),
+    };
+    let code = run_with(config, args.upgrade, &lines);
+    lines.flush(LOG_FLUSH);
+    code
+}
+
+fn run_with(config: Config, upgrade: bool, lines: &LogQueue) -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider is already installed");
     }
@@ -132,7 +145,7 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&EdgeError::Thread(error)),
     };
-    match runtime.block_on(serve(config, args.upgrade)) {
+    match runtime.block_on(serve(config, upgrade, lines)) {
         Ok(outcome) => outcome.into(),
         Err(error) => failed(&error),
     }
@@ -152,7 +165,7 @@ fn filter(level: &str) -> String {
     }
 }
 
-async fn serve(config: Config, upgrade: bool) -> Result<Outcome, EdgeError> {
+async fn serve(config: Config, upgrade: bool, lines: &LogQueue) -> Result<Outcome, EdgeError> {
     let handover = if upgrade {
         Handover::ask(&config.upgrade_socket).await?
     } else {
@@ -181,7 +194,9 @@ async fn serve(config: Config, upgrade: bool) -> Result<Outcome, EdgeError> {
         (drain.clone(), in_flight.clone()),
         stop.clone(),
         store_ended,
+        lines,
     )?;
+    let exporting = built.exporter.map(|exporter| tokio::spawn(exporter.run(stop.clone())));
     let access_log = built.access_log.clone();
     let (server_gone, server_ended) = oneshot::channel::<()>();
     let server = built.server;
@@ -231,6 +246,10 @@ async fn serve(config: Config, upgrade: bool) -> Result<Outcome, EdgeError> {
     );
     lifecycle.spawn_critical("edge", running.until(soft, server_ended, store));
     let outcome = lifecycle.run().await;
+    if let Some(exporting) = exporting {
+        // It ends within its own deadline once the store was told to stop.
+        let _ = tokio::time::timeout(SPANS_FLUSH, exporting).await;
+    }
     access_log.flush(LOG_FLUSH);
     tracing::info!(?outcome, "the edge has stopped");
     Ok(outcome)
@@ -362,6 +381,7 @@ struct Built {
     access_log: AccessLog,
     live: Live,
     routing: Routing,
+    exporter: Option<Exporter>,
 }
 
 fn build(
@@ -371,6 +391,7 @@ fn build(
     (drain, in_flight): (Drain, InFlight),
     stop: watch::Receiver<bool>,
     ended: oneshot::Sender<Result<(), StoreError>>,
+    lines: &LogQueue,
 ) -> Result<Built, EdgeError> {
     let registry = telemetry::registry("authsome-proxy", env!("CARGO_PKG_VERSION"))?;
     let metrics = Arc::new(Metrics::new(&registry).map_err(TelemetryError::from)?);
@@ -382,6 +403,21 @@ fn build(
     let upstream_metrics = UpstreamMetrics::register(&registry).map_err(TelemetryError::from)?;
     let limit_metrics = LimitMetrics::register(&registry).map_err(TelemetryError::from)?;
     let limiter = Limiter::new(&config.callers, limit_metrics, Instant::now());
+    registry
+        .register(Box::new(lines.dropped()))
+        .map_err(TelemetryError::from)?;
+    let trace_metrics = TraceMetrics::register(&registry).map_err(TelemetryError::from)?;
+    let (spans, exporter) = match &config.traces.endpoint {
+        Some(endpoint) => {
+            let (spans, exporter) = Exporter::new(endpoint, &config.edge.name, &config.edge.region, trace_metrics)?;
+            (spans, Some(exporter))
+        }
+        None => (Spans::disabled(trace_metrics), None),
+    };
+    let tracing = Tracing {
+        ratio: config.traces.ratio,
+        spans,
+    };
     let live = Live::new(config.limits.live_connections, live_metrics);
     let clock = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(PooledEntropy::default());
@@ -438,6 +474,7 @@ fn build(
         in_flight: in_flight.clone(),
         live: live.clone(),
         cache: ResponseCache::new(&config.cache, cache_metrics),
+        tracing,
         probes: Arc::clone(&probes),
     };
     let callers = Callers {
@@ -497,6 +534,7 @@ fn build(
         access_log,
         live,
         routing,
+        exporter,
     })
 }
 

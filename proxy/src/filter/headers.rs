@@ -17,6 +17,7 @@ use super::lines::Lines;
 use super::shared_host::{ORIGIN_WIDE, Place, confine_cookie, is_document, rewrite_location, rewrite_refresh};
 use crate::limit::Standing;
 use crate::routing::{AppHeaders, KeyHeaders};
+use crate::trace::{TRACEPARENT, TRACESTATE, Trace, is_state};
 use crate::upstream::InstanceCredentials;
 
 /// All names that begin so are ours, in both directions.
@@ -39,8 +40,6 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Names under which a client could pretend to be a proxy of ours, or an instance's own caller. Some are set anew afterwards.
 const CLIENT_MAY_NOT_SET: [HeaderName; 14] = [
@@ -61,6 +60,15 @@ const CLIENT_MAY_NOT_SET: [HeaderName; 14] = [
     HeaderName::from_static("x-method-override"),
 ];
 
+/// Names that a client may set, or that are set for it, and that must not come a second time in another spelling.
+const DISGUISED: [&[u8]; 5] = [
+    b"x-forwarded-for",
+    b"x-request-id",
+    b"content-length",
+    b"content-type",
+    b"transfer-encoding",
+];
+
 /// What one request is forwarded with.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward<'a> {
@@ -74,8 +82,8 @@ pub struct Forward<'a> {
     pub instance: &'a InstanceCredentials,
     /// The request's id.
     pub request_id: RequestId,
-    /// Random, for the span of a new trace.
-    pub span: u64,
+    /// The trace that it belongs to.
+    pub trace: Option<&'a Trace>,
     /// The client's address.
     pub client: Option<IpAddr>,
     /// The scheme that the client used: `http` or `https`.
@@ -123,7 +131,7 @@ pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
     // Always ours: a client that chose it could make two requests look like one.
     request.strike(&X_REQUEST_ID);
     put(request, X_REQUEST_ID, request_id);
-    trace(request, forward);
+    trace(request, forward.trace);
     forwarded(request, forward);
 }
 
@@ -151,36 +159,15 @@ fn forwarded(request: &mut impl Lines, forward: &Forward<'_>) {
     put(request, X_FORWARDED_PREFIX, forward.prefix.cloned());
 }
 
-/// Passes a valid trace on and begins one otherwise.
-fn trace(request: &mut impl Lines, forward: &Forward<'_>) {
-    let mut given = request.lines().get_all(TRACEPARENT).iter();
-    if let (Some(value), None) = (given.next(), given.next())
-        && is_traceparent(value.as_bytes())
-    {
-        return;
+/// The edge's span becomes the instance's parent. What others noted about a trace goes on with it, and with no other.
+fn trace(request: &mut impl Lines, trace: Option<&Trace>) {
+    let goes_on = trace.is_some_and(|trace| trace.parent.is_some())
+        && is_state(request.lines().get_all(TRACESTATE).iter().map(HeaderValue::as_bytes));
+    if !goes_on {
+        request.strike(&TRACESTATE);
     }
     request.strike(&TRACEPARENT);
-    request.strike(&TRACESTATE);
-    // A UUIDv7 is never zero, and neither may be the span.
-    let value = format!(
-        "00-{:032x}-{:016x}-00",
-        forward.request_id.uuid().as_u128(),
-        forward.span.max(1)
-    );
-    put(request, TRACEPARENT, HeaderValue::from_str(&value).ok());
-}
-
-/// `00-{32 hex}-{16 hex}-{2 hex}`, lower case, neither id all zero (W3C Trace Context, version 00).
-fn is_traceparent(value: &[u8]) -> bool {
-    let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let some = |part: &[u8]| hex(part) && part.iter().any(|b| *b != b'0');
-    value.len() == 55
-        && value.starts_with(b"00-")
-        && value[35] == b'-'
-        && value[52] == b'-'
-        && some(&value[3..35])
-        && some(&value[36..52])
-        && hex(&value[53..])
+    put(request, TRACEPARENT, trace.and_then(Trace::header));
 }
 
 /// What every answer carries, whoever made it.
@@ -282,24 +269,25 @@ const ADDRESSES: [(HeaderName, Rewrite); 3] = [
 /// Some servers read `_` as `-`, so neither spelling may pass.
 fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    name.len() >= RESERVED.len() && is_spelt(&name[..RESERVED.len()], RESERVED)
+    name.len() >= RESERVED.len() && reads_as(&name[..RESERVED.len()], RESERVED)
 }
 
-fn is_spelt(name: &[u8], ours: &[u8]) -> bool {
-    name.len() == ours.len()
-        && name
+fn reads_as(given: &[u8], ours: &[u8]) -> bool {
+    given.len() == ours.len()
+        && given
             .iter()
             .zip(ours)
             .all(|(given, ours)| given == ours || (*given == b'_' && *ours == b'-'))
 }
 
-/// One of the names that a client may not set, with `_` for some `-`.
+/// A protected name with underscores: servers behind CGI or WSGI read both spellings as one.
 fn is_misspelt(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     name.contains(&b'_')
-        && CLIENT_MAY_NOT_SET
+        && (CLIENT_MAY_NOT_SET
             .iter()
-            .any(|ours| is_spelt(name, ours.as_str().as_bytes()))
+            .any(|ours| reads_as(name, ours.as_str().as_bytes()))
+            || DISGUISED.iter().any(|ours| reads_as(name, ours)))
 }
 
 /// Allocates only if there are any.

@@ -126,13 +126,17 @@ impl Door {
         if self.access_log.is_enabled() {
             self.access_log.write(Line {
                 request_id: refused.request_id,
+                trace_id: None,
                 app: None,
                 key: None,
                 method: refused.method.clone(),
+                protocol: "1.1",
                 path: String::new(),
                 status,
                 refusal: Some(metrics::label(refused.refusal)),
                 took: refused.took,
+                own: refused.took,
+                upstream: None,
                 bytes_in: refused.bytes_in as u64,
                 bytes_out: refused.bytes_out as u64,
                 peer: refused.peer,

@@ -106,7 +106,7 @@ impl HeadScanner {
             return Err(BadHead::Syntax);
         }
         // What a client means by such a byte it can encode; parsers rewrite it, each in its own way.
-        if !target.is_ascii() {
+        if !target.is_ascii() || target.iter().any(|b| matches!(b, b'#' | b'\\')) {
             return Err(BadHead::Path);
         }
         if target.starts_with(b"/") {

@@ -39,6 +39,25 @@ pub(crate) fn command(directory: &TempDir) -> (ProgramCommand, String, String) {
     (command, address, admin)
 }
 
+/// The same as variables, for an edge on this database that is not started by the testkit.
+pub(crate) fn settings(directory: &TempDir, tenants: &Tenants) -> (Vec<(&'static str, String)>, String, String) {
+    let [address, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", port::free().unwrap()));
+    let variables = vec![
+        ("AUTHSOME_LISTEN_ADDRESS", address.clone()),
+        ("AUTHSOME_LISTEN_ADMIN", admin.clone()),
+        (
+            "AUTHSOME_DATA_DIRECTORY",
+            directory.path().join("data").display().to_string(),
+        ),
+        ("AUTHSOME_SHUTDOWN_LINGER", "0s".to_owned()),
+        ("AUTHSOME_SERVER_THREADS", "2".to_owned()),
+        ("DATABASE_URL", tenants.database.url.clone()),
+        ("REDIS_URL", format!("redis://{}", nobody())),
+        ("NATS_URL", format!("nats://{}", nobody())),
+    ];
+    (variables, address, admin)
+}
+
 impl Edge {
     /// An edge on this database, without Redis and NATS.
     pub(crate) async fn start(tenants: &Tenants, settings: &[(&str, &str)]) -> Self {

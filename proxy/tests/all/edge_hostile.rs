@@ -454,6 +454,8 @@ async fn what_only_resembles_the_path_of_an_application_leads_nowhere() {
         (format!("/v1/%252e%252e/{id}/users"), 400),
         (format!("/v1\\{id}/users"), 400),
         (format!("/v1/{id}/users#x"), 400),
+        (format!("/v1/{id}%0d%0ax-injected:1/users"), 400),
+        ("/%0d%0ax-injected:1".to_owned(), 400),
     ] {
         let (answer, _) = stage.raw(request("GET", &path, &key, "")).await;
         assert_eq!(answer.status(), status, "{path}");

@@ -2,18 +2,23 @@
 //!
 //! Owns the process-wide subscriber and the metrics registry with what is the same everywhere. JSON goes to standard
 //! output, one object a line, where collectors read; the form for people goes to standard error, so that it never mixes
-//! with what a command prints. Writing is synchronous: a reader that stops reading stops the writer, so request paths log
-//! rarely and through bounded queues of their own. Lines that cannot be written are lost; nothing else happens.
+//! with what a command prints. Writing is synchronous, so that a reader that stops reading stops the writer; a program that
+//! must not stop writes through a bounded queue ([`init_queued`]), which loses lines instead and counts them. Lines that cannot be written are lost; nothing else happens.
+
+mod queue;
 
 use std::io::IsTerminal;
 use std::str::FromStr;
 
-use prometheus::{Encoder, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
+
+pub use queue::{LineWriter, LogQueue};
 
 use crate::config::Reader;
 
@@ -104,6 +109,9 @@ pub enum TelemetryError {
     /// The process already has a subscriber.
     #[error("logging is already set up")]
     AlreadySet(#[from] tracing_subscriber::util::TryInitError),
+    /// The thread that writes the log cannot be started.
+    #[error("cannot start the thread that writes the log")]
+    Thread(#[source] std::io::Error),
     /// A metric clashes with another of the same name.
     #[error("cannot register a metric")]
     Metric(#[from] prometheus::Error),
@@ -111,12 +119,40 @@ pub enum TelemetryError {
 
 /// Sets up logging for the process, once. The filter is a level (`info`) or a list (`info,authsome_proxy=debug`).
 pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
+    match format {
+        Format::Json => install(format, filter, std::io::stdout),
+        Format::Pretty => install(format, filter, std::io::stderr),
+    }
+}
+
+/// As [`init`], with lines written by a thread of their own: for a program whose work must not stop when nobody reads its log.
+pub fn init_queued(format: Format, filter: &str) -> Result<LogQueue, TelemetryError> {
+    let dropped = IntCounter::new("authsome_log_dropped_total", "Log lines that found the queue full")?;
+    let queue = match format {
+        Format::Json => LogQueue::start(std::io::stdout(), dropped),
+        Format::Pretty => LogQueue::start(std::io::stderr(), dropped),
+    }
+    .map_err(TelemetryError::Thread)?;
+    install(format, filter, queue.clone())?;
+    Ok(queue)
+}
+
+fn install(
+    format: Format,
+    filter: &str,
+    output: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+) -> Result<(), TelemetryError> {
     let filter = check_filter(filter)?;
     let lines = match format {
-        Format::Json => fmt::layer().json().flatten_event(true).with_span_list(false).boxed(),
+        Format::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .with_writer(output)
+            .boxed(),
         Format::Pretty => fmt::layer()
             .compact()
-            .with_writer(std::io::stderr)
+            .with_writer(output)
             .with_ansi(std::io::stderr().is_terminal())
             .boxed(),
     };

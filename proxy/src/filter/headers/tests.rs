@@ -5,6 +5,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use proptest::prelude::*;
 
 use super::*;
+use crate::trace::{Parent, parse};
 
 fn app() -> AppHeaders {
     AppHeaders {
@@ -31,6 +32,15 @@ fn request(pairs: &[(&str, &str)]) -> RequestHeader {
 }
 
 fn forwarded_as(request: &mut RequestHeader, key_type: Option<KeyType>, instance: &InstanceCredentials) {
+    forwarded_in(
+        request,
+        key_type,
+        instance,
+        &Trace::continued(None, 1, [2, 3], |_| false),
+    );
+}
+
+fn forwarded_in(request: &mut RequestHeader, key_type: Option<KeyType>, instance: &InstanceCredentials, trace: &Trace) {
     let (app, key) = (app(), key());
     let forward = Forward {
         app: &app,
@@ -38,7 +48,7 @@ fn forwarded_as(request: &mut RequestHeader, key_type: Option<KeyType>, instance
         prefix: Some(&HeaderValue::from_static("/v1/app_x")),
         instance,
         request_id: RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1)),
-        span: 0,
+        trace: Some(trace),
         client: Some("::ffff:192.0.2.1".parse().unwrap()),
         scheme: "https",
         keys_in: Places::default(),
@@ -55,36 +65,42 @@ fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn only_wellformed_traces_go_on() {
-    let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    assert!(is_traceparent(good.as_bytes()));
-    for bad in [
-        "",
-        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
-        "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-        "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
-        "00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        "00-0af7651916cd43dd8448eb211c80319c_b7ad6b7169203331-01",
-    ] {
-        assert!(!is_traceparent(bad.as_bytes()), "{bad}");
-    }
+fn the_instance_reads_the_edges_span_and_what_others_noted() {
+    let given = [
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "a=b"),
+    ];
+    let with = |state: &'static str, parent: Option<Parent>| {
+        let mut request = request(&[given[0], ("tracestate", state)]);
+        let traced = Trace::continued(parent, 1, [2, 3], |_| false);
+        forwarded_in(&mut request, None, &InstanceCredentials::default(), &traced);
+        let read = |name| values(&request.headers, name).join("; ");
+        (read("traceparent"), read("tracestate"))
+    };
+    let parent = parse(given[0].1.as_bytes());
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-0000000000000003-01".to_owned();
+    assert_eq!(with("a=b", parent), (trace.clone(), "a=b".to_owned()));
+    assert_eq!(with("not a state", parent), (trace, String::new()));
+    let own = format!("00-{:032x}-0000000000000003-00", 1);
+    assert_eq!(with("a=b", None), (own, String::new()), "of another trace");
 }
 
 #[test]
-fn two_traces_are_none() {
-    let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let mut twice = request(&[("traceparent", good), ("traceparent", good), ("tracestate", "a=b")]);
-    forwarded_as(&mut twice, None, &InstanceCredentials::default());
-    let traces = values(&twice.headers, "traceparent");
-    assert!(traces.len() == 1 && traces[0] != good, "{traces:?}");
-    assert!(
-        is_traceparent(traces[0].as_bytes()),
-        "a zero span is made one: {traces:?}"
-    );
-    assert!(values(&twice.headers, "tracestate").is_empty());
+fn no_protected_name_passes_in_another_spelling() {
+    for name in [
+        "X_API_KEY",
+        "x-api_key",
+        "X_Publishable-Key",
+        "x_app-id",
+        "content_length",
+        "Transfer_Encoding",
+        "x_real_ip",
+    ] {
+        let mut request = request(&[(name, "1"), ("x_mine", "kept")]);
+        forwarded_as(&mut request, None, &InstanceCredentials::default());
+        assert!(values(&request.headers, name).is_empty(), "{name}");
+        assert_eq!(values(&request.headers, "x_mine"), ["kept"]);
+    }
 }
 
 #[test]

@@ -86,6 +86,12 @@ fn what_servers_read_differently_is_no_http() {
     assert_eq!(refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Some(BadHead::Version));
     assert_eq!(refused("GET / HTTP/1.2\r\n"), Some(BadHead::Version));
     assert_eq!(refused("GET /\u{e9} HTTP/1.1\r\n"), Some(BadHead::Path));
+    assert_eq!(
+        refused("GET /a#b HTTP/1.1\r\n"),
+        Some(BadHead::Path),
+        "a fragment is nobody's path"
+    );
+    assert_eq!(refused("GET http://a\\b/ HTTP/1.1\r\n"), Some(BadHead::Path));
     assert_eq!(refused("CONNECT a:1 HTTP/1.1\r\n"), Some(BadHead::Method));
     assert_eq!(refused("TRACE / HTTP/1.1\r\n"), Some(BadHead::Method));
     assert_eq!(refused("OPTIONS * HTTP/1.1\r\n"), Some(BadHead::Path));
@@ -102,14 +108,7 @@ fn there_is_one_host_and_the_target_names_no_other() {
     assert_eq!(get("/", "host: user@a\r\n"), Some(BadHead::Host));
     assert_eq!(get("http://a/x", "host: a\r\n"), None);
     assert_eq!(get("HTTPS://a:1?x", "host:  a:1 \r\n"), None);
-    for target in [
-        "http://b/",
-        "http://a:80/",
-        "http://a@b/",
-        "http:///",
-        "http://a\\b/",
-        "http://A/",
-    ] {
+    for target in ["http://b/", "http://a:80/", "http://a@b/", "http:///", "http://A/"] {
         assert_eq!(get(target, "host: a\r\n"), Some(BadHead::Host), "{target}");
     }
 }

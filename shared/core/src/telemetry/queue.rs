@@ -1,0 +1,132 @@
+//! Log lines through a bounded queue: a reader of the log that stops reading stops nobody but the thread that writes.
+
+use std::io::{Result, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use prometheus::IntCounter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that may wait.
+const QUEUE: usize = 16_384;
+
+enum Entry {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// Where lines wait to be written. Clones are the same queue.
+#[derive(Debug, Clone)]
+pub struct LogQueue {
+    queue: SyncSender<Entry>,
+    dropped: IntCounter,
+}
+
+impl LogQueue {
+    /// Starts the thread that writes; it ends with the last clone.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn start(output: impl Write + Send + 'static, dropped: IntCounter) -> Result<Self> {
+        let (queue, entries) = sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write(&entries, output))?;
+        Ok(Self { queue, dropped })
+    }
+
+    /// Lines that found the queue full; to be registered with the program's metrics.
+    pub fn dropped(&self) -> IntCounter {
+        self.dropped.clone()
+    }
+
+    /// Waits until everything handed over so far is written, at most `limit`. Blocks.
+    pub fn flush(&self, limit: Duration) {
+        let (done, waiting) = sync_channel(1);
+        if self.queue.try_send(Entry::Flush(done)).is_ok() {
+            // Too late or gone: the lines are lost, and nobody is left to be told.
+            let _ = waiting.recv_timeout(limit);
+        }
+    }
+}
+
+fn write(entries: &Receiver<Entry>, mut output: impl Write) {
+    while let Ok(entry) = entries.recv() {
+        match entry {
+            // A line that cannot be written is lost; there is nowhere to say so.
+            Entry::Line(line) => drop(output.write_all(&line)),
+            Entry::Flush(done) => {
+                let _ = output.flush();
+                let _ = done.try_send(());
+            }
+        }
+    }
+}
+
+/// One event: the subscriber writes it whole.
+#[derive(Debug)]
+pub struct LineWriter<'a>(&'a LogQueue);
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> Result<usize> {
+        if self.0.queue.try_send(Entry::Line(line.to_vec())).is_err() {
+            self.0.dropped.inc();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogQueue {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Takes nothing until it is let go.
+    struct Stalled(Receiver<()>, Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+            let _ = self.0.recv();
+            self.1.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stalled_output_costs_lines_and_never_waits() {
+        let (go, gate) = sync_channel(1);
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let dropped = IntCounter::new("dropped", "x").unwrap();
+        let queue = LogQueue::start(Stalled(gate, Arc::clone(&written)), dropped.clone()).unwrap();
+        // One more may be in the writer's hands.
+        let lines = QUEUE + 10;
+        for _ in 0..lines {
+            queue.make_writer().write_all(b"line\n").unwrap();
+        }
+        assert!((9..=10).contains(&dropped.get()), "{}", dropped.get());
+        drop(go);
+        while queue.queue.try_send(Entry::Line(Vec::new())).is_err() {
+            std::thread::yield_now();
+        }
+        queue.flush(Duration::from_secs(20));
+        let written = written.lock().unwrap().len() as u64;
+        assert_eq!(written, 5 * (lines as u64 - dropped.get()));
+    }
+}
