@@ -147,6 +147,8 @@ impl Watch {
                 pulse.release();
                 Ok(())
             }
+            // Only late so far: the feed may bring it yet, and the whole table is not read for a heartbeat.
+            Ok(Asked::TooMuch) if pulse.is_live(self.shared.clock.unix_millis()) => Ok(()),
             Ok(Asked::TooMuch) => {
                 tracing::warn!(
                     position,

@@ -150,6 +150,29 @@ impl Tenants {
             .unwrap();
     }
 
+    /// Gives the application a record of about this many bytes.
+    pub(crate) async fn fatten(&self, app: ApplicationId, bytes: i32) {
+        sqlx::query(
+            "UPDATE applications SET origins = (SELECT array_agg('https://' || n || repeat('x', 1000) || '.example') \
+             FROM generate_series(1, $2 / 1000) n) WHERE id = $1",
+        )
+        .bind(app)
+        .bind(bytes)
+        .execute(&mut self.connection().await)
+        .await
+        .unwrap();
+    }
+
+    /// The application's secret keys fail closed this long after the last heartbeat.
+    pub(crate) async fn make_strict(&self, app: ApplicationId, seconds: i32) {
+        sqlx::query("UPDATE applications SET strict_seconds = $2 WHERE id = $1")
+            .bind(app)
+            .bind(seconds)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn suspend(&self, app: ApplicationId) {
         sqlx::query("UPDATE applications SET status = 'suspended' WHERE id = $1")
             .bind(app)
