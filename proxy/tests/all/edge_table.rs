@@ -2,7 +2,6 @@
 //! of a disk that is full, while requests go on.
 
 use std::fs;
-use std::time::Duration;
 
 use authsome_contract::wire::names;
 use authsome_core::key::{ApiKey, KeyType};
@@ -26,6 +25,7 @@ async fn status(edge: &Edge, app: &App, by: &ApiKey) -> u16 {
 #[tokio::test]
 async fn doubled_reordered_and_unknown_messages_change_nothing_and_cost_no_request() {
     let (tenants, instance) = (Tenants::new().await, Instance::echo().await);
+    tenants.move_to_plan("pro").await;
     let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
     let doomed = tenants.key(app.id, KeyType::Secret, &["*"]).await;
     let fed = Fed::start(&tenants).await;
@@ -64,6 +64,7 @@ async fn doubled_reordered_and_unknown_messages_change_nothing_and_cost_no_reque
 #[tokio::test]
 async fn what_is_not_understood_is_counted_logged_once_read_elsewhere_and_not_claimed_before() {
     let (tenants, instance) = (Tenants::new().await, Instance::echo().await);
+    tenants.move_to_plan("pro").await;
     let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
     let doomed = tenants.key(app.id, KeyType::Secret, &["*"]).await;
     let server = authsome_testkit::shared_postgres().await.unwrap();
@@ -113,9 +114,10 @@ async fn what_is_not_understood_is_counted_logged_once_read_elsewhere_and_not_cl
 
 #[tokio::test]
 async fn a_key_is_never_refused_within_milliseconds_of_its_creation_at_an_edge_that_has_not_heard_of_it() {
-    const KEYS: usize = 40;
+    const KEYS: usize = 20;
     const AT_ONCE: usize = 5;
     let (tenants, instance) = (Tenants::new().await, Instance::echo().await);
+    tenants.move_to_plan("pro").await;
     let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
     // The feed lives and says nothing of any of them.
     let fed = Fed::start(&tenants).await;
@@ -137,6 +139,7 @@ async fn a_full_disk_costs_the_snapshot_alone_and_the_older_one_still_serves() {
     // The file of counters fits, a snapshot with this application does not.
     const LIMIT_KIB: u64 = 12 * 1024;
     let (tenants, instance) = (Tenants::new().await, Instance::echo().await);
+    tenants.move_to_plan("pro").await;
     let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
     tenants.fatten(app.id, 16 << 20).await;
     let directory = tempfile::tempdir().unwrap();

@@ -95,7 +95,7 @@ impl Fed {
 
     /// Changes of the feed with this outcome so far.
     pub(crate) async fn changes(&self, outcome: &str) -> u64 {
-        let series = format!("authsome_edge_routing_changes_total{{outcome=\"{outcome}\"}}");
+        let series = format!("authsome_edge_routing_feed_changes_total{{outcome=\"{outcome}\"}}");
         self.edge.metric(&series).await
     }
 }

@@ -85,6 +85,10 @@ impl EdgeWorld {
         let login = json!({ "email": "ada@example.com", "password": PASSWORD });
         world.token = text(&world.post("/auth/login", login).await, "token");
         world.workspace = text(&world.post("/workspaces", json!({ "name": "Acme" })).await, "id");
+        sqlx::query("UPDATE workspaces SET plan = 'pro'")
+            .execute(&mut world.database().await)
+            .await
+            .unwrap();
         (world.app, world.public_key) = world.application("Shop").await;
         world
     }

@@ -150,6 +150,16 @@ impl Tenants {
             .unwrap();
     }
 
+    /// Of the workspace: another plan has other limits.
+    pub(crate) async fn move_to_plan(&self, plan: &str) {
+        sqlx::query("UPDATE workspaces SET plan = $2 WHERE id = $1")
+            .bind(self.workspace)
+            .bind(plan)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
+    }
+
     /// Gives the application a record of about this many bytes.
     pub(crate) async fn fatten(&self, app: ApplicationId, bytes: i32) {
         sqlx::query(
