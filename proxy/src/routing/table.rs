@@ -21,6 +21,7 @@ use super::entry::{AppEntry, AppSlot, AppState, KeyEntry, Lookup};
 use super::fence::{Fence, Ticket};
 use super::freshness::Freshness;
 use super::hash::UniformState;
+use super::key::HeldKey;
 use super::metrics::RoutingMetrics;
 use super::pulse::{Age, Bounds, Pulse};
 use crate::meter::Meter;
@@ -241,6 +242,7 @@ impl Table {
 
     /// A fill has read this key, and `slot` is its application's.
     pub(super) fn settle_key(&self, ticket: &Ticket, record: KeyRecord, slot: Arc<AppSlot>) -> Settled<Arc<KeyEntry>> {
+        let record = HeldKey::from(record);
         let (digest, version) = (record.digest, record.version);
         // Only a slot that changes reach may be kept.
         let reached = self
@@ -271,7 +273,7 @@ impl Table {
             return Settled::Behind;
         }
         let entry = Arc::new(KeyEntry::new(
-            record.into(),
+            record,
             slot,
             Freshness::new(ticket.generation, ticket.at_ms),
         ));
@@ -377,13 +379,14 @@ impl Table {
         self.absent_keys.invalidate(&digest);
         let held = self.keys.get(&digest);
         let freshness = self.delivered_freshness(now_ms);
+        let record = change.record.map(HeldKey::from);
         let corrects = |held: &KeyEntry| {
             let differs = |record| is_other(&held.record, record, &held.freshness, self.pulse.generation());
-            change.version == held.record.version && change.record.as_ref().is_some_and(differs)
+            change.version == held.record.version && record.as_ref().is_some_and(differs)
         };
         let known = |held: &&Arc<KeyEntry>| change.version <= held.record.version && !corrects(held);
         if let Some(held) = held.as_ref().filter(known) {
-            if change.version == held.record.version && change.record.is_some() {
+            if change.version == held.record.version && record.is_some() {
                 held.freshness.confirm_like(&freshness);
             }
             return Applied::Known;
@@ -392,11 +395,11 @@ impl Table {
             return Applied::NotHeld;
         }
         let slot = held.as_ref().map(|held| Arc::clone(&held.app)).or(slot);
-        match (change.record, slot) {
+        match (record, slot) {
             // A key never moves to another application; a record that says so is read again.
             (Some(record), Some(slot)) if record.application_id == slot.id() => {
                 self.keys
-                    .insert(digest, Arc::new(KeyEntry::new(record.into(), slot, freshness)));
+                    .insert(digest, Arc::new(KeyEntry::new(record, slot, freshness)));
                 Applied::Updated
             }
             _ if held.is_some() => {

@@ -307,9 +307,9 @@ fn a_new_beginning_replaces_what_has_the_same_version_and_another_content() {
         let entry = table.keys.get(&key(1).digest).unwrap();
         assert_eq!(
             entry.app.load().unwrap().record == altered_app(),
-            entry.record == altered_key()
+            entry.record.record() == altered_key()
         );
-        entry.record == altered_key()
+        entry.record.record() == altered_key()
     };
     // By the feed, and by a walk through Postgres.
     for by_feed in [true, false] {
