@@ -20,8 +20,8 @@ use crate::limit::{Occupied, Standing};
 use crate::listener::Accepted;
 use crate::live::Listing;
 use crate::routing::AppEntry;
-use crate::upstream::{Prepared, Replay, Upstreams, Way};
 use crate::trace::Timeline;
+use crate::upstream::{Prepared, Replay, Upstreams, Way};
 
 /// Grows as the request passes the phases.
 #[derive(Debug)]

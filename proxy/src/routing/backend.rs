@@ -16,7 +16,7 @@ use super::flight::Landing;
 use super::postgres::{PostgresAddressError, PostgresSource, WholeSource};
 use super::redis::{RedisAddressError, RedisSource};
 use super::watch::watch as keep_watch;
-use super::{Shared, Sources, Unavailable, compare, feed, snapshot};
+use super::{Shared, Sources, Unavailable, compare, feed, mend, snapshot};
 
 /// How often the metrics of the table are brought up to date and moka's put-off work is done.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -102,7 +102,8 @@ impl Backend {
 
     /// What loads the whole table and keeps it right.
     fn upkeep(&self, whole: &Arc<WholeSource>, filler: &Arc<Filler>, nats: &async_nats::Client) -> Vec<AbortOnDrop> {
-        let mut tasks = Vec::new();
+        let mending = mend::mend(Arc::clone(filler), Arc::clone(whole));
+        let mut tasks = vec![AbortOnDrop(tokio::spawn(mending))];
         if let Some(settings) = self.shared.settings.snapshot.clone() {
             let shared = Arc::clone(&self.shared);
             tasks.push(AbortOnDrop(tokio::spawn(snapshot::keep(shared, settings))));

@@ -3,6 +3,10 @@
 //! Versions are read in pages, spread over [`RoutingSettings::compare_every`](super::RoutingSettings::compare_every) with
 //! jitter, so that many edges do not ask at once. What differs is looked at once more after a moment, since a change may be
 //! on its way; what then still differs is read from Postgres like a miss, and counted. Postgres away: the comparison waits.
+//!
+//! Versions are enough: every column that an edge sees raises the version of its row, and record and version are read in one
+//! statement and travel as one, so one version has one content. Where that was broken from outside (a copy altered by hand)
+//! the operator's rewrite of the copies corrects the edges too (`table::is_other`).
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -8,6 +8,7 @@
 
 mod backend;
 mod circuit;
+mod claim;
 mod compare;
 mod database_clock;
 mod entry;
@@ -19,6 +20,7 @@ mod freshness;
 mod hash;
 mod key;
 mod loaded;
+mod mend;
 mod metrics;
 mod postgres;
 mod pulse;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::claim::Claim;
 use super::database_clock::DatabaseClock;
 use super::freshness::Freshness;
 
@@ -25,6 +26,8 @@ pub(super) struct Pulse {
     generation: AtomicU32,
     /// Wall time until which the last heartbeat stands; 0 while the feed is known not to live.
     live_until_ms: AtomicI64,
+    /// Wall time at which the last heartbeat that counted was heard; 0 before the first.
+    heard_ms: AtomicI64,
     /// Wall time until which the last answer of Postgres to what has changed stands.
     asked_until_ms: AtomicI64,
     /// The first generation has no feed before it, so there is nothing that it must not fall behind.
@@ -43,7 +46,7 @@ pub(super) struct Pulse {
     /// Of the stream that the last heartbeat was about.
     incarnation: AtomicI64,
     /// How far every change is applied; read a few times a second.
-    applied: Mutex<Applied>,
+    claim: Claim,
     /// A key died and the table has it: whoever reports should do so now.
     key_died: Notify,
     epoch: AtomicU64,
@@ -51,13 +54,6 @@ pub(super) struct Pulse {
     sequence: AtomicU64,
     following: AtomicBool,
     bounds: Bounds,
-}
-
-/// A position of an epoch up to which every change is applied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Applied {
-    pub(super) epoch: u64,
-    pub(super) position: u64,
 }
 
 /// How old an entry may be.
@@ -93,6 +89,7 @@ impl Pulse {
         Self {
             generation: AtomicU32::new(1),
             live_until_ms: AtomicI64::new(0),
+            heard_ms: AtomicI64::new(0),
             asked_until_ms: AtomicI64::new(0),
             grounded: AtomicBool::new(false),
             turn: Mutex::new(()),
@@ -102,7 +99,7 @@ impl Pulse {
             database: DatabaseClock::new(),
             vouched_ms: AtomicI64::new(0),
             incarnation: AtomicI64::new(0),
-            applied: Mutex::default(),
+            claim: Claim::default(),
             key_died: Notify::new(),
             epoch: AtomicU64::new(0),
             position: AtomicU64::new(0),
@@ -129,6 +126,12 @@ impl Pulse {
     /// Is the feed itself alive?
     pub(super) fn is_live(&self, now_ms: i64) -> bool {
         now_ms < self.live_until_ms.load(Ordering::Acquire)
+    }
+
+    /// Is the next heartbeat later than this after the last?
+    pub(super) fn is_late(&self, now_ms: i64, after: Duration) -> bool {
+        let since = now_ms.saturating_sub(self.heard_ms.load(Ordering::Relaxed));
+        since >= i64::try_from(after.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Does anything vouch for the present generation?
@@ -182,6 +185,7 @@ impl Pulse {
     pub(super) fn beat(&self, now_ms: i64, stands_for: Duration, epoch: u64, position: u64) {
         let _turn = self.turn();
         self.stand(now_ms, epoch, position);
+        self.heard_ms.store(now_ms, Ordering::Relaxed);
         self.live_until_ms.store(after(now_ms, stands_for), Ordering::Release);
     }
 
@@ -285,16 +289,9 @@ impl Pulse {
         self.incarnation.load(Ordering::Relaxed)
     }
 
-    /// Every change up to `position` of `epoch` is applied. Goes back only with another epoch.
-    pub(super) fn set_applied(&self, epoch: u64, position: u64) {
-        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        if applied.epoch != epoch || applied.position < position {
-            *applied = Applied { epoch, position };
-        }
-    }
-
-    pub(super) fn applied(&self) -> Applied {
-        *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How far the edge may say that it is.
+    pub(super) fn claim(&self) -> &Claim {
+        &self.claim
     }
 
     pub(super) fn key_died(&self) -> &Notify {
@@ -337,16 +334,6 @@ mod tests {
         pulse.vouch(7, 1_005_000);
         assert_eq!(pulse.heartbeat_age_ms(1_000_000), Some(0));
         assert_eq!(pulse.heartbeat_age_ms(1_003_000), Some(3_000));
-    }
-
-    #[test]
-    fn what_is_applied_goes_back_only_with_another_epoch() {
-        let pulse = pulse();
-        pulse.set_applied(1, 7);
-        pulse.set_applied(1, 6);
-        assert_eq!(pulse.applied(), Applied { epoch: 1, position: 7 });
-        pulse.set_applied(2, 3);
-        assert_eq!(pulse.applied(), Applied { epoch: 2, position: 3 });
     }
 
     #[test]

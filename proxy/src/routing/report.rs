@@ -78,7 +78,7 @@ impl Reporter {
         let shared = &self.routing.shared;
         let (sizes, pulse) = (shared.table.sizes(), shared.table.pulse());
         let now_ms = shared.clock.unix_millis();
-        let applied = pulse.applied();
+        let applied = pulse.claim().reached();
         EdgeReport {
             id: self.id,
             name: self.edge.name.clone(),

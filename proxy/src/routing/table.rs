@@ -21,6 +21,7 @@ use super::entry::{AppEntry, AppSlot, AppState, KeyEntry, Lookup};
 use super::fence::{Fence, Ticket};
 use super::freshness::Freshness;
 use super::hash::UniformState;
+use super::key::HeldKey;
 use super::metrics::RoutingMetrics;
 use super::pulse::{Age, Bounds, Pulse};
 use crate::meter::Meter;
@@ -214,7 +215,8 @@ impl Table {
             }
             // A tombstone is one above the last version of its row; an equal version without a record is a row that was once
             // not found, and here it is.
-            if version > held || slot.load().is_none() {
+            let differs = |held: Arc<AppEntry>| is_other(&held.record, &record, &slot.freshness, ticket.generation);
+            if version > held || slot.load().is_none_or(differs) {
                 slot.replace(self.app_state(version, Some(record)));
             }
             if !moved {
@@ -240,6 +242,7 @@ impl Table {
 
     /// A fill has read this key, and `slot` is its application's.
     pub(super) fn settle_key(&self, ticket: &Ticket, record: KeyRecord, slot: Arc<AppSlot>) -> Settled<Arc<KeyEntry>> {
+        let record = HeldKey::from(record);
         let (digest, version) = (record.digest, record.version);
         // Only a slot that changes reach may be kept.
         let reached = self
@@ -259,7 +262,8 @@ impl Table {
                     Settled::Behind
                 };
             }
-            if version == held.record.version && Arc::ptr_eq(&held.app, &slot) {
+            let differs = is_other(&held.record, &record, &held.freshness, ticket.generation);
+            if version == held.record.version && Arc::ptr_eq(&held.app, &slot) && !differs {
                 if !moved {
                     held.freshness.confirm(ticket.generation, ticket.at_ms);
                 }
@@ -270,7 +274,7 @@ impl Table {
             return Settled::Behind;
         }
         let freshness = Freshness::new(ticket.generation, ticket.at_ms);
-        let entry = Arc::new(KeyEntry::new(record.into(), slot, freshness).succeeding(before.as_ref()));
+        let entry = Arc::new(KeyEntry::new(record, slot, freshness).succeeding(before.as_ref()));
         if reached && !moved {
             self.absent_keys.invalidate(&digest);
             self.keys.insert(digest, Arc::clone(&entry));
@@ -337,7 +341,13 @@ impl Table {
             self.apps.insert(id, slot);
             return Applied::Updated;
         };
-        if change.version <= slot.version() {
+        let differs = |record: &AppRecord| {
+            let generation = self.pulse.generation();
+            slot.load()
+                .is_some_and(|held| is_other(&held.record, record, &slot.freshness, generation))
+        };
+        let corrects = change.version == slot.version() && change.record.as_ref().is_some_and(differs);
+        if change.version <= slot.version() && !corrects {
             // A row that was once not found is not vouched for by an old record of it.
             if change.version == slot.version() && change.record.is_some() == slot.load().is_some() {
                 slot.freshness.confirm_like(&freshness);
@@ -367,8 +377,14 @@ impl Table {
         self.absent_keys.invalidate(&digest);
         let held = self.keys.get(&digest);
         let freshness = self.delivered_freshness(now_ms);
-        if let Some(held) = held.as_ref().filter(|held| change.version <= held.record.version) {
-            if change.version == held.record.version && change.record.is_some() {
+        let record = change.record.map(HeldKey::from);
+        let corrects = |held: &KeyEntry| {
+            let differs = |record| is_other(&held.record, record, &held.freshness, self.pulse.generation());
+            change.version == held.record.version && record.as_ref().is_some_and(differs)
+        };
+        let known = |held: &&Arc<KeyEntry>| change.version <= held.record.version && !corrects(held);
+        if let Some(held) = held.as_ref().filter(known) {
+            if change.version == held.record.version && record.is_some() {
                 held.freshness.confirm_like(&freshness);
             }
             return Applied::Known;
@@ -377,7 +393,7 @@ impl Table {
             return Applied::NotHeld;
         }
         let slot = held.as_ref().map(|held| Arc::clone(&held.app)).or(slot);
-        match (change.record, slot) {
+        match (record, slot) {
             // A key never moves to another application; a record that says so is read again.
             (Some(record), Some(slot)) if record.application_id == slot.id() => {
                 let entry = KeyEntry::new(record.into(), slot, freshness).succeeding(held.as_ref());
@@ -436,6 +452,14 @@ impl Table {
     }
 }
 
+/// Are these two of one version and yet not the same, and is what is held of an earlier beginning? By construction a version
+/// has one content: a record and its version are read in one statement, and every column of it raises the version. A copy may
+/// have been altered by hand all the same, and a snapshot of an earlier release lacks what this release would have kept. Both
+/// are put right by the next new beginning, which is what an operator asks for after the one and what follows the other.
+fn is_other<R: PartialEq>(held: &R, read: &R, freshness: &Freshness, generation: u32) -> bool {
+    freshness.generation() != generation && held != read
+}
+
 /// How full the table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TableSizes {
@@ -447,5 +471,7 @@ pub(super) struct TableSizes {
     pub(super) floors: u64,
 }
 
+#[cfg(test)]
+mod races;
 #[cfg(test)]
 mod tests;

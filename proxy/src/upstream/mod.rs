@@ -177,10 +177,9 @@ fn is_endpoint(mut endpoints: impl Iterator<Item = SocketAddr>, authority: &str)
     }
     let (name, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
     name.eq_ignore_ascii_case("localhost")
-        && port.parse().is_ok_and(|port: u16| {
-            endpoints
-                .any(|endpoint| endpoint.ip().is_loopback() && endpoint.port() == port)
-        })
+        && port
+            .parse()
+            .is_ok_and(|port: u16| endpoints.any(|endpoint| endpoint.ip().is_loopback() && endpoint.port() == port))
 }
 
 /// The request target for the instance: its base path, the tail as it came, the query.

@@ -149,7 +149,11 @@ async fn a_key_created_after_it_was_refused_is_found_when_its_change_arrives() {
 #[tokio::test]
 async fn a_thousand_misses_of_one_key_are_one_question_and_survive_their_first_caller() {
     let platform = Platform::start().await;
-    let edge = platform.edge(RoutingSettings::default()).await;
+    let patient = RoutingSettings {
+        fill_deadline: SOON,
+        ..RoutingSettings::default()
+    };
+    let edge = platform.edge(patient).await;
     edge.found(&platform.app.public).await;
     let before = edge.routing.stats().postgres.found;
     platform.postgres.set(Mode::Latency(Duration::from_millis(100))).await;

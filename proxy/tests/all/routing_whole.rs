@@ -105,6 +105,29 @@ async fn a_stream_without_the_marker_is_not_the_whole_table() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_known_to_lack_is_not_waited_for() {
+    let platform = Platform::start().await;
+    // No heartbeat ever comes. First there is no stream at all, then one without its marker.
+    for streams in [false, true] {
+        let _relay = if streams {
+            Some(Relay::start(&platform.nats).await)
+        } else {
+            None
+        };
+        // The best of three, since the machine may be busy; a wait for the stream would take three seconds each time.
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let began = Instant::now();
+            let edge = platform.whole_edge(quick()).await;
+            assert_eq!(loaded(&edge).await, LoadedFrom::Postgres);
+            best = best.min(began.elapsed());
+            edge.stop().await;
+        }
+        assert!(best < Duration::from_millis(2_500), "{best:?} with a stream: {streams}");
+    }
+}
+
+#[tokio::test]
 async fn a_cold_start_without_stream_and_snapshot_reads_postgres() {
     let mut platform = Platform::start().await;
     platform.nats.kill().await.unwrap();

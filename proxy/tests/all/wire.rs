@@ -210,6 +210,11 @@ impl Wire {
         self.buffer.is_empty() && self.read_more().await == 0
     }
 
+    /// As [`Self::is_closed`], not waiting for longer than this.
+    pub(crate) async fn is_closed_within(&mut self, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.is_closed()).await.unwrap_or(false)
+    }
+
     /// 0 at the end, and when the peer has reset the connection.
     async fn read_more(&mut self) -> usize {
         let mut part = vec![0; 16 * 1024];

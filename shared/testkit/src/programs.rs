@@ -101,6 +101,13 @@ impl ProgramCommand {
         self
     }
 
+    /// See [`GuardedCommand::file_limit_kib`].
+    #[must_use]
+    pub fn file_limit_kib(mut self, kib: u64) -> Self {
+        self.command = self.command.file_limit_kib(kib);
+        self
+    }
+
     /// Runs it in this directory.
     #[must_use]
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {

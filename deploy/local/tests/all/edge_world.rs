@@ -1,12 +1,14 @@
-//! Control and two edges as real processes on real servers, with one application whose instance answers everything.
+//! Control and two edges as real processes on real servers of their own, with one application whose instance answers
+//! everything. Between the second edge and its servers lies a network that can be cut.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use authsome_testkit::databases::empty_database;
+use authsome_core::entropy::SystemEntropy;
+use authsome_core::key::{ApiKey, KeyMode, KeyType};
 use authsome_testkit::{
-    Database, NatsOptions, NatsServer, Program, ProgramCommand, RedisOptions, RedisServer, port, programs, wait_for,
+    NatsOptions, NatsServer, PostgresOptions, PostgresServer, RedisOptions, RedisServer, programs, wait_for,
 };
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
@@ -14,96 +16,118 @@ use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+use crate::edge_programs::{ControlProcess, EdgeProcess, Network, Servers};
+
+/// Far longer than anything here takes on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// A path for secret keys.
+pub(crate) const USERS: &str = "/users";
+/// A path for publishable keys.
+pub(crate) const CLIENT: &str = "/v1/client-config";
+/// The control database.
+pub(crate) const DATABASE: &str = "control";
 const PASSWORD: &str = "correct horse battery staple";
 
 pub(crate) struct EdgeWorld {
-    pub(crate) database: Database,
+    pub(crate) postgres: PostgresServer,
     pub(crate) redis: RedisServer,
     pub(crate) nats: NatsServer,
-    pub(crate) control: Program,
+    pub(crate) control: ControlProcess,
     pub(crate) edges: Vec<EdgeProcess>,
+    /// Between the second edge and its servers.
+    pub(crate) network: Network,
     pub(crate) client: Client,
-    api: String,
     token: String,
+    workspace: String,
     pub(crate) app: String,
     pub(crate) public_key: String,
-    _directory: tempfile::TempDir,
-}
-
-pub(crate) struct EdgeProcess {
-    pub(crate) program: Program,
-    address: String,
+    instance: String,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl EdgeWorld {
     pub(crate) async fn start() -> Self {
-        let database = empty_database().await.unwrap();
-        let redis = RedisServer::start(RedisOptions::default()).await.unwrap();
-        let nats = NatsServer::start(NatsOptions::default()).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let servers = [
-            ("DATABASE_URL", database.url.clone()),
-            ("REDIS_URL", redis.url()),
-            ("NATS_URL", nats.url()),
+        let postgres = PostgresServer::start(PostgresOptions::default()).await.unwrap();
+        postgres.create_database(DATABASE).await.unwrap();
+        let redis = RedisServer::start(RedisOptions {
+            directory: Some(directory.path().join("redis")),
+            ..RedisOptions::default()
+        });
+        let nats = NatsServer::start(NatsOptions {
+            directory: Some(directory.path().join("nats")),
+            ..NatsOptions::default()
+        });
+        let (redis, nats) = (redis.await.unwrap(), nats.await.unwrap());
+        let servers = Servers::of(&postgres, &redis, &nats);
+        let control = ControlProcess::start("control", directory.path(), &servers).await;
+        create_user(&servers.database);
+        let network = Network::between(&postgres, &redis, &nats).await;
+        let edges = vec![
+            EdgeProcess::start("edge-1", directory.path(), &servers).await,
+            EdgeProcess::start("edge-2", directory.path(), &network.across(&servers)).await,
         ];
-        let [api, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", port::free().unwrap()));
-        let mut control = ProgramCommand::new("authsome-control", directory.path().join("control.log"))
-            .unwrap()
-            .env("JWT_SECRET", "a secret of the tests that is long enough")
-            .env("AUTHSOME_LISTEN_API", &api)
-            .env("AUTHSOME_LISTEN_ADMIN", &admin)
-            .env("AUTHSOME_SHUTDOWN_LINGER", "0s")
-            .ready_at(&admin, "/readyz");
-        for (name, value) in &servers {
-            control = control.env(*name, value);
-        }
-        let control = control.start().await.unwrap();
-        create_user(&database.url);
-        let edges = [
-            edge("edge-1", &directory, &servers).await,
-            edge("edge-2", &directory, &servers).await,
-        ];
-        let client = Client::builder().timeout(SOON).no_proxy().build().unwrap();
         let mut world = Self {
-            database,
+            postgres,
             redis,
             nats,
             control,
-            edges: Vec::from(edges),
-            client,
-            api: format!("http://{api}/api/v1"),
+            edges,
+            network,
+            client: Client::builder().timeout(SOON).no_proxy().build().unwrap(),
             token: String::new(),
+            workspace: String::new(),
             app: String::new(),
             public_key: String::new(),
-            _directory: directory,
+            instance: instance().await,
+            directory,
         };
-        world.create_application().await;
+        let login = json!({ "email": "ada@example.com", "password": PASSWORD });
+        world.token = text(&world.post("/auth/login", login).await, "token");
+        world.workspace = text(&world.post("/workspaces", json!({ "name": "Acme" })).await, "id");
+        sqlx::query("UPDATE workspaces SET plan = 'pro'")
+            .execute(&mut world.database().await)
+            .await
+            .unwrap();
+        (world.app, world.public_key) = world.application("Shop").await;
         world
     }
 
-    async fn create_application(&mut self) {
-        let login = json!({ "email": "ada@example.com", "password": PASSWORD });
-        self.token = text(&self.post("/auth/login", login).await, "token");
-        let workspace = text(&self.post("/workspaces", json!({ "name": "Acme" })).await, "id");
-        let body = json!({ "name": "Shop", "environment": "production" });
-        let created = self.post(&format!("/workspaces/{workspace}/applications"), body).await;
-        self.app = text(&created, "id");
-        self.public_key = text(&created, "publicKey");
+    /// Another replica of control, with an API of its own that nobody asks.
+    pub(crate) async fn another_control(&self) -> ControlProcess {
+        ControlProcess::start("control-2", self.directory.path(), &self.servers()).await
+    }
+
+    pub(crate) fn servers(&self) -> Servers {
+        Servers::of(&self.postgres, &self.redis, &self.nats)
+    }
+
+    /// Another application that serves: its id and its public key.
+    pub(crate) async fn application(&self, name: &str) -> (String, String) {
+        let body = json!({ "name": name, "environment": "production" });
+        let created = self
+            .post(&format!("/workspaces/{}/applications", self.workspace), body)
+            .await;
+        let app = text(&created, "id");
         let statement =
             "UPDATE applications SET status = 'active', activated_at = now(), endpoints = ARRAY[$2] WHERE id = $1";
-        let instance = instance().await;
-        self.change(statement, &instance).await;
+        self.change_of(&app, statement, &self.instance).await;
         // Tests that wait ask again and again: more often than a free plan allows.
         let workspace = "UPDATE workspaces SET plan = 'enterprise' \
                          WHERE id = (SELECT workspace_id FROM applications WHERE id = $1) AND plan <> $2";
-        self.change(workspace, "enterprise").await;
+        self.change_of(&app, workspace, "enterprise").await;
+        (app, text(&created, "publicKey"))
     }
 
     /// Changes the application by a statement whose first parameter is its id.
     pub(crate) async fn change(&self, statement: &'static str, value: &str) {
+        self.change_of(&self.app, statement, value).await;
+    }
+
+    /// As [`Self::change`], of another application.
+    pub(crate) async fn change_of(&self, app: &str, statement: &'static str, value: &str) {
         let changed = sqlx::query(statement)
-            .bind(&self.app)
+            .bind(app)
             .bind(value)
             .execute(&mut self.database().await)
             .await
@@ -112,25 +136,38 @@ impl EdgeWorld {
     }
 
     pub(crate) async fn database(&self) -> PgConnection {
-        PgConnection::connect_with(&self.database.options).await.unwrap()
+        PgConnection::connect_with(&self.postgres.options(DATABASE))
+            .await
+            .unwrap()
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
-        let request = self.client.post(format!("{}{path}", self.api)).bearer_auth(&self.token);
+        let request = self
+            .client
+            .post(format!("{}{path}", self.control.api))
+            .bearer_auth(&self.token);
         let answer = request.json(&body).send().await.unwrap();
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
         answer.json().await.unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
-        let request = self.client.get(format!("{}{path}", self.api)).bearer_auth(&self.token);
+        let request = self
+            .client
+            .get(format!("{}{path}", self.control.api))
+            .bearer_auth(&self.token);
         request.send().await.unwrap().json().await.unwrap()
     }
 
     /// A new secret key: its id and itself.
     pub(crate) async fn secret_key(&self) -> (String, String) {
+        self.secret_key_of(&self.app).await
+    }
+
+    /// As [`Self::secret_key`], of another application.
+    pub(crate) async fn secret_key_of(&self, app: &str) -> (String, String) {
         let body = json!({ "name": "Server", "type": "secret" });
-        let created = self.post(&format!("/applications/{}/keys", self.app), body).await;
+        let created = self.post(&format!("/applications/{app}/keys"), body).await;
         (text(&created, "id"), text(&created, "key"))
     }
 
@@ -139,7 +176,7 @@ impl EdgeWorld {
         wait_for("control to have its database back", SOON, async || {
             let listed = self
                 .client
-                .get(format!("{}/workspaces", self.api))
+                .get(format!("{}/workspaces", self.control.api))
                 .bearer_auth(&self.token);
             listed
                 .send()
@@ -154,22 +191,52 @@ impl EdgeWorld {
 
     /// Revokes a key and waits for the edges.
     pub(crate) async fn revoke(&self, key: &str, query: &str) -> Response {
-        let url = format!("{}/applications/{}/keys/{key}?{query}", self.api, self.app);
+        let url = format!("{}/applications/{}/keys/{key}?{query}", self.control.api, self.app);
         self.client.delete(url).bearer_auth(&self.token).send().await.unwrap()
     }
 
     /// What an edge answers to a request with this key.
     pub(crate) async fn ask(&self, edge: usize, tail: &str, key: &str) -> Response {
-        let url = format!("http://{}/v1/{}{tail}", self.edges[edge].address, self.app);
+        self.ask_of(&self.app, edge, tail, key).await
+    }
+
+    /// As [`Self::ask`], of another application.
+    pub(crate) async fn ask_of(&self, app: &str, edge: usize, tail: &str, key: &str) -> Response {
+        let url = format!("http://{}/v1/{app}{tail}", self.edges[edge].address);
         self.client.get(url).header("x-api-key", key).send().await.unwrap()
     }
 
     pub(crate) async fn until(&self, edge: usize, tail: &str, key: &str, status: u16) {
+        self.until_of(&self.app, edge, tail, key, status).await;
+    }
+
+    /// As [`Self::until`], of another application. The answer that was awaited.
+    pub(crate) async fn until_of(&self, app: &str, edge: usize, tail: &str, key: &str, status: u16) -> Response {
         wait_for(format!("{status} at edge {edge}"), SOON, async || {
-            (self.ask(edge, tail, key).await.status().as_u16() == status).then_some(())
+            let answer = self.ask_of(app, edge, tail, key).await;
+            let seen = answer.status();
+            if seen == status { Ok(answer) } else { Err(seen) }
         })
         .await
-        .unwrap();
+        .unwrap()
+    }
+
+    /// Every edge refuses this key with 401, this soon.
+    pub(crate) async fn refused_everywhere_within(&self, bound: Duration, key: &str) {
+        let began = Instant::now();
+        for edge in 0..self.edges.len() {
+            self.until(edge, USERS, key, 401).await;
+        }
+        let took = began.elapsed();
+        println!("refused everywhere after {took:?}");
+        assert!(took < bound, "{took:?}");
+    }
+
+    /// A well-formed secret key of the application that was never made.
+    pub(crate) fn unknown_key(&self) -> String {
+        let app = self.app.parse().unwrap();
+        let key = ApiKey::generate(KeyType::Secret, KeyMode::Live, &app, &SystemEntropy::new());
+        key.expose().to_owned()
     }
 
     /// The edges as `name=state`, once they are as expected and those that live lack nothing.
@@ -192,30 +259,6 @@ impl EdgeWorld {
         })
         .await
         .unwrap();
-    }
-}
-
-async fn edge(name: &str, directory: &tempfile::TempDir, servers: &[(&str, String)]) -> EdgeProcess {
-    let [address, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", port::free().unwrap()));
-    let mut command = ProgramCommand::new("authsome-proxy", directory.path().join(format!("{name}.log")))
-        .unwrap()
-        .env("AUTHSOME_LIMITS_REFUSALS_PER_ADDRESS", "100000")
-        .env("AUTHSOME_EDGE_NAME", name)
-        .env("AUTHSOME_LISTEN_ADDRESS", &address)
-        .env("AUTHSOME_LISTEN_ADMIN", &admin)
-        .env(
-            "AUTHSOME_DATA_DIRECTORY",
-            directory.path().join(name).display().to_string(),
-        )
-        .env("AUTHSOME_SHUTDOWN_LINGER", "0s")
-        .env("AUTHSOME_SERVER_THREADS", "2")
-        .ready_at(&admin, "/readyz");
-    for (name, value) in servers {
-        command = command.env(*name, value);
-    }
-    EdgeProcess {
-        program: command.start().await.unwrap(),
-        address,
     }
 }
 

@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use authsome_testkit::wait_for;
 use serde_json::{Value, json};
 
-use crate::edge_world::{EdgeWorld, SOON, text};
-
-const USERS: &str = "/users";
-const CLIENT: &str = "/v1/client-config";
+use crate::edge_world::{CLIENT, EdgeWorld, SOON, USERS, text};
 
 #[tokio::test]
 async fn a_revocation_that_waits_is_refused_by_every_edge_when_it_answers() {
@@ -71,7 +68,7 @@ async fn an_edge_that_does_not_answer_is_named_in_time_and_survives_a_restart_of
     assert_eq!(said["missing"][0]["name"], "edge-2", "{said}");
     world.until_edges(&["edge-1=live", "edge-2=missing"]).await;
 
-    world.control.restart().await.unwrap();
+    world.control.program.restart().await.unwrap();
     world.until_edges(&["edge-1=live", "edge-2=missing"]).await;
 
     world.edges[1].program.child().resume().unwrap();
@@ -108,7 +105,7 @@ async fn a_strict_application_fails_closed_without_the_relay_and_recovers_with_i
     world.until_edges(&["edge-1=live", "edge-2=live"]).await;
     world.until(0, USERS, &key, 200).await;
     world.until(0, CLIENT, &world.public_key, 200).await;
-    world.control.kill().await.unwrap();
+    world.control.program.kill().await.unwrap();
     let killed = Instant::now();
     world.until(0, USERS, &key, 503).await;
     assert!(killed.elapsed() > Duration::from_secs(3), "not before the bound");
@@ -120,7 +117,7 @@ async fn a_strict_application_fails_closed_without_the_relay_and_recovers_with_i
         ("service_unavailable".to_owned(), "stale_routing".to_owned())
     );
     assert_eq!(world.ask(0, CLIENT, &world.public_key).await.status(), 200);
-    world.control.restart().await.unwrap();
+    world.control.program.restart().await.unwrap();
     world.until(0, USERS, &key, 200).await;
 }
 

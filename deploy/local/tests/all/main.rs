@@ -3,13 +3,25 @@
 #[cfg(test)]
 mod customer;
 #[cfg(test)]
+mod edge_programs;
+#[cfg(test)]
 mod edge_world;
 #[cfg(test)]
 mod edges;
 #[cfg(test)]
+mod fault_partition;
+#[cfg(test)]
+mod fault_relay;
+#[cfg(test)]
+mod fault_stores;
+#[cfg(test)]
+mod fault_wiped;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod isolation;
+#[cfg(test)]
+mod load;
 #[cfg(test)]
 mod platform;
 #[cfg(test)]

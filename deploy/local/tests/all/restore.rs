@@ -6,14 +6,12 @@ use authsome_testkit::programs;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::edge_world::EdgeWorld;
-
-const USERS: &str = "/users";
+use crate::edge_world::{DATABASE, EdgeWorld, USERS};
+use crate::load::Load;
 
 /// Replaces or makes `to` as a copy of `from`, whoever is connected.
-async fn copy(from: &str, to: &str) {
-    let server = authsome_testkit::shared_postgres().await.unwrap();
-    let mut maintenance = PgConnection::connect(&server.admin_url()).await.unwrap();
+async fn copy(world: &EdgeWorld, from: &str, to: &str) {
+    let mut maintenance = PgConnection::connect(&world.postgres.admin_url()).await.unwrap();
     let mut run = async |statement: String| {
         sqlx::query(AssertSqlSafe(statement))
             .execute(&mut maintenance)
@@ -36,7 +34,7 @@ async fn restored(world: &EdgeWorld) -> Value {
     let output = tokio::process::Command::new(programs::binary("authsome-control").unwrap())
         .args(["admin", "restored", "--timeout", "60"])
         .env_clear()
-        .env("DATABASE_URL", &world.database.url)
+        .env("DATABASE_URL", world.postgres.url(DATABASE))
         .env("REDIS_URL", world.redis.url())
         .env("NATS_URL", world.nats.url())
         .stdin(Stdio::null())
@@ -54,8 +52,11 @@ async fn edges_converge_to_a_restored_database_and_refuse_what_was_made_after_th
     for edge in [0, 1] {
         world.until(edge, USERS, &before, 200).await;
     }
-    let backup = format!("{}_backup", world.database.name);
-    copy(&world.database.name, &backup).await;
+    // A key that the backup and the present agree on, in use all the while.
+    let (_, kept) = world.secret_key().await;
+    let load = Load::on(&world, &[0, 1], &kept).await;
+    let backup = format!("{DATABASE}_backup");
+    copy(&world, DATABASE, &backup).await;
 
     let (_, after) = world.secret_key_soon().await;
     assert_eq!(world.revoke(&before_id, "").await.status(), 204);
@@ -64,7 +65,7 @@ async fn edges_converge_to_a_restored_database_and_refuse_what_was_made_after_th
         world.until(edge, USERS, &before, 401).await;
     }
 
-    copy(&backup, &world.database.name).await;
+    copy(&world, &backup, DATABASE).await;
     for edge in [0, 1] {
         let status = world.ask(edge, USERS, &after).await.status();
         assert_eq!(status, 200, "the edge goes on by what it holds");
@@ -84,4 +85,6 @@ async fn edges_converge_to_a_restored_database_and_refuse_what_was_made_after_th
     for edge in [0, 1] {
         world.until(edge, USERS, &later, 401).await;
     }
+    load.more(20).await;
+    load.had_no_failure();
 }

@@ -5,27 +5,32 @@
 //! A plain ephemeral pull consumer with an explicit first sequence, attached anew by this module whenever in doubt: the
 //! client library's ordered consumer was seen to stay silent for 52–80 s after the server's store was wiped, and then to
 //! skip changes. While the feed is not live the table falls back to reading its entries again (see `pulse`). A change that
-//! cannot be decoded is counted, logged and skipped.
+//! cannot be decoded is counted, logged once, skipped, and read from Postgres (see `mend`).
 
 mod progress;
 mod tracker;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::{self, consumer};
 use authsome_contract::model::KeyState;
+use authsome_contract::wire::change::{ChangeError, Named};
 use authsome_contract::wire::{Change, Heartbeat, names};
 use futures::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Shared;
+use super::claim::Unread;
 use super::loaded::LoadedFrom;
 use super::table::Applied;
 use progress::{Delivered, Progress};
-use tracker::{Reason, Start, Tracker, Verdict};
+use tracker::{Start, Tracker};
+use verdict::{Reason, Verdict};
 
-pub(super) use tracker::REASONS;
+pub(super) use verdict::REASONS;
 
 /// A tick decides how late a silence is noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -68,6 +73,7 @@ pub(super) async fn follow(shared: Arc<Shared>, nats: async_nats::Client) {
         progress: Progress::default(),
         key_died: false,
         live: false,
+        told: false,
     };
     let mut pause = RETRY_FIRST;
     let mut told = false;
@@ -104,6 +110,8 @@ struct Feed {
     /// A key died by a change that is applied and not yet covered.
     key_died: bool,
     live: bool,
+    /// It was told that something is not understood; the rest of this stream is only counted.
+    told: bool,
 }
 
 impl Feed {
@@ -135,13 +143,21 @@ impl Feed {
     }
 
     async fn attach(&mut self) -> Result<consumer::pull::Stream, FeedError> {
-        let stream = tokio::time::timeout(CALL, self.context.get_stream(names::EDGE_STREAM)).await??;
+        let stream = tokio::time::timeout(CALL, self.context.get_stream(names::EDGE_STREAM)).await?;
+        let stream = stream.inspect_err(|error| {
+            if let GetStreamErrorKind::JetStream(said) = error.kind() {
+                let missing = said.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND;
+                self.shared.loaded.stream_lacks(missing);
+            }
+        })?;
         let info = stream.cached_info();
         let last = info.state.last_sequence;
         let incarnation = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
         let Start { sequence, anew } = self.tracker.attach(incarnation, last);
         if anew {
             self.marked = false;
+            self.told = false;
+            self.shared.loaded.stream_lacks(false);
             self.shared.table.pulse().next_generation();
         }
         self.progress = Progress::default();
@@ -183,10 +199,7 @@ impl Feed {
                     tracing::debug!(subject = %message.subject, "applied a routing change");
                 }
             }
-            Err(error) => {
-                self.shared.metrics.change(None);
-                tracing::error!(%error, "a routing change cannot be understood and is skipped");
-            }
+            Err(error) => self.skip(&message.subject, &error),
         }
         match message.info() {
             Ok(info) => {
@@ -210,6 +223,28 @@ impl Feed {
         }
     }
 
+    /// A change that is not understood. What it is about is read from Postgres, and not claimed before. A kind of change that
+    /// this release does not hold is none of its business.
+    fn skip(&mut self, subject: &str, error: &ChangeError) {
+        self.shared.metrics.change(None);
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::error!(%error, "a routing change cannot be understood and is read from Postgres; more are only counted");
+        }
+        let (table, now_ms) = (&self.shared.table, self.shared.clock.unix_millis());
+        let unread = match Named::of(subject) {
+            Ok(Named::Key(digest)) => {
+                table.doubt_key(&digest, now_ms);
+                Unread::Key(digest)
+            }
+            Ok(Named::App(id)) => {
+                table.doubt_app(&id, now_ms);
+                Unread::App(id)
+            }
+            Ok(Named::Host(_) | Named::Complete) | Err(_) => return,
+        };
+        table.pulse().claim().announce(unread);
+    }
+
     fn hear(&mut self, payload: &[u8]) -> Verdict {
         let now = Instant::now();
         match serde_json::from_slice::<Heartbeat>(payload) {
@@ -223,7 +258,9 @@ impl Feed {
             }
             Err(error) => {
                 self.shared.metrics.change(None);
-                tracing::error!(%error, "a heartbeat cannot be understood and is skipped");
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::error!(%error, "a heartbeat cannot be understood and is skipped");
+                }
                 self.tracker.verdict(now)
             }
         }
@@ -263,7 +300,11 @@ impl Feed {
 
     /// The table is whole once everything is applied that the stream held when it was begun with, and the marker was among it.
     fn note_whole(&self) {
-        if self.marked && self.tracker.is_caught_up() && self.shared.settings.whole {
+        if !self.tracker.is_caught_up() || !self.shared.settings.whole {
+            return;
+        }
+        self.shared.loaded.stream_lacks(!self.marked);
+        if self.marked {
             self.shared.loaded.by(LoadedFrom::Stream);
         }
     }
@@ -272,7 +313,7 @@ impl Feed {
     fn advance(&mut self, epoch: u64, position: Option<u64>) {
         let Some(position) = position else { return };
         let pulse = self.shared.table.pulse();
-        pulse.set_applied(epoch, position);
+        pulse.claim().reach(epoch, position);
         if std::mem::take(&mut self.key_died) {
             pulse.key_died().notify_one();
         }

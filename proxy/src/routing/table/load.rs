@@ -72,6 +72,21 @@ impl Table {
         self.settle_key(ticket, record, slot)
     }
 
+    /// A change of this key passed of which nothing else is known: what is being read now may be older, and that it did not
+    /// exist says nothing any more.
+    pub(in crate::routing) fn doubt_key(&self, digest: &Digest, now_ms: i64) {
+        let mut stretch = self.fence.key(digest);
+        self.fence.change(&mut stretch, now_ms);
+        self.absent_keys.invalidate(digest);
+    }
+
+    /// As [`Self::doubt_key`], of an application.
+    pub(in crate::routing) fn doubt_app(&self, id: &ApplicationId, now_ms: i64) {
+        let mut stretch = self.fence.app(id);
+        self.fence.change(&mut stretch, now_ms);
+        self.absent_apps.invalidate(id);
+    }
+
     /// Version of the application that is held.
     pub(in crate::routing) fn app_version(&self, id: &ApplicationId) -> Option<Version> {
         let slot = self.apps.get(id)?;

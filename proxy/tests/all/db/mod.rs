@@ -189,6 +189,16 @@ impl Tenants {
             .unwrap();
     }
 
+    /// Of the workspace: another plan has other limits.
+    pub(crate) async fn move_to_plan(&self, plan: &str) {
+        sqlx::query("UPDATE workspaces SET plan = $2 WHERE id = $1")
+            .bind(self.workspace)
+            .bind(plan)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn set_enabled(&self, key: &ApiKey, enabled: bool) {
         let statement = if enabled {
             "UPDATE api_keys SET enabled = true WHERE digest = $1"
@@ -196,6 +206,29 @@ impl Tenants {
             "UPDATE api_keys SET enabled = false WHERE digest = $1"
         };
         self.change_key(key, statement).await;
+    }
+
+    /// Gives the application a record of about this many bytes.
+    pub(crate) async fn fatten(&self, app: ApplicationId, bytes: i32) {
+        sqlx::query(
+            "UPDATE applications SET origins = (SELECT array_agg('https://' || n || repeat('x', 1000) || '.example') \
+             FROM generate_series(1, $2 / 1000) n) WHERE id = $1",
+        )
+        .bind(app)
+        .bind(bytes)
+        .execute(&mut self.connection().await)
+        .await
+        .unwrap();
+    }
+
+    /// The application's secret keys fail closed this long after the last heartbeat.
+    pub(crate) async fn make_strict(&self, app: ApplicationId, seconds: i32) {
+        sqlx::query("UPDATE applications SET strict_seconds = $2 WHERE id = $1")
+            .bind(app)
+            .bind(seconds)
+            .execute(&mut self.connection().await)
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn suspend(&self, app: ApplicationId) {

@@ -44,15 +44,25 @@ pub enum ChangeError {
     },
 }
 
-impl Change {
-    /// From a message of the `EDGE` stream.
-    pub fn decode(subject: &str, payload: &[u8]) -> Result<Self, ChangeError> {
-        fn body<R: DeserializeOwned>(subject: &str, payload: &[u8]) -> Result<Versioned<R>, ChangeError> {
-            serde_json::from_slice(payload).map_err(|source| ChangeError::Payload {
-                subject: subject.to_owned(),
-                source,
-            })
-        }
+/// What a message of the feed is about, whatever it says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// An application.
+    App(ApplicationId),
+    /// An API key.
+    Key(Digest),
+    /// A host name.
+    Host(String),
+    /// The stream itself.
+    Complete,
+}
+
+impl Named {
+    /// From a subject of the `EDGE` stream.
+    ///
+    /// # Errors
+    /// [`ChangeError::Subject`]: a kind of subject that this release does not know, or a name that is none.
+    pub fn of(subject: &str) -> Result<Self, ChangeError> {
         let unknown = || ChangeError::Subject(subject.to_owned());
         if subject == names::EDGE_COMPLETE {
             return Ok(Self::Complete);
@@ -62,11 +72,29 @@ impl Change {
             .and_then(|s| s.split_once('.'))
             .ok_or_else(unknown)?;
         match kind {
-            "app" => Ok(Self::App(name.parse().map_err(|_| unknown())?, body(subject, payload)?)),
-            "key" => Ok(Self::Key(name.parse().map_err(|_| unknown())?, body(subject, payload)?)),
-            "host" => Ok(Self::Host(name.to_owned(), body(subject, payload)?)),
+            "app" => Ok(Self::App(name.parse().map_err(|_| unknown())?)),
+            "key" => Ok(Self::Key(name.parse().map_err(|_| unknown())?)),
+            "host" => Ok(Self::Host(name.to_owned())),
             _ => Err(unknown()),
         }
+    }
+}
+
+impl Change {
+    /// From a message of the `EDGE` stream.
+    pub fn decode(subject: &str, payload: &[u8]) -> Result<Self, ChangeError> {
+        fn body<R: DeserializeOwned>(subject: &str, payload: &[u8]) -> Result<Versioned<R>, ChangeError> {
+            serde_json::from_slice(payload).map_err(|source| ChangeError::Payload {
+                subject: subject.to_owned(),
+                source,
+            })
+        }
+        Ok(match Named::of(subject)? {
+            Named::App(id) => Self::App(id, body(subject, payload)?),
+            Named::Key(digest) => Self::Key(digest, body(subject, payload)?),
+            Named::Host(host) => Self::Host(host, body(subject, payload)?),
+            Named::Complete => Self::Complete,
+        })
     }
 
     /// Subject on the stream.

@@ -28,6 +28,7 @@ pub struct GuardedCommand {
     stop_signal: Signal,
     grace: Duration,
     scratch: Option<PathBuf>,
+    file_limit_kib: Option<u64>,
 }
 
 impl GuardedCommand {
@@ -45,6 +46,7 @@ impl GuardedCommand {
             stop_signal: Signal::SIGTERM,
             grace: Duration::from_secs(10),
             scratch: None,
+            file_limit_kib: None,
         }
     }
 
@@ -105,6 +107,13 @@ impl GuardedCommand {
         self
     }
 
+    /// No file that it writes may become longer than this: a write that would make it so fails, as on a disk that is full.
+    #[must_use]
+    pub fn file_limit_kib(mut self, kib: u64) -> Self {
+        self.file_limit_kib = Some(kib);
+        self
+    }
+
     /// The program's file name, for messages.
     pub fn name(&self) -> String {
         self.program
@@ -142,6 +151,7 @@ impl GuardedCommand {
             ])
             .arg(self.grace.as_secs().to_string())
             .arg(self.scratch.as_deref().unwrap_or(Path::new("")))
+            .args(self.file_limit_kib.map(limited).into_iter().flatten())
             .arg(&self.program)
             .args(&self.args)
             .envs(self.envs.iter().map(|(name, value)| (name, value)))
@@ -160,4 +170,11 @@ impl GuardedCommand {
             .map_err(Error::io(format!("start the guard of {name}")))?;
         GuardedChild::under(guard, name, self.log.clone(), self.grace)
     }
+}
+
+/// What goes before a command so that its files stay below this. POSIX counts in blocks of 512 bytes, whatever a shell does
+/// beyond that; the signal that comes with the failing write is ignored, as no full disk sends one.
+fn limited(kib: u64) -> [String; 4] {
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", kib * 2);
+    ["/bin/sh".to_owned(), "-c".to_owned(), script, "limited".to_owned()]
 }

@@ -1,0 +1,113 @@
+//! A million keys that nobody made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use authsome_core::clock::{Clock, SystemClock};
+use authsome_core::key::{Digest, KeyType};
+use authsome_proxy::routing::{Lookup, RoutingSettings, Unavailable};
+use authsome_testkit::wait_for;
+
+use crate::routing_fixture::{Platform, SOON};
+
+const STRANGERS: u64 = 1_000_000;
+/// More than the edge fills at once, so that both its bounds are met.
+const AT_ONCE: usize = 5_000;
+/// What lies at least between two requests of a client that is refused.
+const WAY: Duration = Duration::from_millis(15);
+const PERMITS: u32 = 8;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_unknown_keys_use_no_more_of_postgres_than_the_permits_and_disturb_no_key_that_is_known() {
+    let platform = Platform::start().await;
+    let edge = platform
+        .whole_edge(RoutingSettings {
+            postgres_permits: PERMITS,
+            ..RoutingSettings::default()
+        })
+        .await;
+    wait_for("the whole table", SOON, async || edge.routing.loaded_from())
+        .await
+        .unwrap();
+    let before = platform.postgres.accepted();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let good = tokio::spawn({
+        let (routing, stop, known) = (edge.routing.clone(), Arc::clone(&stop), platform.secret());
+        async move {
+            let (mut looks, mut missed) = (0_u64, 0_u64);
+            while !stop.load(Ordering::Relaxed) {
+                looks += 1;
+                let now_ms = SystemClock.unix_millis();
+                // A look is a hit, or (once nobody confirmed it for ten seconds) reads again and goes on with what is known.
+                if !matches!(routing.key(&known, now_ms), Lookup::Hit(_)) {
+                    missed += u64::from(!matches!(routing.resolve_key(known).await, Ok(Some(_))));
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            (looks, missed)
+        }
+    });
+
+    let (next, absent, refused) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let counts = Arc::new((next, absent, refused));
+    let began = Instant::now();
+    let asking = {
+        let (routing, counts) = (edge.routing.clone(), Arc::clone(&counts));
+        async move || {
+            loop {
+                let number = counts.0.fetch_add(1, Ordering::Relaxed);
+                if number >= STRANGERS {
+                    return;
+                }
+                match routing.resolve_key(Digest::of(&number.to_le_bytes())).await {
+                    Ok(None) => counts.1.fetch_add(1, Ordering::Relaxed),
+                    Err(Unavailable) => {
+                        tokio::time::sleep(WAY).await;
+                        counts.2.fetch_add(1, Ordering::Relaxed)
+                    }
+                    Ok(Some(entry)) => panic!("{:?} exists", entry.record.id),
+                };
+            }
+        }
+    };
+    // On a thread of their own, as requests are in the edge.
+    let mut strangers = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(futures::future::join_all((0..AT_ONCE).map(|_| asking())));
+    });
+    let made = platform.tenants.key(platform.app.id, KeyType::Secret, &["*"]).await;
+    // Whoever asks for a key that exists may be told to come back, and never that it does not exist.
+    let mut asked_for_made = 0_u64;
+    loop {
+        tokio::select! {
+            ended = &mut strangers => break ended.unwrap(),
+            found = edge.routing.resolve_key(made.digest()) => {
+                asked_for_made += 1;
+                assert!(!matches!(found, Ok(None)), "it exists");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    let took = began.elapsed();
+    stop.store(true, Ordering::Relaxed);
+    let (looks, missed) = good.await.unwrap();
+    let (absent, refused) = (counts.1.load(Ordering::Relaxed), counts.2.load(Ordering::Relaxed));
+    println!("{absent} absent, {refused} refused in {took:?}; {looks} looks at a known key");
+    assert_eq!(absent + refused, STRANGERS);
+    assert!(absent > 0, "Postgres was asked");
+    assert_eq!(missed, 0, "of {looks} looks at a key that is known");
+    assert!(looks > 0 && asked_for_made > 0);
+    let connections = platform.postgres.accepted() - before;
+    assert!(connections <= u64::from(PERMITS) + 2, "{connections} connections");
+    wait_for("the key that was made in the flood", SOON, async || {
+        edge.routing.resolve_key(made.digest()).await.ok().flatten()
+    })
+    .await
+    .unwrap();
+    edge.stop().await;
+}
