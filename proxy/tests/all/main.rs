@@ -31,6 +31,7 @@ mod meter_usage;
 mod routing_feed;
 mod routing_fixture;
 mod routing_flood;
+mod routing_hosts;
 mod routing_sources;
 mod routing_whole;
 mod upstream_caps;
