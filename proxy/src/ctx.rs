@@ -6,6 +6,7 @@ use std::time::Instant;
 use authsome_core::id::{ApplicationId, RequestId};
 use authsome_core::key::KeyType;
 
+use crate::abandoned::Unsettled;
 use crate::admission::Admission;
 use crate::cache::Part;
 use crate::drain::Entered;
@@ -44,6 +45,8 @@ pub struct Ctx {
     pub refusal: Option<Refusal>,
     /// What failed, as the forwarding library names it.
     pub failure: Option<&'static str>,
+    /// Counts and logs the request should its stream be taken away before its last phase.
+    pub(crate) unsettled: Option<Box<Unsettled>>,
     /// Set once the request is to be forwarded.
     pub forward: Option<Forwarding>,
     /// What the cache may do with it.

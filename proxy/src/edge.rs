@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use authsome_core::clock::Clock;
@@ -23,6 +23,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use crate::abandoned::{Books, Unsettled};
 use crate::access_log::{self, AccessLog};
 use crate::admin::Probes;
 use crate::answer::{self, Connection};
@@ -193,11 +194,29 @@ impl Edge {
     }
 
     /// Puts the connection on the list of those that are closed with their key.
-    fn list(&self, ctx: &mut Ctx) -> std::result::Result<(), Full> {
+    fn list(&self, session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Full> {
         if let (None, Some(accepted), Some(forward)) = (&ctx.listing, &ctx.accepted, &ctx.forward) {
             ctx.listing = Some(self.live.list((&forward.admission).into(), Arc::clone(accepted))?);
+            self.may_be_abandoned(session, ctx);
         }
         Ok(())
+    }
+
+    /// The request's stream may be taken away at any time.
+    fn may_be_abandoned(&self, session: &Session, ctx: &mut Ctx) {
+        ctx.unsettled.get_or_insert_with(|| {
+            Box::new(Unsettled {
+                books: Books {
+                    metrics: Arc::clone(&self.metrics),
+                    access_log: self.access_log.clone(),
+                    clock: Arc::clone(&self.clock),
+                },
+                method: session.req_header().method.as_str().chars().take(16).collect(),
+                peer: ctx.client.address,
+                status: session.response_written().map(|head| head.status.as_u16()),
+                bytes_out: 0,
+            })
+        });
     }
 
     fn count(&self, session: &Session, ctx: &Ctx) {
@@ -261,6 +280,7 @@ impl ProxyHttp for Edge {
             head_bytes: 0,
             refusal: None,
             failure: None,
+            unsettled: None,
             forward: None,
             part: None,
             in_background: false,
@@ -293,10 +313,13 @@ impl ProxyHttp for Edge {
                 let app = Arc::clone(&forwarding.admission.app);
                 let streams = forwarding.streaming;
                 ctx.forward = Some(forwarding);
+                if session.req_header().version == Version::HTTP_2 && !session.as_downstream_mut().is_body_done() {
+                    self.may_be_abandoned(session, ctx);
+                }
                 if streams {
                     // Silent by nature, in both directions.
                     session.set_read_timeout(Some(self.timeouts.stream_idle));
-                    if self.list(ctx).is_err() {
+                    if self.list(session, ctx).is_err() {
                         // Refused, so neither forwarded nor billed.
                         ctx.forward = None;
                         self.refuse(session, ctx, Refusal::TooManyStreams, Connection::Keep)
@@ -444,9 +467,12 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        if let Some(accepted) = &ctx.accepted {
+            accepted.body_came(end_of_stream);
+        }
         // An upgraded connection is a conversation, not a body.
         if let (Some(body), Some(forward), false) = (body, &mut ctx.forward, session.was_upgraded()) {
             forward.body_bytes += body.len() as u64;
@@ -467,6 +493,9 @@ impl ProxyHttp for Edge {
         {
             accepted.exchange.becomes_tunnel();
         }
+        if let (Some(unsettled), false) = (&mut ctx.unsettled, response.status == StatusCode::CONTINUE) {
+            unsettled.status = Some(response.status.as_u16());
+        }
         if response.status.is_informational() {
             headers::identify(response, &self.identity(ctx));
             return Ok(());
@@ -476,7 +505,7 @@ impl ProxyHttp for Edge {
             session.set_keepalive(None);
         }
         // Whatever it asked for: this answer may go on for hours.
-        if is_event_stream(response) && self.list(ctx).is_err() {
+        if is_event_stream(response) && self.list(session, ctx).is_err() {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
         }
         if let (Some(cache), Some(forward)) = (&self.cache, &ctx.forward) {
@@ -496,6 +525,19 @@ impl ProxyHttp for Edge {
         Ok(())
     }
 
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        if let (Some(unsettled), Some(body)) = (&mut ctx.unsettled, body) {
+            unsettled.bytes_out += body.len() as u64;
+        }
+        Ok(None)
+    }
+
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
         let fault = ctx
             .accepted
@@ -503,7 +545,8 @@ impl ProxyHttp for Edge {
             .and_then(|accepted| accepted.exchange.body_fault());
         let (blame, refusal) = upstream::refusal_of(error, fault);
         self.metrics.failed(blame);
-        if let (upstream::Blame::Client, Some(accepted)) = (blame, &ctx.accepted) {
+        let answerable = matches!(refusal, Some(Refusal::TooLarge | Refusal::TooManyStreams));
+        if let (upstream::Blame::Client, false, Some(accepted)) = (blame, answerable, &ctx.accepted) {
             accepted.client_left();
         }
         let closed = ctx
@@ -543,6 +586,7 @@ impl ProxyHttp for Edge {
         if !ctx.is_probe && !ctx.in_background {
             self.count(session, ctx);
         }
+        ctx.unsettled = None;
         // Before the connection can carry the next request, of another key perhaps.
         ctx.listing = None;
     }
