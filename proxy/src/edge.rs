@@ -473,6 +473,11 @@ impl ProxyHttp for Edge {
         if let Some(accepted) = &ctx.accepted {
             accepted.body_came(end_of_stream);
         }
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            // The library would write it as a chunk, which ends the body, and then end the body: the instance would read the second
+            // end as the beginning of the next request.
+            *body = None;
+        }
         // An upgraded connection is a conversation, not a body.
         if let (Some(body), Some(forward), false) = (body, &mut ctx.forward, session.was_upgraded()) {
             forward.body_bytes += body.len() as u64;

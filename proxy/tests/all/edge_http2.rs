@@ -137,6 +137,30 @@ async fn a_body_is_sent_on_and_a_refused_one_does_not_end_the_connection() {
 }
 
 #[tokio::test]
+async fn a_body_that_ends_with_an_empty_frame_ends_once() {
+    let stage = stage(Instance::echo().await, &[("AUTHSOME_SERVER_THREADS", "1")]).await;
+    let path = format!("/v1/{}/users", stage.app.id);
+    let key = [("x-api-key", stage.app.secret.expose())];
+    let mut client = Client::plain(&stage.edge.address).await;
+    for _ in 0..3 {
+        let (response, mut body) = client.send(request(Method::POST, &path, &key), false).await.unwrap();
+        for part in ["", "whole", ""] {
+            body.send_data(part.into(), false).unwrap();
+        }
+        body.send_data("".into(), true).unwrap();
+        let answer = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    // On the connection to the instance, which is used again, there is nothing between the requests.
+    for seen in stage.instance.seen() {
+        assert_eq!(
+            (seen.start.as_str(), seen.text().as_str()),
+            ("POST /users HTTP/1.1", "whole")
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_number_of_streams_and_the_size_of_a_head_are_bounded() {
     let stage = stage(
         Instance::echo().await,
