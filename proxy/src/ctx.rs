@@ -9,6 +9,7 @@ use http::HeaderValue;
 use pingora::Error;
 use pingora::upstreams::peer::HttpPeer;
 
+use crate::abandoned::Unsettled;
 use crate::admission::Admission;
 use crate::cache::Part;
 use crate::drain::Entered;
@@ -64,6 +65,8 @@ pub struct Ctx {
     pub standing: Option<Standing>,
     /// Where its time goes.
     pub timeline: Timeline,
+    /// Counts and logs the request should its stream be taken away before its last phase.
+    pub(crate) unsettled: Option<Box<Unsettled>>,
     /// Set once the request is to be forwarded.
     pub forward: Option<Forwarding>,
     /// What the cache may do with it.

@@ -23,6 +23,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use crate::abandoned::{Books, Unsettled};
 use crate::access_log::{self, AccessLog};
 use crate::admin::Probes;
 use crate::answer::{self, Connection};
@@ -193,9 +194,10 @@ impl Edge {
     }
 
     /// Puts the connection on the list of those that are closed with their key.
-    fn list(&self, ctx: &mut Ctx) -> std::result::Result<(), Full> {
+    fn list(&self, session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Full> {
         if let (None, Some(accepted), Some(forward)) = (&ctx.listing, &ctx.accepted, &ctx.forward) {
             ctx.listing = Some(self.live.list((&forward.admission).into(), Arc::clone(accepted))?);
+            self.may_be_abandoned(session, ctx);
             // It has its place among the streams, and may be there for hours.
             ctx.occupied = None;
         }
@@ -207,6 +209,23 @@ impl Edge {
         ctx.forward
             .as_mut()
             .is_none_or(|forward| forward.becomes_stream(&self.upstreams))
+    }
+
+    /// The request's stream may be taken away at any time.
+    fn may_be_abandoned(&self, session: &Session, ctx: &mut Ctx) {
+        ctx.unsettled.get_or_insert_with(|| {
+            Box::new(Unsettled {
+                books: Books {
+                    metrics: Arc::clone(&self.metrics),
+                    access_log: self.access_log.clone(),
+                    clock: Arc::clone(&self.clock),
+                },
+                method: session.req_header().method.as_str().chars().take(16).collect(),
+                peer: ctx.client.address,
+                status: session.response_written().map(|head| head.status.as_u16()),
+                bytes_out: 0,
+            })
+        });
     }
 
     fn count(&self, session: &Session, ctx: &Ctx) {
@@ -300,6 +319,7 @@ impl ProxyHttp for Edge {
             occupied: None,
             standing: None,
             timeline: Timeline::default(),
+            unsettled: None,
             forward: None,
             part: None,
             in_background: false,
@@ -336,10 +356,13 @@ impl ProxyHttp for Edge {
                 let app = Arc::clone(&forwarding.admission.app);
                 let streams = forwarding.way.is_streaming();
                 ctx.forward = Some(forwarding);
+                if session.req_header().version == Version::HTTP_2 && !session.as_downstream_mut().is_body_done() {
+                    self.may_be_abandoned(session, ctx);
+                }
                 if streams {
                     // Silent by nature, in both directions.
                     session.set_read_timeout(Some(self.upstreams.settings().timeouts.stream_idle));
-                    if self.list(ctx).is_err() {
+                    if self.list(session, ctx).is_err() {
                         // Refused, so neither forwarded nor billed.
                         ctx.forward = None;
                         self.refuse(session, ctx, Refusal::TooManyStreams, Connection::Keep)
@@ -519,9 +542,17 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        if let Some(accepted) = &ctx.accepted {
+            accepted.body_came(end_of_stream);
+        }
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            // The library would write it as a chunk, which ends the body, and then end the body: the instance would read the second
+            // end as the beginning of the next request.
+            *body = None;
+        }
         // An upgraded connection is a conversation, not a body.
         if let Some(forward) = &mut ctx.forward {
             forward.way.head_is_sent();
@@ -563,6 +594,8 @@ impl ProxyHttp for Edge {
             && !response.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
         {
             response.insert_header(header::SEC_WEBSOCKET_PROTOCOL, key)?;
+        if let (Some(unsettled), false) = (&mut ctx.unsettled, response.status == StatusCode::CONTINUE) {
+            unsettled.status = Some(response.status.as_u16());
         }
         if response.status.is_informational() {
             headers::identify(response, &self.identity(ctx));
@@ -574,7 +607,8 @@ impl ProxyHttp for Edge {
         }
         ctx.timeline.answered(response.status.as_u16());
         // Whatever it asked for: this answer may go on for hours.
-        if is_event_stream(response) && (self.list(ctx).is_err() || !self.streams(ctx)) {
+        if is_event_stream(response) && (self.list(session, ctx).is_err() || !self.streams(ctx)) {
+        if is_event_stream(response) && self.list(session, ctx).is_err() {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
         }
         if let (Some(cache), Some(forward)) = (&self.cache, &ctx.forward) {
@@ -609,6 +643,15 @@ impl ProxyHttp for Edge {
         let overdue = |forward: &Forwarding| forward.way.is_overdue(&self.upstreams);
         if !end_of_stream && ctx.forward.as_ref().is_some_and(overdue) {
             return Err(Error::new_up(ErrorType::ReadTimedout));
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        if let (Some(unsettled), Some(body)) = (&mut ctx.unsettled, body) {
+            unsettled.bytes_out += body.len() as u64;
         }
         Ok(None)
     }
@@ -620,7 +663,8 @@ impl ProxyHttp for Edge {
             .and_then(|accepted| accepted.exchange.body_fault());
         let (blame, refusal) = upstream::refusal_of(error, fault);
         self.metrics.failed(blame);
-        if let (upstream::Blame::Client, Some(accepted)) = (blame, &ctx.accepted) {
+        let answerable = matches!(refusal, Some(Refusal::TooLarge | Refusal::TooManyStreams));
+        if let (upstream::Blame::Client, false, Some(accepted)) = (blame, answerable, &ctx.accepted) {
             accepted.client_left();
         }
         let closed = ctx
@@ -661,6 +705,7 @@ impl ProxyHttp for Edge {
         if !ctx.is_probe && !ctx.in_background {
             self.count(session, ctx);
         }
+        ctx.unsettled = None;
         // Before the connection can carry the next request, of another key perhaps.
         ctx.listing = None;
     }

@@ -3,6 +3,7 @@
 //! A warm request is decided without any I/O ([`gate`] over [`routing`]); what is missed in memory is asked of the store's
 //! runtime under a deadline. Postgres, Redis and NATS may all be away: the edge then serves what it knows.
 
+mod abandoned;
 pub mod access_log;
 pub mod admin;
 pub mod admission;

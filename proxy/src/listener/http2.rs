@@ -138,7 +138,8 @@ impl Front {
                 accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
                     Ok(Some(H2Accept::Session(session))) => {
                         conduct.opened += 1;
-                        let request = serve_stream(Arc::clone(&self.proxy), session, shutdown.clone());
+                        let limit = self.limits.client_read;
+                        let request = serve_stream(Arc::clone(&self.proxy), session, limit, shutdown.clone());
                         streams.spawn_on(request, &pingora_runtime::current_handle());
                     }
                     Ok(Some(H2Accept::Rejected)) => conduct.malformed += 1,
@@ -192,12 +193,25 @@ async fn over(leaving: &mut Option<Leaving>) {
 }
 
 /// Serves one request. True if the client took it back.
-async fn serve_stream(proxy: Arc<HttpProxy<Edge>>, mut session: HttpSession, shutdown: ShutdownWatch) -> bool {
+async fn serve_stream(
+    proxy: Arc<HttpProxy<Edge>>,
+    mut session: HttpSession,
+    limit: Duration,
+    shutdown: ShutdownWatch,
+) -> bool {
     let accepted = Arc::new(Accepted::default());
+    if session.is_body_done() {
+        accepted.body_came(true);
+    }
     // How the request on the stream finds it.
     session.req_header_mut().extensions_mut().insert(Arc::clone(&accepted));
     let request = proxy.process_new_http(ServerSession::new_http2(session), &shutdown);
-    accepted.switch.serve(request).await;
+    tokio::select! {
+        biased;
+        _ = accepted.switch.serve(request) => {}
+        // Dropped, the request resets its stream. The library has no deadline for reading a body here.
+        () = accepted.body_stalls(limit) => {}
+    }
     accepted.has_client_left()
 }
 

@@ -11,7 +11,8 @@ mod metrics;
 mod preface;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -44,7 +45,12 @@ pub struct Accepted {
     door: Option<Arc<Door>>,
     /// The client left before it had its answer.
     left: AtomicBool,
+    /// Parts of the body of the request that came so far.
+    parts: AtomicU64,
 }
+
+/// No more parts will come.
+const ALL_PARTS: u64 = u64::MAX;
 
 impl Accepted {
     /// Of a connection whose bad heads are answered there.
@@ -63,6 +69,29 @@ impl Accepted {
     /// The client left before it had its answer.
     pub fn client_left(&self) {
         self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// A part of the body of the request came.
+    pub fn body_came(&self, is_last: bool) {
+        if is_last {
+            self.parts.store(ALL_PARTS, Ordering::Relaxed);
+        } else {
+            self.parts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns once no part of the body came for `limit` or longer; never, after the last one.
+    async fn body_stalls(&self, limit: Duration) {
+        let mut before = self.parts.load(Ordering::Relaxed);
+        while before != ALL_PARTS {
+            tokio::time::sleep(limit).await;
+            let now = self.parts.load(Ordering::Relaxed);
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+        std::future::pending::<()>().await;
     }
 
     fn has_client_left(&self) -> bool {
