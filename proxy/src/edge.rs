@@ -594,6 +594,7 @@ impl ProxyHttp for Edge {
             && !response.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
         {
             response.insert_header(header::SEC_WEBSOCKET_PROTOCOL, key)?;
+        }
         if let (Some(unsettled), false) = (&mut ctx.unsettled, response.status == StatusCode::CONTINUE) {
             unsettled.status = Some(response.status.as_u16());
         }
@@ -608,7 +609,6 @@ impl ProxyHttp for Edge {
         ctx.timeline.answered(response.status.as_u16());
         // Whatever it asked for: this answer may go on for hours.
         if is_event_stream(response) && (self.list(session, ctx).is_err() || !self.streams(ctx)) {
-        if is_event_stream(response) && self.list(session, ctx).is_err() {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
         }
         if let (Some(cache), Some(forward)) = (&self.cache, &ctx.forward) {
@@ -643,6 +643,10 @@ impl ProxyHttp for Edge {
         let overdue = |forward: &Forwarding| forward.way.is_overdue(&self.upstreams);
         if !end_of_stream && ctx.forward.as_ref().is_some_and(overdue) {
             return Err(Error::new_up(ErrorType::ReadTimedout));
+        }
+        Ok(None)
+    }
+
     fn response_body_filter(
         &self,
         _session: &mut Session,
