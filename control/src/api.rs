@@ -4,6 +4,7 @@
 
 mod applications;
 mod auth;
+mod edge_policy;
 mod edges;
 mod fault;
 mod keys;
@@ -65,7 +66,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(workspaces::create, workspaces::list))
         .routes(routes!(workspaces::get))
         .routes(routes!(applications::create, applications::list))
-        .routes(routes!(applications::get))
+        .routes(routes!(applications::get, edge_policy::update))
+        .routes(routes!(edge_policy::purge))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(operations::get))

@@ -5,7 +5,9 @@
 //! happens and the caller gets a 503.
 
 pub mod application;
+pub mod edge_policy;
 pub mod key;
+mod merge_patch;
 pub mod name;
 pub mod routing;
 pub mod user;

@@ -4,6 +4,7 @@
 //! here retries; a lost database shows as [`authsome_db::DbError`].
 
 pub mod applications;
+pub mod edge_policy;
 pub mod edges;
 pub mod key_uses;
 pub mod keys;

@@ -48,6 +48,13 @@ impl Problem {
         Self::with_status(failure, StatusCode::UNSUPPORTED_MEDIA_TYPE)
     }
 
+    /// 412: the thing is not as the caller said that it is.
+    pub fn precondition_failed() -> Self {
+        let failure =
+            Failure::conflict("This was changed in the meantime; read it again").with_reason("precondition_failed");
+        Self::with_status(failure, StatusCode::PRECONDITION_FAILED)
+    }
+
     /// 503: not now, for a reason that the client may know.
     pub fn busy(message: &'static str, reason: &'static str) -> Self {
         Failure::unavailable(message)

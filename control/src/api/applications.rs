@@ -1,6 +1,6 @@
 //! Applications: create, list, get.
 
-use authsome_contract::model::{AppStatus, Environment};
+use authsome_contract::model::{AppStatus, Environment, Version};
 use authsome_core::error::Failure;
 use authsome_core::id::{Application as ApplicationKind, ApplicationId, OperationId, Workspace, WorkspaceId};
 use axum::Json as Answer;
@@ -8,12 +8,15 @@ use axum::extract::State;
 use http::{HeaderName, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
+use super::edge_policy::etag;
 use super::fault::{ErrorEnvelope, Refusals};
 use super::page::{Page, PageQuery};
 use crate::command::application::{self, NewApplication};
+use crate::command::edge_policy::{self, EdgeSettings};
 use crate::db::applications::{self, Filter};
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
@@ -86,6 +89,8 @@ pub(super) struct ApplicationDetails {
     dashboard_url: String,
     #[schema(value_type = Object)]
     config: Value,
+    /// What the edge does for it.
+    edge: EdgeSettings,
     resources: Resources,
     metrics: Metrics,
 }
@@ -230,20 +235,33 @@ pub(super) async fn list(
 /// An application
 #[utoipa::path(get, path = "/applications/{applicationId}", tag = "applications", operation_id = "getApplication",
     security(("bearer" = [])), params(("applicationId" = String, Path)),
-    responses((status = 200, body = ApplicationDetails), Refusals,
+    responses((status = 200, body = ApplicationDetails, headers(("ETag" = String, description = "For `If-Match`"))), Refusals,
         (status = 404, body = ErrorEnvelope, description = "There is none, or the caller is no member of its workspace")))]
 pub(super) async fn get(
     State(app): State<App>,
     caller: Caller,
     PathId(id): PathId<ApplicationKind>,
-) -> Outcome<Answer<ApplicationDetails>> {
+) -> Outcome<([(HeaderName, String); 1], Answer<ApplicationDetails>)> {
     let mut connection = app.pool().acquire().await?;
     identity::application(&mut connection, caller.user, id, Action::ReadApplications).await?;
-    let row = applications::get(&mut connection, id, &crate::period::of(app.clock().now())).await?;
+    let (details, version) = details(&app, &mut connection, id).await?;
+    Ok((etag(version), Answer(details)))
+}
+
+/// The application, and the version of what the edge has of it.
+pub(super) async fn details(
+    app: &App,
+    connection: &mut PgConnection,
+    id: ApplicationId,
+) -> Outcome<(ApplicationDetails, Version)> {
+    // First, so that the version is not newer than what is shown.
+    let (edge, version) = edge_policy::current(connection, id).await?;
+    let row = applications::get(connection, id, &crate::period::of(app.clock().now())).await?;
     let row = row.ok_or_else(|| Failure::not_found("Application not found"))?;
-    Ok(Answer(ApplicationDetails {
+    let details = ApplicationDetails {
         dashboard_url: app.settings().application_page(id),
         config: row.config.clone(),
+        edge,
         resources: Resources {
             cpu_limit: row.cpu_limit.clone(),
             memory_limit: row.memory_limit.clone(),
@@ -254,5 +272,6 @@ pub(super) async fn get(
             api_requests: row.api_requests,
         },
         application: Application::of(row, app.settings()),
-    }))
+    };
+    Ok((details, version))
 }

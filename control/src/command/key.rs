@@ -239,7 +239,7 @@ fn network(text: &str) -> Result<String, &'static str> {
 }
 
 /// An origin exactly as browsers send it: scheme, host, port unless it is the default one.
-fn origin(text: &str) -> Result<String, &'static str> {
+pub(super) fn origin(text: &str) -> Result<String, &'static str> {
     const EXPECTED: &str = "must be an origin such as https://app.example.com, without path";
     let url = Url::parse(text).map_err(|_| EXPECTED)?;
     let bare = matches!(url.scheme(), "http" | "https")

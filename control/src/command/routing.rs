@@ -78,7 +78,7 @@ pub struct Written {
 pub struct Restored {
     /// The new restore epoch.
     pub epoch: i64,
-    /// Applications and keys that were stamped with it.
+    /// Applications, keys and hosts that were stamped with it.
     pub stamped: u64,
     /// What was written then.
     pub written: Written,
@@ -105,7 +105,7 @@ pub async fn restored(works: &Works<'_>, relay: Relay) -> Result<Restored, Routi
     transaction.commit().await.map_err(DbError::from)?;
     tracing::info!(epoch, "the restore epoch is raised");
     let stamped = stamp(works.pool, epoch).await?;
-    tracing::info!(stamped, "applications and keys are stamped with it");
+    tracing::info!(stamped, "applications, keys and hosts are stamped with it");
     let ids = request(works).await?;
     let written = fulfilled(works, relay, &ids).await?;
     Ok(Restored {
@@ -127,6 +127,13 @@ async fn stamp(pool: &PgPool, epoch: i64) -> Result<u64, DbError> {
     }
     loop {
         let done = restore::stamp_keys(&mut connection, epoch, STAMP).await?;
+        stamped += done;
+        if done == 0 {
+            break;
+        }
+    }
+    loop {
+        let done = restore::stamp_hosts(&mut connection, epoch, STAMP).await?;
         stamped += done;
         if done == 0 {
             return Ok(stamped);

@@ -205,7 +205,7 @@ pub async fn cursor(connection: &mut PgConnection, target: Target) -> Result<i64
 /// The position of the last entry up to `position` that announces a record; `None` if it is pruned already.
 pub async fn last_record_position(connection: &mut PgConnection, position: i64) -> Result<Option<i64>, DbError> {
     let last = sqlx::query_scalar!(
-        "SELECT position FROM outbox WHERE position <= $1 AND topic IN ('app', 'key') ORDER BY position DESC LIMIT 1",
+        "SELECT position FROM outbox WHERE position <= $1 AND topic IN ('app', 'key', 'host') ORDER BY position DESC LIMIT 1",
         position,
     )
     .fetch_optional(connection)

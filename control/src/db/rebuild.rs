@@ -82,10 +82,11 @@ pub async fn finish(connection: &mut PgConnection, target: Target, id: i64) -> R
     Ok(())
 }
 
-/// Rows of the routing table: applications and keys.
+/// Rows of the routing table: applications, keys and hosts.
 pub async fn table_size(connection: &mut PgConnection) -> Result<i64, DbError> {
     Ok(sqlx::query_scalar!(
-        r#"SELECT (SELECT count(*) FROM applications) + (SELECT count(*) FROM api_keys) AS "rows!""#
+        r#"SELECT (SELECT count(*) FROM applications) + (SELECT count(*) FROM api_keys)
+                + (SELECT count(*) FROM edge_hosts) AS "rows!""#
     )
     .fetch_one(connection)
     .await?)

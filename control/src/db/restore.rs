@@ -42,3 +42,16 @@ pub async fn stamp_keys(connection: &mut PgConnection, epoch: i64, limit: i64) -
     .await?;
     Ok(done.rows_affected())
 }
+
+/// The same for hosts.
+pub async fn stamp_hosts(connection: &mut PgConnection, epoch: i64, limit: i64) -> Result<u64, DbError> {
+    let done = sqlx::query!(
+        "UPDATE hosts SET version = version + 1
+         WHERE host IN (SELECT host FROM hosts WHERE epoch < $1 ORDER BY host LIMIT $2 FOR UPDATE)",
+        epoch,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}

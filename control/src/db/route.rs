@@ -1,8 +1,8 @@
 //! The rows that the edge decides by, by reference and in pages.
 //!
-//! Read from the views `edge_apps` and `edge_keys`, which the edge's own fall-back reads too.
+//! Read from the views `edge_apps`, `edge_keys` and `edge_hosts`, which the edge's own fall-back reads too.
 
-use authsome_contract::model::route::{AppRow, KeyRow};
+use authsome_contract::model::route::{AppRow, HostRow, KeyRow};
 use authsome_core::id::{ApplicationId, KeyId, WorkspaceId};
 use authsome_db::DbError;
 use sqlx::PgConnection;
@@ -71,6 +71,33 @@ pub async fn keys_page(connection: &mut PgConnection, after: &[u8], limit: i64) 
                   floor(extract(epoch FROM expires_at) * 1000)::bigint AS expires_at_ms,
                   revoked_at IS NOT NULL AS "revoked!"
            FROM edge_keys WHERE digest > $1 ORDER BY digest LIMIT $2"#,
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The hosts with these names, those that lead somewhere.
+pub async fn hosts(connection: &mut PgConnection, names: &[String]) -> Result<Vec<HostRow>, DbError> {
+    Ok(sqlx::query_as!(
+        HostRow,
+        r#"SELECT host AS "host!", application_id AS "application_id!: ApplicationId", epoch AS "epoch!",
+                  version AS "version!"
+           FROM edge_hosts WHERE host = ANY ($1)"#,
+        names,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The next hosts after `after` by name, at most `limit`. Start with an empty text.
+pub async fn hosts_page(connection: &mut PgConnection, after: &str, limit: i64) -> Result<Vec<HostRow>, DbError> {
+    Ok(sqlx::query_as!(
+        HostRow,
+        r#"SELECT host AS "host!", application_id AS "application_id!: ApplicationId", epoch AS "epoch!",
+                  version AS "version!"
+           FROM edge_hosts WHERE host > $1 ORDER BY host LIMIT $2"#,
         after,
         limit,
     )

@@ -8,9 +8,9 @@ use sqlx::PgConnection;
 /// A row that is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tombstone {
-    /// `app` or `key`.
+    /// `app`, `key` or `host`.
     pub topic: String,
-    /// Application id, or digest in hex.
+    /// Application id, digest in hex, or host name.
     pub reference: String,
     /// Restore epoch of its version.
     pub epoch: i64,

@@ -44,7 +44,7 @@ impl Role {
         match action {
             Action::ReadWorkspace | Action::ReadApplications | Action::ReadOperations => true,
             Action::ReadKeys => !matches!(self, Self::Billing),
-            Action::CreateApplications | Action::WriteKeys => {
+            Action::CreateApplications | Action::ChangeApplications | Action::WriteKeys => {
                 matches!(self, Self::Owner | Self::Admin | Self::Developer)
             }
         }
@@ -60,6 +60,8 @@ pub enum Action {
     ReadApplications,
     /// Create applications.
     CreateApplications,
+    /// Change what the edge does for applications.
+    ChangeApplications,
     /// See keys, secret ones masked.
     ReadKeys,
     /// Create and revoke keys.
@@ -70,10 +72,11 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ReadWorkspace,
         Self::ReadApplications,
         Self::CreateApplications,
+        Self::ChangeApplications,
         Self::ReadKeys,
         Self::WriteKeys,
         Self::ReadOperations,
@@ -85,6 +88,7 @@ impl Action {
             Self::ReadWorkspace => "see this workspace",
             Self::ReadApplications => "see applications",
             Self::CreateApplications => "create applications",
+            Self::ChangeApplications => "change applications",
             Self::ReadKeys => "see API keys",
             Self::WriteKeys => "create or revoke API keys",
             Self::ReadOperations => "see operations",
@@ -109,7 +113,13 @@ mod tests {
     #[test]
     fn viewers_and_billing_change_nothing() {
         for role in [Role::Viewer, Role::Billing] {
-            assert!(!role.may(Action::CreateApplications) && !role.may(Action::WriteKeys));
+            for action in [
+                Action::CreateApplications,
+                Action::ChangeApplications,
+                Action::WriteKeys,
+            ] {
+                assert!(!role.may(action), "{role:?} {action:?}");
+            }
         }
     }
 

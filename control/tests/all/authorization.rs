@@ -35,6 +35,12 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
             202,
             Some(json!({ "name": "New", "environment": "staging" })),
         ),
+        "updateApplication" => (
+            Who::Members(BUILDERS),
+            200,
+            Some(json!({ "edge": { "strictSeconds": 30 } })),
+        ),
+        "purgeApplicationCache" => (Who::Members(BUILDERS), 202, Some(json!({ "tags": ["catalogue"] }))),
         "listKeys" => (Who::Members(&["owner", "admin", "developer", "viewer"]), 200, None),
         "createKey" => (
             Who::Members(BUILDERS),

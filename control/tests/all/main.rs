@@ -11,6 +11,7 @@ mod authorization;
 #[cfg(test)]
 mod dashboard;
 #[cfg(test)]
+mod edge_policy;
 mod edges;
 #[cfg(test)]
 mod envelope;

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::entry::{AppSlot, KeyEntry};
 use super::fill::Filler;
 use super::flight::Landing;
+use super::host::HostEntry;
 use super::postgres::{PostgresAddressError, PostgresSource, WholeSource};
 use super::redis::{RedisAddressError, RedisSource};
 use super::watch::watch as keep_watch;
@@ -36,6 +37,7 @@ pub enum BackendError {
 pub(super) enum Job {
     Key(Landing<Digest, Arc<KeyEntry>>),
     App(Landing<ApplicationId, Arc<AppSlot>>),
+    Host(Landing<Arc<str>, Arc<HostEntry>>),
 }
 
 /// The side of the store.
@@ -119,9 +121,10 @@ impl Backend {
     fn keep_house(&self) {
         let shared = &self.shared;
         shared.table.tidy();
-        shared
-            .metrics
-            .set_sizes(&shared.table.sizes(), shared.keys.len() + shared.apps.len());
+        shared.metrics.set_sizes(
+            &shared.table.sizes(),
+            shared.keys.len() + shared.apps.len() + shared.hosts.len(),
+        );
         let pulse = shared.table.pulse();
         let live = pulse.is_live(shared.clock.unix_millis());
         shared.metrics.set_feed(live, pulse.covered().1, pulse.sequence());
@@ -151,6 +154,10 @@ async fn fill(filler: Arc<Filler>, job: Job) {
         }
         Job::App(landing) => {
             let outcome = tokio::time::timeout(deadline, filler.app(landing.name())).await;
+            landing.land(outcome.unwrap_or(Err(Unavailable)));
+        }
+        Job::Host(landing) => {
+            let outcome = tokio::time::timeout(deadline, filler.host(&landing.name())).await;
             landing.land(outcome.unwrap_or(Err(Unavailable)));
         }
     }

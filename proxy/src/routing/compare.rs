@@ -17,6 +17,8 @@ use super::Shared;
 use super::fill::Filler;
 use super::postgres::{PostgresError, WholeSource};
 
+mod hosts;
+
 /// Versions in a page: a few milliseconds of the database's time.
 const PAGE: i64 = 5_000;
 /// Keys are compared by the first bits of their digest, so that what must be remembered meanwhile stays small.
@@ -96,6 +98,7 @@ impl Comparison {
     /// One comparison of everything.
     async fn round(&self) -> Result<(), PostgresError> {
         self.apps().await?;
+        self.hosts().await?;
         for slice in 0..SLICES {
             self.rest().await;
             self.keys(slice).await?;

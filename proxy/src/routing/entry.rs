@@ -186,7 +186,7 @@ impl AppSlot {
 }
 
 /// moka keeps about this much for each entry besides key and value.
-const BOOKKEEPING: usize = 160;
+pub(super) const BOOKKEEPING: usize = 160;
 
 fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes + BOOKKEEPING).unwrap_or(u32::MAX)

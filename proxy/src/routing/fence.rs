@@ -4,8 +4,10 @@
 //! The names of each kind share 65,536 stretches of the fence by bits of theirs that are uniform. A change raises a global
 //! count and leaves it at its stretch; a fill notes the count before it reads. If the stretch moved after that, what was
 //! read may be older than the change and is not kept. The fence is never evicted, so this holds whatever the caches around
-//! it forget. Entries are written under the lock of their stretch only. About 5 MiB in all.
+//! it forget. Entries are written under the lock of their stretch only. About 5 MiB in all. Hosts are few and change seldom:
+//! they share 4,096 stretches.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -15,6 +17,7 @@ use authsome_core::key::Digest;
 use super::entry::AppSlot;
 
 const STRETCHES: usize = 1 << 16;
+const HOST_STRETCHES: usize = 1 << 12;
 
 /// What a fill notes before it reads.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +70,7 @@ pub(super) struct Fence {
     moves: AtomicU64,
     keys: Box<[Mutex<Stretch<()>>]>,
     apps: Box<[Mutex<Stretch<Slots>>]>,
+    hosts: Box<[Mutex<Stretch<()>>]>,
 }
 
 impl Fence {
@@ -75,6 +79,7 @@ impl Fence {
             moves: AtomicU64::new(0),
             keys: (0..STRETCHES).map(|_| Mutex::default()).collect(),
             apps: (0..STRETCHES).map(|_| Mutex::default()).collect(),
+            hosts: (0..HOST_STRETCHES).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -97,6 +102,13 @@ impl Fence {
         lock(&self.apps, u64::from(u16::from_be_bytes([high, low])))
     }
 
+    /// Names that a stranger aims at one stretch only make each other wait; what is held does not depend on it.
+    pub(super) fn host(&self, host: &str) -> MutexGuard<'_, Stretch<()>> {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(host.as_bytes());
+        lock(&self.hosts, hasher.finish())
+    }
+
     /// A change passes. The count is raised under the lock of the stretch: a ticket that shows it was drawn after the lock
     /// was taken, so its reading began after the change was known here.
     pub(super) fn change<P>(&self, stretch: &mut Stretch<P>, now_ms: i64) {
@@ -106,7 +118,7 @@ impl Fence {
 }
 
 fn lock<P>(stretches: &[Mutex<Stretch<P>>], bits: u64) -> MutexGuard<'_, Stretch<P>> {
-    let index = usize::try_from(bits % (1 << 16)).unwrap_or(0);
+    let index = usize::try_from(bits % stretches.len() as u64).unwrap_or(0);
     // Nothing that is done under this lock leaves the stretch half written, so a panic elsewhere does not spoil it.
     stretches[index].lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,6 +19,8 @@ use super::redis::{Answer, RedisSource, Trust};
 use super::table::{Absence, Settled};
 use super::{Shared, Unavailable};
 
+mod hosts;
+
 /// A change that keeps passing while the same name is read again and again: its last reading is believed, not kept.
 const READINGS: usize = 3;
 

@@ -22,7 +22,7 @@ pub(super) struct Flights<K, T> {
 }
 
 /// How a caller joined.
-pub(super) enum Joined<K: Eq + Hash + Copy, T> {
+pub(super) enum Joined<K: Eq + Hash + Clone, T> {
     /// It is the first: it must see to it that the fill starts.
     First(Landing<K, T>, Wait<T>),
     /// A fill is under way.
@@ -31,7 +31,7 @@ pub(super) enum Joined<K: Eq + Hash + Copy, T> {
     Full,
 }
 
-impl<K: Eq + Hash + Copy, T: Clone> Flights<K, T> {
+impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             under_way: Arc::new(Mutex::new(HashMap::new())),
@@ -48,7 +48,7 @@ impl<K: Eq + Hash + Copy, T: Clone> Flights<K, T> {
             return Joined::Full;
         }
         let (sender, receiver) = watch::channel(None);
-        under_way.insert(name, receiver.clone());
+        under_way.insert(name.clone(), receiver.clone());
         let landing = Landing {
             under_way: Arc::clone(&self.under_way),
             name,
@@ -63,16 +63,16 @@ impl<K: Eq + Hash + Copy, T: Clone> Flights<K, T> {
 }
 
 /// The obligation to tell the waiting; dropping it tells them that there is no answer.
-pub(super) struct Landing<K: Eq + Hash + Copy, T> {
+pub(super) struct Landing<K: Eq + Hash + Clone, T> {
     under_way: Arc<Mutex<HashMap<K, Waiting<T>>>>,
     name: K,
     sender: watch::Sender<Option<Outcome<T>>>,
 }
 
-impl<K: Eq + Hash + Copy, T> Landing<K, T> {
+impl<K: Eq + Hash + Clone, T> Landing<K, T> {
     /// What was asked for.
     pub(super) fn name(&self) -> K {
-        self.name
+        self.name.clone()
     }
 
     /// Ends the flight. What is kept of the outcome must be in the table by now: whoever asks next finds it there or starts
@@ -83,7 +83,7 @@ impl<K: Eq + Hash + Copy, T> Landing<K, T> {
     }
 }
 
-impl<K: Eq + Hash + Copy, T> Drop for Landing<K, T> {
+impl<K: Eq + Hash + Clone, T> Drop for Landing<K, T> {
     fn drop(&mut self) {
         if self.sender.borrow().is_none() {
             lock(&self.under_way).remove(&self.name);

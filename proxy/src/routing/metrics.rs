@@ -17,6 +17,7 @@ pub(super) use upkeep::UpkeepMetrics;
 pub(super) enum TableName {
     Key,
     App,
+    Host,
 }
 
 impl TableName {
@@ -24,6 +25,7 @@ impl TableName {
         match self {
             Self::Key => "key",
             Self::App => "app",
+            Self::Host => "host",
         }
     }
 }
@@ -54,7 +56,7 @@ pub(super) enum LookupOutcome {
     Unknown,
 }
 
-const TABLES: [&str; 2] = ["key", "app"];
+const TABLES: [&str; 3] = ["key", "app", "host"];
 const SOURCES: [&str; 2] = ["redis", "postgres"];
 const FILL_OUTCOMES: [&str; 6] = [
     "found",
@@ -71,12 +73,12 @@ const CHANGES: [&str; 5] = ["updated", "not_held", "known", "ignored", "undecoda
 /// Counters of the routing table, registered once a process.
 #[derive(Debug, Clone)]
 pub struct RoutingMetrics {
-    lookups: [[IntCounter; 3]; 2],
-    fills: [[[IntCounter; 6]; 2]; 2],
+    lookups: [[IntCounter; 3]; 3],
+    fills: [[[IntCounter; 6]; 2]; 3],
     evictions: IntCounterVec,
-    resolve_seconds: [Histogram; 2],
-    stale_served: [IntCounter; 2],
-    refused: [IntCounter; 2],
+    resolve_seconds: [Histogram; 3],
+    stale_served: [IntCounter; 3],
+    refused: [IntCounter; 3],
     changes: [IntCounter; 5],
     resyncs: IntCounterVec,
     entries: IntGaugeVec,
@@ -148,7 +150,7 @@ impl RoutingMetrics {
                 evictions.with_label_values(&[table, cause]);
             }
         }
-        for table in ["key", "app", "absent", "floor"] {
+        for table in ["key", "app", "host", "absent", "floor"] {
             entries.with_label_values(&[table]);
         }
         for reason in super::feed::REASONS {
@@ -219,6 +221,7 @@ impl RoutingMetrics {
         for (table, count) in [
             ("key", sizes.keys),
             ("app", sizes.apps),
+            ("host", sizes.hosts),
             ("absent", sizes.absent),
             ("floor", sizes.floors),
         ] {
@@ -226,6 +229,7 @@ impl RoutingMetrics {
         }
         self.bytes.with_label_values(&["key"]).set(int(sizes.keys_bytes));
         self.bytes.with_label_values(&["app"]).set(int(sizes.apps_bytes));
+        self.bytes.with_label_values(&["host"]).set(int(sizes.hosts_bytes));
         self.fills_under_way.set(int(fills as u64));
     }
 

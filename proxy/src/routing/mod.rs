@@ -17,6 +17,7 @@ mod fill;
 mod flight;
 mod freshness;
 mod hash;
+mod host;
 mod key;
 mod loaded;
 mod metrics;
@@ -34,6 +35,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use authsome_contract::model::is_host_name;
 use authsome_contract::wire::Change;
 use authsome_core::clock::Clock;
 use authsome_core::entropy::Entropy;
@@ -50,6 +52,7 @@ use table::Table;
 
 pub use backend::{Backend, BackendError};
 pub use entry::{AppEntry, AppHeaders, AppSlot, KeyEntry, Lookup};
+pub use host::HostEntry;
 pub use key::{HeldKey, KeyHeaders};
 pub use loaded::LoadedFrom;
 pub use metrics::{FillTotals, RoutingMetrics};
@@ -66,6 +69,8 @@ pub struct RoutingSettings {
     pub keys_bytes: u64,
     /// Memory for applications, bytes.
     pub apps_bytes: u64,
+    /// Memory for hosts, bytes.
+    pub hosts_bytes: u64,
     /// Names remembered as not existing, of each kind.
     pub negative_entries: u64,
     /// For how long.
@@ -105,6 +110,7 @@ impl Default for RoutingSettings {
         Self {
             keys_bytes: 512 << 20,
             apps_bytes: 128 << 20,
+            hosts_bytes: 32 << 20,
             negative_entries: 100_000,
             negative_ttl: Duration::from_secs(3),
             floors: 100_000,
@@ -128,7 +134,7 @@ impl Default for RoutingSettings {
 /// Where the backend reads.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// The control database (the edge needs SELECT on `edge_apps`, `edge_keys`, `outbox`, `outbox_position`, `platform`).
+    /// The control database (the edge needs SELECT on `edge_apps`, `edge_keys`, `edge_hosts`, `outbox`, `outbox_position`, `platform`).
     pub postgres: SecretUrl,
     /// The platform's Redis (the edge needs read access to its own keys).
     pub redis: SecretUrl,
@@ -147,6 +153,7 @@ struct Shared {
     metrics: RoutingMetrics,
     keys: Flights<Digest, Arc<KeyEntry>>,
     apps: Flights<ApplicationId, Arc<AppSlot>>,
+    hosts: Flights<Arc<str>, Arc<HostEntry>>,
     uses: uses::Noted,
     loaded: loaded::Loaded,
 }
@@ -160,11 +167,12 @@ pub fn new(
     metrics: RoutingMetrics,
 ) -> (Routing, Backend) {
     // Room for every flight there may be, so a job is refused only when the backend is gone.
-    let (sender, jobs) = mpsc::channel(2 * settings.fills);
+    let (sender, jobs) = mpsc::channel(3 * settings.fills);
     let shared = Arc::new(Shared {
         table: Table::new(&settings, meter, entropy, &metrics),
         keys: Flights::new(settings.fills),
         apps: Flights::new(settings.fills),
+        hosts: Flights::new(settings.fills),
         settings,
         clock,
         metrics,
@@ -242,7 +250,26 @@ impl Routing {
         Ok(slot.and_then(|slot| slot.load()))
     }
 
-    async fn resolve<K: Eq + std::hash::Hash + Copy, T: Clone>(
+    /// The host with this name (lower case, without port), from memory. The application it leads to is its slot's.
+    pub fn host(&self, host: &str, now_ms: i64) -> Lookup<Arc<HostEntry>> {
+        self.counted(TableName::Host, self.shared.table.host(host, now_ms))
+    }
+
+    /// The host with this name, from the sources; `None` does not exist, or is no host name as they are kept
+    /// ([`is_host_name`]). For a look-up that was [`Lookup::Unknown`].
+    ///
+    /// # Errors
+    /// As [`Self::resolve_key`].
+    pub async fn resolve_host(&self, host: &str) -> Result<Option<Arc<HostEntry>>, Unavailable> {
+        if !is_host_name(host) {
+            return Ok(None);
+        }
+        let known = self.shared.table.last_known_host(host, self.shared.clock.unix_millis());
+        self.resolve(TableName::Host, self.shared.hosts.join(host.into()), Job::Host, known)
+            .await
+    }
+
+    async fn resolve<K: Eq + std::hash::Hash + Clone, T: Clone>(
         &self,
         table: TableName,
         joined: Joined<K, T>,
@@ -281,7 +308,7 @@ impl Routing {
         }
     }
 
-    fn depart<K: Eq + std::hash::Hash + Copy, T: Clone>(
+    fn depart<K: Eq + std::hash::Hash + Clone, T: Clone>(
         &self,
         joined: Joined<K, T>,
         job: impl FnOnce(Landing<K, T>) -> Job,

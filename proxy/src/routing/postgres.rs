@@ -1,4 +1,4 @@
-//! L3: the truth. The two views that the edge reads, on a small pool behind as many permits; the table as a whole is
+//! L3: the truth. The three views that the edge reads, on a small pool behind as many permits; the table as a whole is
 //! `whole`'s.
 //!
 //! A query that gets no permit or no answer within the fill's deadline is no answer at all, never "does not exist". After
@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::circuit::Circuit;
 
+mod hosts;
 mod whole;
 
 pub(super) use whole::{Asked, Head, WholeSource};

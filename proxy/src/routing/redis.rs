@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use authsome_contract::model::{AppRecord, KeyRecord};
+use authsome_contract::model::{AppRecord, HostRecord, KeyRecord};
 use authsome_contract::wire::change::decode_redis;
 use authsome_contract::wire::{Mark, Versioned, names};
 use authsome_core::id::ApplicationId;
@@ -112,6 +112,10 @@ impl RedisSource {
 
     pub(super) async fn app(&self, id: &ApplicationId, trust: Trust) -> Answer<AppRecord> {
         self.read(names::redis_app(id), trust).await
+    }
+
+    pub(super) async fn host(&self, host: &str, trust: Trust) -> Answer<HostRecord> {
+        self.read(names::redis_host(host), trust).await
     }
 
     async fn read<R: DeserializeOwned>(&self, name: String, trust: Trust) -> Answer<R> {

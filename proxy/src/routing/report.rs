@@ -90,7 +90,10 @@ impl Reporter {
             table: TableSize {
                 keys: sizes.keys,
                 apps: sizes.apps,
-                bytes: sizes.keys_bytes.saturating_add(sizes.apps_bytes),
+                bytes: sizes
+                    .keys_bytes
+                    .saturating_add(sizes.apps_bytes)
+                    .saturating_add(sizes.hosts_bytes),
             },
             feed: if pulse.is_live(now_ms) {
                 FeedState::Live

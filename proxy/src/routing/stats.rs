@@ -16,6 +16,10 @@ pub struct RoutingStats {
     pub apps: u64,
     /// Their weight, bytes.
     pub apps_bytes: u64,
+    /// Hosts held.
+    pub hosts: u64,
+    /// Their weight, bytes.
+    pub hosts_bytes: u64,
     /// Names remembered as not existing.
     pub absent: u64,
     /// Look-ups that met an entry.
@@ -65,6 +69,8 @@ impl RoutingStats {
             keys_bytes: sizes.keys_bytes,
             apps: sizes.apps,
             apps_bytes: sizes.apps_bytes,
+            hosts: sizes.hosts,
+            hosts_bytes: sizes.hosts_bytes,
             absent: sizes.absent,
             hits: shared.metrics.lookup_total(LookupOutcome::Hit),
             absent_hits: shared.metrics.lookup_total(LookupOutcome::Absent),

@@ -1,4 +1,4 @@
-//! The table in memory (L1): keys by digest, applications by id, and separately what was found not to exist.
+//! The table in memory (L1): keys by digest, applications by id, hosts by name, and separately what was found not to exist.
 //!
 //! Bounded by weight, so that absence never means "does not exist" but "ask". It owns the rules of who may write: newer
 //! versions only, whatever the order of arrival; a fill only when no change passed while it was read; and nothing below the
@@ -56,6 +56,7 @@ pub(super) enum Applied {
     Ignored,
 }
 
+mod hosts;
 mod load;
 
 type Names<K, V> = Cache<K, V, UniformState>;
@@ -68,6 +69,7 @@ pub(super) struct Table {
     /// Newest versions that the feed spoke of, tombstones included, for names that may not be held.
     key_floors: Names<Digest, Version>,
     app_floors: Names<ApplicationId, Version>,
+    hosts: hosts::Hosts,
     fence: Fence,
     pulse: Pulse,
     meter: Meter,
@@ -95,7 +97,7 @@ impl Table {
                 }
             }
         };
-        let (key_notice, app_notice) = (notice(), notice());
+        let (key_notice, app_notice, host_notice) = (notice(), notice(), notice());
         Self {
             keys: Cache::builder()
                 .max_capacity(settings.keys_bytes)
@@ -129,6 +131,7 @@ impl Table {
                 .max_capacity(floors)
                 .time_to_live(settings.floor_ttl)
                 .build_with_hasher(hasher()),
+            hosts: hosts::Hosts::new(settings, metrics.evictions("host"), host_notice),
             fence: Fence::new(),
             pulse: Pulse::new(Bounds::new(settings.stale_bound, settings.max_staleness)),
             meter,
@@ -313,7 +316,8 @@ impl Table {
         match change {
             Change::App(id, versioned) => self.apply_app(id, versioned, now_ms, hold_new),
             Change::Key(digest, versioned) => self.apply_key(digest, versioned, now_ms, hold_new),
-            Change::Host(..) | Change::Complete => Applied::Ignored,
+            Change::Host(host, versioned) => self.apply_host(&host, versioned, now_ms, hold_new),
+            Change::Complete => Applied::Ignored,
         }
     }
 
@@ -422,8 +426,10 @@ impl Table {
             keys_bytes: self.keys.weighted_size(),
             apps: self.apps.entry_count(),
             apps_bytes: self.apps.weighted_size(),
-            absent: self.absent_keys.entry_count() + self.absent_apps.entry_count(),
-            floors: self.key_floors.entry_count() + self.app_floors.entry_count(),
+            hosts: self.hosts.count(),
+            hosts_bytes: self.hosts.bytes(),
+            absent: self.absent_keys.entry_count() + self.absent_apps.entry_count() + self.hosts.absent_count(),
+            floors: self.key_floors.entry_count() + self.app_floors.entry_count() + self.hosts.floor_count(),
         }
     }
 
@@ -435,6 +441,7 @@ impl Table {
         self.absent_apps.run_pending_tasks();
         self.key_floors.run_pending_tasks();
         self.app_floors.run_pending_tasks();
+        self.hosts.tidy();
     }
 }
 
@@ -445,6 +452,8 @@ pub(super) struct TableSizes {
     pub(super) keys_bytes: u64,
     pub(super) apps: u64,
     pub(super) apps_bytes: u64,
+    pub(super) hosts: u64,
+    pub(super) hosts_bytes: u64,
     pub(super) absent: u64,
     pub(super) floors: u64,
 }

@@ -13,10 +13,11 @@ const PAGE: i64 = 2_000;
 pub(super) async fn walk(shared: &Shared, postgres: &WholeSource) -> Result<Head, PostgresError> {
     let walked = pages(shared, postgres).await;
     shared.metrics.upkeep.loaded("postgres", walked.is_ok());
-    let (head, apps, keys) = walked?;
+    let (head, apps, keys, hosts) = walked?;
     tracing::info!(
         apps,
         keys,
+        hosts,
         position = head.position,
         "read the routing table from Postgres"
     );
@@ -24,10 +25,10 @@ pub(super) async fn walk(shared: &Shared, postgres: &WholeSource) -> Result<Head
     Ok(head)
 }
 
-async fn pages(shared: &Shared, postgres: &WholeSource) -> Result<(Head, usize, usize), PostgresError> {
+async fn pages(shared: &Shared, postgres: &WholeSource) -> Result<(Head, usize, usize, usize), PostgresError> {
     let head = postgres.head().await?;
     let ticket = || shared.table.ticket(shared.clock.unix_millis());
-    let (mut apps, mut keys) = (0, 0);
+    let (mut apps, mut keys, mut hosts) = (0, 0, 0);
     let mut after = String::new();
     loop {
         let drawn = ticket();
@@ -56,5 +57,18 @@ async fn pages(shared: &Shared, postgres: &WholeSource) -> Result<(Head, usize, 
         // Other tasks of this runtime answer misses.
         tokio::task::yield_now().await;
     }
-    Ok((head, apps, keys))
+    let mut after = String::new();
+    loop {
+        let drawn = ticket();
+        let page = postgres.hosts(&after, PAGE).await?;
+        hosts += page.records.len();
+        for record in page.records {
+            shared.table.settle_host_of_page(&drawn, record);
+        }
+        match page.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    Ok((head, apps, keys, hosts))
 }

@@ -21,6 +21,7 @@ mod meter_kill;
 mod meter_usage;
 mod routing_feed;
 mod routing_fixture;
+mod routing_hosts;
 mod routing_sources;
 mod routing_whole;
 mod wire;

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use authsome_contract::{
     model::{
         Version,
-        route::{AppRow, InconsistentRow, KeyRow},
+        route::{AppRow, HostRow, InconsistentRow, KeyRow},
     },
     wire::{Change, Versioned},
 };
@@ -104,7 +104,8 @@ pub(super) async fn announced(
     };
     let ids: Vec<ApplicationId> = of(Topic::App).filter_map(|text| text.parse().ok()).collect();
     let digests: Vec<Digest> = of(Topic::Key).filter_map(|text| text.parse().ok()).collect();
-    let (mut apps, mut keys) = (HashMap::new(), HashMap::new());
+    let names: Vec<String> = of(Topic::Host).map(str::to_owned).collect();
+    let (mut apps, mut keys, mut hosts) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut connection = pool.acquire().await.map_err(DbError::from)?;
     if !ids.is_empty() {
         let rows = route::apps(&mut connection, &ids).await?;
@@ -114,6 +115,10 @@ pub(super) async fn announced(
         let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
         let rows = route::keys(&mut connection, &digests).await?;
         keys.extend(rows.into_iter().filter_map(|row| key(row, metrics)));
+    }
+    if !names.is_empty() {
+        let rows = route::hosts(&mut connection, &names).await?;
+        hosts.extend(rows.into_iter().map(|row| (row.host.clone(), host(row))));
     }
     drop(connection);
 
@@ -131,8 +136,10 @@ pub(super) async fn announced(
                 .parse()
                 .ok()
                 .map(|digest| Change::Key(digest, keys.remove(&digest).unwrap_or_else(|| tombstone(gone)))),
-            // This release has no table of hosts. A neighbouring one announces them again.
-            Topic::Host => None,
+            Topic::Host => Some(Change::Host(
+                entry.reference.clone(),
+                hosts.remove(&entry.reference).unwrap_or_else(|| tombstone(gone)),
+            )),
             Topic::Job => continue,
         };
         if let Some(change) = change {
@@ -172,6 +179,7 @@ pub(super) struct Table<'a> {
 enum Next {
     Apps(String),
     Keys(Vec<u8>),
+    Hosts(String),
     Tombstones(String, String),
     Done,
 }
@@ -196,6 +204,7 @@ impl<'a> Table<'a> {
         let changes = match &self.next {
             Next::Apps(after) => self.apps(&mut connection, &after.clone()).await?,
             Next::Keys(after) => self.keys(&mut connection, &after.clone()).await?,
+            Next::Hosts(after) => self.hosts(&mut connection, &after.clone()).await?,
             Next::Tombstones(topic, after) => self.tombstones(&mut connection, &topic.clone(), &after.clone()).await?,
             Next::Done => return Ok(None),
         };
@@ -222,13 +231,24 @@ impl<'a> Table<'a> {
 
     async fn keys(&mut self, connection: &mut PgConnection, after: &[u8]) -> Result<Vec<Change>, DbError> {
         let rows = route::keys_page(connection, after, PAGE).await?;
-        self.next = rows.last().map_or_else(
-            || Next::Tombstones(String::new(), String::new()),
-            |row| Next::Keys(row.digest.clone()),
-        );
+        self.next = rows
+            .last()
+            .map_or(Next::Hosts(String::new()), |row| Next::Keys(row.digest.clone()));
         let changes = rows.into_iter().filter_map(|row| key(row, self.metrics));
         Ok(changes
             .map(|(digest, versioned)| Change::Key(digest, versioned))
+            .collect())
+    }
+
+    async fn hosts(&mut self, connection: &mut PgConnection, after: &str) -> Result<Vec<Change>, DbError> {
+        let rows = route::hosts_page(connection, after, PAGE).await?;
+        self.next = rows.last().map_or_else(
+            || Next::Tombstones(String::new(), String::new()),
+            |row| Next::Hosts(row.host.clone()),
+        );
+        Ok(rows
+            .into_iter()
+            .map(|row| Change::Host(row.host.clone(), host(row)))
             .collect())
     }
 
@@ -252,7 +272,15 @@ pub(super) fn buried(tombstone_of: &Tombstone) -> Option<Change> {
     match tombstone_of.topic.as_str() {
         "app" => Some(Change::App(tombstone_of.reference.parse().ok()?, tombstone(version))),
         "key" => Some(Change::Key(tombstone_of.reference.parse().ok()?, tombstone(version))),
+        "host" => Some(Change::Host(tombstone_of.reference.clone(), tombstone(version))),
         _ => None,
+    }
+}
+
+fn host(row: HostRow) -> Versioned<authsome_contract::model::HostRecord> {
+    Versioned {
+        version: Version::from_columns(row.epoch, row.version),
+        record: Some(row.into_record()),
     }
 }
 

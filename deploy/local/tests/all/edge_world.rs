@@ -118,6 +118,14 @@ impl EdgeWorld {
         answer.json().await.unwrap()
     }
 
+    /// Changes what the edge does for the application, by the API.
+    pub(crate) async fn set_edge(&self, settings: Value) {
+        let url = format!("{}/applications/{}", self.api, self.app);
+        let request = self.client.patch(url).bearer_auth(&self.token);
+        let answer = request.json(&json!({ "edge": settings })).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Value {
         let request = self.client.get(format!("{}{path}", self.api)).bearer_auth(&self.token);
         request.send().await.unwrap().json().await.unwrap()

@@ -98,12 +98,7 @@ async fn an_edge_that_does_not_answer_is_named_in_time_and_survives_a_restart_of
 async fn a_strict_application_fails_closed_without_the_relay_and_recovers_with_it() {
     let mut world = EdgeWorld::start().await;
     let (_, key) = world.secret_key().await;
-    world
-        .change(
-            "UPDATE applications SET strict_seconds = $2::integer WHERE id = $1",
-            "5",
-        )
-        .await;
+    world.set_edge(json!({ "strictSeconds": 5 })).await;
     // Before control goes, the edges must have it.
     world.until_edges(&["edge-1=live", "edge-2=live"]).await;
     world.until(0, USERS, &key, 200).await;

@@ -38,7 +38,7 @@ pub(in crate::routing) struct News {
     pub(in crate::routing) head: Head,
     /// Oldest transaction that was open: what is committed later belongs to this one or a later one.
     pub(in crate::routing) horizon: u64,
-    /// Applications before keys.
+    /// Applications before keys and hosts.
     pub(in crate::routing) changes: Vec<Change>,
 }
 
@@ -188,7 +188,7 @@ impl WholeSource {
     }
 
     /// A connection that failed or did not answer is not used again.
-    async fn bounded<T>(
+    pub(super) async fn bounded<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, PostgresError>,
     ) -> Result<T, PostgresError> {
@@ -256,7 +256,7 @@ async fn outline(
     }
     let rows = sqlx::query!(
         r#"SELECT topic, ref AS reference, epoch, version FROM outbox
-           WHERE (position > $1 OR (position IS NULL AND xid >= $2::text::xid8)) AND topic IN ('app', 'key')
+           WHERE (position > $1 OR (position IS NULL AND xid >= $2::text::xid8)) AND topic IN ('app', 'key', 'host')
            ORDER BY id LIMIT $3"#,
         position,
         horizon.to_string(),
@@ -285,6 +285,7 @@ async fn records(connection: &mut PgConnection, announced: &[Announced]) -> Resu
         .filter_map(|row| Some((row.reference.parse().ok()?, row.version)))
         .collect();
     let mut changes = Vec::with_capacity(announced.len());
+    let hosts: Vec<(&str, Version)> = of("host").map(|row| (row.reference.as_str(), row.version)).collect();
     let mut found = std::collections::HashSet::new();
     if !ids.is_empty() {
         for row in apps_by_id(connection, &ids).await? {
@@ -320,6 +321,7 @@ async fn records(connection: &mut PgConnection, announced: &[Announced]) -> Resu
             changes.push(Change::Key(digest, Versioned { version, record: None }));
         }
     }
+    changes.extend(super::hosts::announced(connection, &hosts).await?);
     Ok(changes)
 }
 

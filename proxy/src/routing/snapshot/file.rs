@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! "AUTHEDG1"  then blocks: kind (1) | length (4, little endian) | CRC-32 of kind, length and payload (4) | payload
-//! H  JSON of Head, first       A, K  records of applications, of keys: length (4) | confirmed at (8) | JSON of the record
+//! H  JSON of Head, first       A, K, N  records of applications, keys, host names: length (4) | confirmed at (8) | JSON
 //! E  JSON of Counts, last
 //! ```
 //! Blocks are read one after another and can be decoded at once, so loading uses every core. Pure but for the reader and the
@@ -41,6 +41,9 @@ pub(in crate::routing) struct Counts {
     pub(in crate::routing) apps: u64,
     /// Keys in the file.
     pub(in crate::routing) keys: u64,
+    /// Hosts in the file. An earlier release wrote none.
+    #[serde(default)]
+    pub(in crate::routing) hosts: u64,
 }
 
 /// What a block holds.
@@ -49,11 +52,12 @@ pub(super) enum Kind {
     Head = b'H' as isize,
     Apps = b'A' as isize,
     Keys = b'K' as isize,
+    Hosts = b'N' as isize,
     End = b'E' as isize,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Head, Self::Apps, Self::Keys, Self::End];
+    const ALL: [Self; 5] = [Self::Head, Self::Apps, Self::Keys, Self::Hosts, Self::End];
 
     const fn byte(self) -> u8 {
         self as u8
@@ -116,6 +120,7 @@ impl<W: Write> Writer<W> {
         match kind {
             Kind::Apps => self.counts.apps += 1,
             Kind::Keys => self.counts.keys += 1,
+            Kind::Hosts => self.counts.hosts += 1,
             Kind::Head | Kind::End => {}
         }
         let start = self.block.len();
@@ -249,6 +254,12 @@ mod tests {
         }
     }
 
+    const COUNTS: Counts = Counts {
+        apps: 3,
+        keys: 20_000,
+        hosts: 2,
+    };
+
     fn file() -> Vec<u8> {
         let mut writer = Writer::begin(Vec::new(), &head()).unwrap();
         for n in 0..3_u32 {
@@ -257,8 +268,11 @@ mod tests {
         for n in 0..20_000_u32 {
             writer.add(Kind::Keys, &n, -5).unwrap();
         }
+        for n in 0..2_u32 {
+            writer.add(Kind::Hosts, &n, 7).unwrap();
+        }
         let (file, counts) = writer.end().unwrap();
-        assert_eq!(counts, Counts { apps: 3, keys: 20_000 });
+        assert_eq!(counts, COUNTS);
         file
     }
 
@@ -270,6 +284,7 @@ mod tests {
             match reader.block()? {
                 (Kind::Apps, payload) => counts.apps += records::<u32>(&payload).map(Result::unwrap).count() as u64,
                 (Kind::Keys, payload) => counts.keys += records::<u32>(&payload).map(Result::unwrap).count() as u64,
+                (Kind::Hosts, payload) => counts.hosts += records::<u32>(&payload).map(Result::unwrap).count() as u64,
                 (Kind::End, payload) => {
                     assert_eq!(serde_json::from_slice::<Counts>(&payload).unwrap(), counts);
                     return Ok(counts);
@@ -281,7 +296,9 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_again() {
-        assert_eq!(read(&file()).unwrap(), Counts { apps: 3, keys: 20_000 });
+        assert_eq!(read(&file()).unwrap(), COUNTS);
+        let before: Counts = serde_json::from_str(r#"{"apps":3,"keys":4}"#).unwrap();
+        assert_eq!(before.hosts, 0, "the file of an earlier release");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use authsome_contract::model::{AppRecord, KeyRecord};
+use authsome_contract::model::{AppRecord, HostRecord, KeyRecord};
 
 use super::file::{Counts, FileError, Kind, Reader, records};
 use super::{NEWEST, PREVIOUS, SnapshotError, SnapshotSettings};
@@ -30,7 +30,7 @@ pub(in crate::routing) fn load(shared: &Shared, settings: &SnapshotSettings) -> 
             Ok(counts) => {
                 shared.metrics.upkeep.loaded("snapshot", true);
                 tracing::info!(
-                    path = %path.display(), apps = counts.apps, keys = counts.keys, took = ?began.elapsed(),
+                    path = %path.display(), apps = counts.apps, keys = counts.keys, hosts = counts.hosts, took = ?began.elapsed(),
                     "loaded the routing table from its snapshot"
                 );
                 shared.loaded.by(LoadedFrom::Snapshot);
@@ -65,6 +65,7 @@ fn load_file(shared: &Shared, path: &Path) -> Result<Counts, FileError> {
         now_ms,
         apps: AtomicU64::new(0),
         keys: AtomicU64::new(0),
+        hosts: AtomicU64::new(0),
     };
     let (sender, blocks) = sync_channel::<(Kind, Vec<u8>)>(2 * threads);
     let blocks = Mutex::new(blocks);
@@ -103,6 +104,7 @@ struct Filling<'a> {
     now_ms: i64,
     apps: AtomicU64,
     keys: AtomicU64,
+    hosts: AtomicU64,
 }
 
 impl Filling<'_> {
@@ -110,6 +112,7 @@ impl Filling<'_> {
         Counts {
             apps: self.apps.load(Ordering::Relaxed),
             keys: self.keys.load(Ordering::Relaxed),
+            hosts: self.hosts.load(Ordering::Relaxed),
         }
     }
 
@@ -143,6 +146,15 @@ impl Filling<'_> {
                     self.keys.fetch_add(1, Ordering::Relaxed);
                     if let Some(confirmed_ms) = self.usable(confirmed_ms) {
                         table.restore_key(record, confirmed_ms);
+                    }
+                }
+            }
+            Kind::Hosts => {
+                for record in records::<HostRecord>(payload) {
+                    let (record, confirmed_ms) = record?;
+                    self.hosts.fetch_add(1, Ordering::Relaxed);
+                    if let Some(confirmed_ms) = self.usable(confirmed_ms) {
+                        table.restore_host(record, confirmed_ms);
                     }
                 }
             }

@@ -78,6 +78,7 @@ pub(super) fn write(shared: &Shared, settings: &SnapshotSettings) -> Result<(), 
             tracing::debug!(
                 apps = counts.apps,
                 keys = counts.keys,
+                hosts = counts.hosts,
                 "wrote a snapshot of the routing table"
             );
             Ok(())
@@ -125,6 +126,9 @@ fn write_to(shared: &Shared, directory: &Path, unfinished: &Path) -> Result<Coun
     shared
         .table
         .each_key(|key, confirmed_ms| writer.add(Kind::Keys, &key.record(), confirmed_ms))?;
+    shared
+        .table
+        .each_host(|record, confirmed_ms| writer.add(Kind::Hosts, record, confirmed_ms))?;
     let (mut out, counts) = writer.end()?;
     out.flush()?;
     out.get_ref().sync_all()?;

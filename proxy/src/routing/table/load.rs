@@ -15,7 +15,7 @@ use super::super::key::HeldKey;
 use super::{Settled, Table};
 
 /// The generation of what a snapshot brings; no feed ever vouches for it.
-const NO_GENERATION: u32 = 0;
+pub(super) const NO_GENERATION: u32 = 0;
 
 impl Table {
     /// The slot of an application, or a place for it that nothing may be done with before the application arrives: keys may

@@ -10,6 +10,8 @@ use prometheus::Registry;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+mod hosts;
+
 use super::*;
 use crate::meter::{MeterMetrics, MeterSettings};
 

@@ -1,5 +1,7 @@
 //! Rows that the edge serves by.
 
+mod hosts;
+
 use authsome_core::clock::SystemClock;
 use authsome_core::entropy::SystemEntropy;
 use authsome_core::id::{ApplicationId, KeyId, UserId, WorkspaceId};

@@ -186,6 +186,27 @@ pub struct KeyRow {
     pub revoked: bool,
 }
 
+/// A row of the view `edge_hosts`, as its columns come.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of the view, documented there")]
+pub struct HostRow {
+    pub host: String,
+    pub application_id: ApplicationId,
+    pub epoch: i64,
+    pub version: i64,
+}
+
+impl HostRow {
+    /// The record. Nothing in the row can be wrong.
+    pub fn into_record(self) -> HostRecord {
+        HostRecord {
+            host: self.host,
+            application_id: self.application_id,
+            version: Version::from_columns(self.epoch, self.version),
+        }
+    }
+}
+
 /// A row that this release cannot understand. The record is not served; an operator must look.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{table} {row}: column {column} is not understood: {detail}")]

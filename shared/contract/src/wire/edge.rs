@@ -43,7 +43,7 @@ pub struct TableSize {
     pub keys: u64,
     /// Applications.
     pub apps: u64,
-    /// The weight of both, bytes.
+    /// The weight of these and of hosts, bytes.
     pub bytes: u64,
 }
 

@@ -183,3 +183,42 @@ async fn a_service_is_a_host_name_and_a_port() {
         assert_eq!(outcome.is_ok(), sound, "{address} {outcome:?}");
     }
 }
+
+#[tokio::test]
+async fn a_host_name_is_the_same_to_the_database_and_to_the_edge() {
+    use authsome_contract::model::is_host_name;
+    let tenancy = tenancy().await;
+    let (label, name) = ("a".repeat(63), ["abcdefg"; 31].join("."));
+    let (long_label, long) = (format!("{label}a"), ["abcdefg"; 32].join("."));
+    for text in [
+        "a",
+        "a.b",
+        "1.2",
+        "xn--bcher-kva.example",
+        "a-b.c",
+        "",
+        ".",
+        "a.",
+        ".a",
+        "a..b",
+        "A.b",
+        "-a.b",
+        "a-.b",
+        "a_b",
+        "a b",
+        "é.b",
+        "a:80",
+        "a\n",
+        &label,
+        &name,
+        &long_label,
+        &long,
+    ] {
+        let sql: bool = sqlx::query_scalar("SELECT is_host_name($1)")
+            .bind(text)
+            .fetch_one(&tenancy.pool)
+            .await
+            .unwrap();
+        assert_eq!(sql, is_host_name(text), "{text:?}");
+    }
+}

@@ -1,0 +1,141 @@
+//! What a team changes of its application at the edge, and what it throws away of the edge's cache.
+
+use authsome_contract::model::Version;
+use authsome_core::error::Failure;
+use authsome_core::id::Application as ApplicationKind;
+use axum::Json as Answer;
+use axum::extract::State;
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::applications::{ApplicationDetails, details};
+use super::fault::{ErrorEnvelope, Refusals};
+use crate::command::edge_policy::{self, EdgeSettings};
+use crate::error::Outcome;
+use crate::identity::{self, Action, Caller};
+use crate::server::extract::{Json, PathId};
+use crate::state::App;
+
+/// What to change: a JSON merge patch (RFC 7396). What is left out stays; `null` gives a setting its default.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpdateApplication {
+    /// What the edge does for the application.
+    #[schema(value_type = Option<EdgeSettings>)]
+    edge: Option<Value>,
+}
+
+/// What to throw away.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PurgeCache {
+    /// What carries one of these tags; everything where it is left out.
+    #[schema(min_items = 1, max_items = 64, example = json!(["catalogue"]))]
+    tags: Option<Vec<String>>,
+}
+
+/// What was thrown away.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Purged {
+    /// Responses stored until then are not used once the edges have it, which takes a fraction of a second.
+    #[serde(with = "time::serde::rfc3339")]
+    purged_at: OffsetDateTime,
+}
+
+/// The entity tag of an application: the version of what the edge has of it.
+pub(super) fn etag(version: Version) -> [(HeaderName, String); 1] {
+    [(header::ETAG, format!("\"{version}\""))]
+}
+
+/// Does `If-Match` allow a change of this version (RFC 9110, 13.1.1)? Without the header every change is allowed.
+fn matches(headers: &HeaderMap, version: Version) -> bool {
+    let mut given = headers.get_all(header::IF_MATCH).iter().peekable();
+    if given.peek().is_none() {
+        return true;
+    }
+    let wanted = format!("\"{version}\"");
+    given
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|tag| tag.trim() == "*" || tag.trim() == wanted)
+}
+
+/// Changes what the edge does for an application
+///
+/// The change reaches every edge within a fraction of a second.
+#[utoipa::path(patch, path = "/applications/{applicationId}", tag = "applications", operation_id = "updateApplication",
+    security(("bearer" = [])), params(("applicationId" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the application that the change was made from")),
+    request_body = UpdateApplication, responses(
+        (status = 200, body = ApplicationDetails, headers(("ETag" = String, description = "Of the application as it now is"))),
+        Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such application, or the caller is no member"),
+        (status = 409, body = ErrorEnvelope, description = "The application is being deleted"),
+        (status = 412, body = ErrorEnvelope, description = "The application is not the one that `If-Match` names")))]
+pub(super) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId<ApplicationKind>,
+    headers: HeaderMap,
+    Json(body): Json<UpdateApplication>,
+) -> Outcome<([(HeaderName, String); 1], Answer<ApplicationDetails>)> {
+    edge_policy::change(&app, &caller, id, body.edge, |version| matches(&headers, version)).await?;
+    let mut connection = app.pool().acquire().await?;
+    identity::application(&mut connection, caller.user, id, Action::ReadApplications).await?;
+    let (details, version) = details(&app, &mut connection, id).await?;
+    Ok((etag(version), Answer(details)))
+}
+
+/// Throws away what the edges' caches hold of an application
+#[utoipa::path(post, path = "/applications/{applicationId}/cache/purge", tag = "applications",
+    operation_id = "purgeApplicationCache", security(("bearer" = [])), params(("applicationId" = String, Path)),
+    request_body = PurgeCache, responses((status = 202, body = Purged), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such application, or the caller is no member"),
+        (status = 409, body = ErrorEnvelope, description = "The application is being deleted")))]
+pub(super) async fn purge(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId<ApplicationKind>,
+    Json(body): Json<PurgeCache>,
+) -> Outcome<(StatusCode, Answer<Purged>)> {
+    let purged_at = edge_policy::purge(&app, &caller, id, body.tags.as_deref()).await?;
+    // What is told is what was written: whole milliseconds.
+    let purged_at = purged_at
+        .replace_millisecond(purged_at.millisecond())
+        .map_err(Failure::internal)?;
+    Ok((StatusCode::ACCEPTED, Answer(Purged { purged_at })))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn if_match_names_the_version_or_any() {
+        let version = Version { epoch: 1, row: 7 };
+        let allows = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::IF_MATCH, HeaderValue::from_static(value));
+            }
+            matches(&headers, version)
+        };
+        assert!(allows(&[]));
+        assert!(allows(&["*"]));
+        assert!(allows(&["\"1.7\""]));
+        assert!(allows(&["\"1.6\", \"1.7\""]));
+        assert!(allows(&["\"1.6\"", "\"1.7\""]));
+        assert!(!allows(&["\"1.6\""]));
+        assert!(!allows(&["1.7"]));
+        assert!(!allows(&["W/\"1.7\""]), "weak tags never match");
+        assert!(!allows(&[""]));
+    }
+}
