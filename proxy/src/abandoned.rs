@@ -29,6 +29,8 @@ pub(crate) struct Unsettled {
     pub(crate) books: Books,
     /// Its method.
     pub(crate) method: String,
+    /// `1.1`, `2`.
+    pub(crate) protocol: &'static str,
     /// The client's address.
     pub(crate) peer: Option<IpAddr>,
     /// The status of the answer, once there is one.
@@ -68,8 +70,16 @@ impl Unsettled {
                 .accepted
                 .as_ref()
                 .is_some_and(|accepted| accepted.switch.is_thrown());
+            let tries = ctx.forward.as_ref().map_or(0, |forward| forward.way.tries());
             self.books.access_log.write(Line {
                 request_id: ctx.request_id,
+                trace_id: ctx.timeline.trace.map(|trace| trace.trace_id),
+                protocol: self.protocol,
+                own: ctx.timeline.own(ctx.began, took),
+                upstream: ctx
+                    .timeline
+                    .upstream(ctx.began, took, tries)
+                    .map(|upstream| upstream.waited),
                 app: ctx.app_id,
                 key: key.map(|key| key.record.id),
                 method: self.method,
@@ -80,7 +90,7 @@ impl Unsettled {
                 bytes_in,
                 bytes_out: self.bytes_out,
                 peer: self.peer,
-                tries: ctx.forward.as_ref().map_or(0, |forward| forward.tries),
+                tries,
                 failure: Some(if ended { "NoLongerAllowed" } else { "Abandoned" }),
             });
         }

@@ -20,7 +20,7 @@ use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheRe
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::abandoned::{Books, Unsettled};
@@ -221,6 +221,7 @@ impl Edge {
                     clock: Arc::clone(&self.clock),
                 },
                 method: session.req_header().method.as_str().chars().take(16).collect(),
+                protocol: protocol(session.req_header().version),
                 peer: ctx.client.address,
                 status: session.response_written().map(|head| head.status.as_u16()),
                 bytes_out: 0,

@@ -139,7 +139,10 @@ pub fn headers(input: &[u8]) {
     if let Some(kept) = query.and_then(credential::query_without_keys) {
         let none = http::HeaderMap::new();
         let left = credential::present(&Method::GET, &none, Some(&kept));
-        assert!(left.as_ref().map_or(true, |left| !left.in_query), "{kept}: {left:?}");
+        assert!(
+            left.as_ref().map_or(true, |left| !left.places.query),
+            "{kept}: {left:?}"
+        );
     }
     for value in request.headers.get_all("traceparent") {
         parse(value.as_bytes());
@@ -154,13 +157,13 @@ pub fn headers(input: &[u8]) {
     let forward = Forward {
         app: &app,
         key: None,
-        prefix: &HeaderValue::from_static("/v1/app_x"),
+        prefix: Some(&HeaderValue::from_static("/v1/app_x")),
         instance: &InstanceCredentials::default(),
         request_id: RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1)),
         trace: None,
         client: None,
         scheme: "https",
-        key_in_authorization: presented.is_ok_and(|presented| presented.in_authorization),
+        keys_in: presented.map(|presented| presented.places).unwrap_or_default(),
     };
     to_instance(&mut request, &forward);
     for name in request.headers.keys().map(HeaderName::as_str) {

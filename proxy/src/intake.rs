@@ -156,7 +156,6 @@ impl Edge {
         browser: Browser<'_>,
     ) -> Result<Forwarding, Refusal> {
         let request = session.req_header();
-        let now_ms = self.clock.unix_millis();
         let presented = credential::present(&request.method, &request.headers, target.query);
         self.metrics.presented(&presented);
         let client = ctx.client.address;

@@ -12,6 +12,7 @@ mod authorization;
 mod dashboard;
 #[cfg(test)]
 mod edge_policy;
+#[cfg(test)]
 mod edges;
 #[cfg(test)]
 mod envelope;

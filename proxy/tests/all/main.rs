@@ -23,7 +23,6 @@ mod edge_sdk;
 mod edge_table;
 mod edge_tls;
 mod edge_usage;
-mod edge_usage;
 mod fed;
 mod fuzz_corpus;
 mod http2;

@@ -181,6 +181,7 @@ fn answered(lines: &[(&'static str, &'static str)], shared: bool) -> HeaderMap {
         request_id,
         region: &region,
         cors: &Grant::Nobody,
+        standing: None,
     };
     let place = Place {
         prefix: "/v1/app_x",
