@@ -121,7 +121,7 @@ impl Edge {
                 .map_err(|_| Refusal::TableUnavailable)?,
         };
         let app = app.filter(|app| exists(app)).ok_or(Refusal::UnknownApplication)?;
-        self.know(&request.headers, browser, app, ctx);
+        Self::know(&request.headers, browser, app, ctx);
         match ctx.cors {
             Grant::To(_) => Ok(()),
             Grant::Nobody | Grant::Unknown => Err(Refusal::Origin),
@@ -129,7 +129,7 @@ impl Edge {
     }
 
     /// From here on answers show the application.
-    fn know(&self, headers: &HeaderMap, browser: &Browser<'_>, app: Arc<AppEntry>, ctx: &mut Ctx) {
+    fn know(headers: &HeaderMap, browser: &Browser<'_>, app: Arc<AppEntry>, ctx: &mut Ctx) {
         ctx.cors = Grant::for_page(browser, headers, browser.may_call(&app.record));
         ctx.app = Some(app);
     }
@@ -185,13 +185,13 @@ impl Edge {
             Ok(admission) => admission,
             Err(Refused { refusal, app }) => {
                 if let Some(app) = app {
-                    self.know(&request.headers, &browser, app, ctx);
+                    Self::know(&request.headers, &browser, app, ctx);
                 }
                 return Err(self.limiter.refused(refusal, client, now.moment));
             }
         };
         let app = Arc::clone(&admission.app);
-        self.know(&request.headers, &browser, Arc::clone(&app), ctx);
+        Self::know(&request.headers, &browser, Arc::clone(&app), ctx);
         self.limiter.make_room(app.record.plan)?;
         // What the edge asks for by itself is nobody's request.
         if session.subrequest_ctx.is_none() {

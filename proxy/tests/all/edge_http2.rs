@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::db::{App, NewApp, Tenants};
 use crate::edge::Edge;
-use crate::edge_live::Fed;
+use crate::fed::Fed;
 use crate::http2::{Client, read, request};
 use crate::instance::{Instance, Reply};
 use crate::routing_fixture::SOON;

@@ -31,7 +31,7 @@ impl Sample {
             .env("DATABASE_URL", &database.url)
             .env_remove("REDIS_URL")
             .ready_at(&endpoint, "/api/auth/v1/health")
-            .deadline(Duration::from_secs(60))
+            .deadline(Duration::from_mins(1))
             .start()
             .await
             .unwrap();

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::db::{App, NewApp, Tenants};
 use crate::edge::{Edge, command, key, request};
-use crate::edge_live::Fed;
+use crate::fed::Fed;
 use crate::instance::{Instance, nobody};
 use crate::routing_fixture::SOON;
 use crate::tls::{Authority, connect, replace, shown};

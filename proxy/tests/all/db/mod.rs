@@ -191,10 +191,9 @@ impl Tenants {
             .unwrap();
     }
 
-    /// Of the workspace: another plan has other limits.
+    /// All workspaces: another plan has other limits.
     pub(crate) async fn move_to_plan(&self, plan: &str) {
-        sqlx::query("UPDATE workspaces SET plan = $2 WHERE id = $1")
-            .bind(self.workspace)
+        sqlx::query("UPDATE workspaces SET plan = $1")
             .bind(plan)
             .execute(&mut self.connection().await)
             .await

@@ -108,11 +108,11 @@ pub fn classify(policy: &[PathRule], method: &str, path: &str) -> PathClass {
         return PathClass::Secret(None);
     }
     let own = policy.iter().map(|rule| {
-        let fit = || methods_fit(rule.methods.iter().map(String::as_str), method)?.and(fit(&rule.pattern, path)?);
+        let fit = || Some(methods_fit(rule.methods.iter().map(String::as_str), method)?.and(fit(&rule.pattern, path)?));
         (fit(), rule.class)
     });
     let defaults = DEFAULTS.iter().map(|(methods, pattern, class)| {
-        let fit = || methods_fit(methods.iter().copied(), method)?.and(fit(pattern, path)?);
+        let fit = || Some(methods_fit(methods.iter().copied(), method)?.and(fit(pattern, path)?));
         (fit(), *class)
     });
     let mut strictest = None;
@@ -222,8 +222,8 @@ enum Fit {
 }
 
 impl Fit {
-    fn and(self, other: Self) -> Option<Self> {
-        Some(if self == Self::Exact { other } else { self })
+    fn and(self, other: Self) -> Self {
+        if self == Self::Exact { other } else { self }
     }
 }
 
