@@ -434,7 +434,7 @@ async fn what_is_still_open_at_the_deadline_is_closed_and_counted() {
     })
     .await;
     let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
-    let mut edge = Edge::start(&tenants, &[("AUTHSOME_SHUTDOWN_DEADLINE", "9s")]).await;
+    let edge = Edge::start(&tenants, &[("AUTHSOME_SHUTDOWN_DEADLINE", "9s")]).await;
     let mut wire = Wire::connect(&edge.address).await;
     let head = format!("{}upgrade: websocket\r\nconnection: upgrade\r\n", key(&app.public));
     wire.send(request("GET", &format!("/v1/{}/v1/me/events", app.id), &head, ""))
@@ -449,7 +449,9 @@ async fn what_is_still_open_at_the_deadline_is_closed_and_counted() {
     wire.send("still here").await;
     assert_eq!(wire.exactly(10).await, b"still here");
     assert!(wire.is_closed().await);
-    let exit = edge.program.stop().await.unwrap();
+    let exit = tokio::time::timeout(PATIENCE, edge.program.child().exited())
+        .await
+        .unwrap();
     let log = edge.program.log();
     assert!(exit.success(), "{log}");
     assert!(log.contains("NoLongerAllowed"), "{log}");
