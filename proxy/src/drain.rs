@@ -1,4 +1,4 @@
-//! The stages of a stop, how many requests are in the edge, and the wait until there are none.
+//! The stages of the edge's life towards its clients, how many requests are in the edge, and the wait until there are none.
 //!
 //! Stopping waits for this instead of for a fixed time: an idle edge stops at once, a busy one when its last request is
 //! answered or its time is up.
@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How far the edge is on its way out, as its connections see it.
+/// How far the edge is, as its connections see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Not at all. Also while readiness is off already and answers say `Connection: close`.
+    /// It has the sockets of a predecessor, which serves until this process can.
+    Waiting,
+    /// It accepts. Also while readiness is off already and answers say `Connection: close`.
     Serving,
     /// A successor accepts from the same sockets; this process does not any more. Connections stay.
     Shut,
@@ -27,16 +29,15 @@ pub struct Drain {
     leaving: InFlight,
 }
 
-impl Default for Drain {
-    fn default() -> Self {
+impl Drain {
+    /// Begins at this stage.
+    pub fn at(stage: Stage) -> Self {
         Self {
-            stage: watch::Sender::new(Stage::Serving),
+            stage: watch::Sender::new(stage),
             leaving: InFlight::default(),
         }
     }
-}
 
-impl Drain {
     /// The present stage.
     pub fn stage(&self) -> Stage {
         *self.stage.borrow()
@@ -49,6 +50,11 @@ impl Drain {
             *now = stage.max(*now);
             later
         });
+    }
+
+    /// Returns once this process is to accept, or is past that.
+    pub async fn serving(&self) {
+        self.reached(Stage::Serving).await;
     }
 
     /// Returns once nothing is to be accepted.
@@ -146,7 +152,9 @@ mod tests {
 
     #[tokio::test]
     async fn stages_only_go_forward() {
-        let drain = Drain::default();
+        let drain = Drain::at(Stage::Waiting);
+        drain.go(Stage::Serving);
+        drain.serving().await;
         let waiting = tokio::spawn({
             let drain = drain.clone();
             async move { drain.closing().await }

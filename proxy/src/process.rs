@@ -180,7 +180,11 @@ async fn serve(config: Config, upgrade: bool, lines: &LogQueue) -> Result<Outcom
     let upgrade_socket = config.upgrade_socket.clone();
     let lifecycle = Lifecycle::new(config.timing);
     let in_flight = InFlight::default();
-    let drain = Drain::default();
+    let drain = Drain::at(if waiting.is_some() {
+        Stage::Waiting
+    } else {
+        Stage::Serving
+    });
     let (stop_store, stop) = watch::channel(false);
     let (store_ended, store) = oneshot::channel();
     let (terminate, terminated) = watch::channel(false);
@@ -235,6 +239,7 @@ async fn serve(config: Config, upgrade: bool, lines: &LogQueue) -> Result<Outcom
         "upgrade",
         take_over(
             waiting,
+            running.drain.clone(),
             built.routing.clone(),
             predecessor,
             lifecycle.shutdown().clone(),
@@ -316,12 +321,20 @@ impl ShutdownSignalWatch for Terminate {
 }
 
 /// Tells the predecessor once this process can serve, then stands by for a successor of its own.
-async fn take_over(waiting: Option<Waiting>, routing: Routing, predecessor: Predecessor, shutdown: Shutdown) {
+async fn take_over(
+    waiting: Option<Waiting>,
+    drain: Drain,
+    routing: Routing,
+    predecessor: Predecessor,
+    shutdown: Shutdown,
+) {
     if let Some(waiting) = waiting {
         let told = async {
             while routing.loaded_from().is_none() {
                 tokio::time::sleep(LOADED).await;
             }
+            // Not a request is lost to the change: for a moment both accept.
+            drain.go(Stage::Serving);
             waiting.ready().await;
         };
         if shutdown.draining().run_until_cancelled(told).await.is_none() {

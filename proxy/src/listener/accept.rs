@@ -125,6 +125,11 @@ async fn accept<A: ServerApp + Send + Sync + 'static>(
     metrics: ListenerMetrics,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(socket)?;
+    drain.serving().await;
+    if drain.stage() > Stage::Serving {
+        // What waits in the queue is the predecessor's.
+        return Ok(());
+    }
     loop {
         tokio::select! {
             biased;

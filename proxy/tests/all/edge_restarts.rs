@@ -291,6 +291,11 @@ async fn a_successor_that_ends_before_it_is_ready_leaves_the_edge_as_it_was() {
         .await
         .unwrap();
     logged(&edge, "a successor has the listening sockets").await;
+    for _ in 0..50 {
+        assert_eq!(ask().await.status(), 200, "the one that can serve does");
+        let ready = exchange(&place.admin, request("GET", "/readyz", "connection: close\r\n", "")).await;
+        assert_eq!(ready.status(), 200);
+    }
     lost.kill().await.unwrap();
     logged(&edge, "this process goes on").await;
     for _ in 0..20 {
