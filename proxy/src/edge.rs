@@ -35,7 +35,7 @@ use crate::error::Refusal;
 use crate::filter::client_address::Client;
 use crate::filter::cors::Grant;
 use crate::filter::headers::{self, Forward, Identity, Reply};
-use crate::filter::own_host::{self, Named};
+use crate::filter::own_host;
 use crate::filter::shared_host;
 use crate::intake::Verdict;
 use crate::limit::Limiter;
@@ -119,12 +119,6 @@ impl Edge {
             (None, _) if is_tls => "https",
             (None, public) => public.unwrap_or("http"),
         };
-    }
-
-    /// Is the host one where nothing is the edge's own business?
-    fn is_own_host(&self, session: &Session) -> bool {
-        let host = own_host::of(session.req_header());
-        matches!(self.addresses.hosts.named(host), Named::Own(_))
     }
 
     /// Limits on the connection while this request is on it.
@@ -346,7 +340,7 @@ impl ProxyHttp for Edge {
         let headers = &session.req_header().headers;
         ctx.timeline.trace = Some(self.tracing.of(headers, ctx.request_id, &*self.entropy));
         if let Some((head, body)) = self.probes.on_traffic_port(session.req_header())?
-            && !self.is_own_host(session)
+            && !self.is_own_host(session.req_header())
         {
             ctx.is_probe = true;
             answer::write(session, head, body, Connection::Keep).await?;

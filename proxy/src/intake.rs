@@ -20,10 +20,10 @@ use crate::edge::Edge;
 use crate::error::Refusal;
 use crate::filter::cors::{self, Browser, Grant};
 use crate::filter::normalise::{self, BadHead, Target};
-use crate::filter::own_host::Named;
 use crate::filter::{credential, own_host};
 use crate::gate::Request;
 use crate::limit::Now;
+use crate::place::Place;
 use crate::routing::{AppEntry, Lookup};
 use crate::upstream::{self, Kind, Prepared, Way};
 
@@ -64,21 +64,15 @@ impl Edge {
         if let Err(bad) = normalise::check(&head, self.limits.header_bytes) {
             return Verdict::Refuse(Refusal::Head(bad), Connection::Close);
         }
-        let host = own_host::of(request);
-        let named = self.addresses.hosts.named(host);
-        let target = match named {
-            Named::Own(app) => normalise::own_target(head.target, app),
-            Named::Nobody => Err(BadHead::NoApplication),
-            // A name that nobody claims leads to the edge, and the path to the application.
-            Named::Shared | Named::Other(_) => normalise::target(head.target),
-        };
-        let target = match target {
-            Ok(target) => target,
-            Err(bad @ BadHead::NoApplication) => return Verdict::Refuse(Refusal::Head(bad), Connection::Keep),
-            Err(bad) => return Verdict::Refuse(Refusal::Head(bad), Connection::Close),
+        let Place { target, is_own_host } = match self.find_place(request).await {
+            Ok(place) => place,
+            Err(bad @ (Refusal::Head(BadHead::NoApplication) | Refusal::TableUnavailable)) => {
+                return Verdict::Refuse(bad, Connection::Keep);
+            }
+            Err(bad) => return Verdict::Refuse(bad, Connection::Close),
         };
         ctx.app_id = Some(target.app_id);
-        ctx.own_host = matches!(named, Named::Own(_));
+        ctx.own_host = is_own_host;
         match self.limiter.enter() {
             Ok(occupied) => ctx.occupied = Some(occupied),
             Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
@@ -87,7 +81,10 @@ impl Edge {
         if is_recorded || self.access_log.is_enabled() {
             ctx.path = access_log::shown_path(target.tail);
         }
-        let browser = Browser::of(&request.headers, ctx.own_host.then_some((ctx.scheme, host)));
+        let browser = Browser::of(
+            &request.headers,
+            is_own_host.then(|| (ctx.scheme, own_host::of(request))),
+        );
         if cors::is_preflight(&request.method, &request.headers) {
             return match self.preflight(request, &browser, target.app_id, ctx).await {
                 Ok(()) => Verdict::Preflight,

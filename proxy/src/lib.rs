@@ -25,6 +25,7 @@ pub mod listener;
 pub mod live;
 pub mod meter;
 pub mod metrics;
+mod place;
 pub mod process;
 pub mod routing;
 pub mod store;

@@ -158,3 +158,53 @@ async fn on_its_own_host_the_path_is_the_applications_and_nothing_is_rewritten()
     }
     assert_eq!(edge.metric("authsome_edge_cookies_dropped_total").await, 4);
 }
+
+#[tokio::test]
+async fn a_custom_domain_leads_to_its_application_and_an_unheard_name_is_not_said_to_lead_nowhere() {
+    let tenants = Tenants::new().await;
+    let instance = Instance::start(|_| Reply::ok(OF_AN_INSTANCE, "<html>")).await;
+    let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
+    tenants.host("auth.acme.test", app.id).await;
+    let mut edge = Edge::start(&tenants, &[("AUTHSOME_PUBLIC_EDGE", "https://api.authsome.test")]).await;
+
+    for host in ["auth.acme.test", "Auth.Acme.TEST.:443"] {
+        let answer = at(&edge, host, "/v1/me", &key(&app.public)).await;
+        assert_eq!(answer.status(), 200, "{host}");
+        assert_eq!(answer.header("location"), Some("/api/login"), "nothing is rewritten");
+        let seen = instance.seen().pop().unwrap();
+        assert_eq!(seen.header("x-forwarded-host"), Some(host));
+        assert_eq!(seen.header("x-forwarded-prefix"), None);
+    }
+    // A page of that host is at home there, and nowhere else.
+    let home = format!("origin: https://auth.acme.test\r\n{}", key(&app.public));
+    assert_eq!(at(&edge, "auth.acme.test", "/v1/me", &home).await.status(), 200);
+    assert_eq!(edge.get(app.id, "/v1/me", &home).await.status(), 403);
+    assert_eq!(
+        at(&edge, "auth.acme.test", "/health", "").await.status(),
+        401,
+        "no probe of the edge"
+    );
+    let answer = at(&edge, "other.acme.test", "/v1/me", &key(&app.public)).await;
+    assert_eq!((answer.status(), answer.error_code().as_str()), (404, "not_found"));
+    assert_eq!(at(&edge, "other.acme.test", "/health", "").await.status(), 200);
+
+    // Without the database, a name that was never heard of is not said to lead nowhere; a path of the shared host needs no name.
+    drop(tenants);
+    assert_eq!(
+        at(&edge, "auth.acme.test", "/v1/me", &key(&app.public)).await.status(),
+        200
+    );
+    let shared = format!("/v1/{}/v1/me", app.id);
+    assert_eq!(
+        at(&edge, "unheard.acme.test", &shared, &key(&app.public))
+            .await
+            .status(),
+        200
+    );
+    let unheard = at(&edge, "unheard.acme.test", "/v1/me", "").await;
+    assert_eq!(
+        (unheard.status(), unheard.error_code().as_str()),
+        (503, "service_unavailable")
+    );
+    edge.program.stop().await.unwrap();
+}
