@@ -3,7 +3,7 @@
 //! elsewhere (`mend`). Bounded: beyond a thousand names nothing less than the whole table is asked for. No I/O.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use authsome_core::id::ApplicationId;
 use authsome_core::key::Digest;
@@ -20,16 +20,17 @@ pub(super) struct Applied {
 }
 
 /// What was announced and could not be understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Unread {
     Key(Digest),
     App(ApplicationId),
+    Host(Arc<str>),
     /// So many that they are not told apart.
     Everything,
 }
 
 /// Something unread, as it was when it was asked for: it may be announced again while it is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pending {
     pub(super) what: Unread,
     announced: u64,
@@ -108,7 +109,7 @@ impl Claim {
         let unread = state.unread.iter();
         unread
             .map(|(what, announced)| Pending {
-                what: *what,
+                what: what.clone(),
                 announced: *announced,
             })
             .collect()

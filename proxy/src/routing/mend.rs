@@ -41,21 +41,28 @@ pub(super) async fn mend(filler: Arc<Filler>, postgres: Arc<WholeSource>) {
 /// Reads it. Returns whether the table now has what Postgres had when this began, or something newer.
 async fn is_read(filler: &Filler, postgres: &WholeSource, pending: &Pending) -> bool {
     let (table, deadline) = (&filler.shared.table, filler.shared.settings.fill_deadline);
-    match pending.what {
+    match &pending.what {
         Unread::Key(digest) => {
-            let Ok(Ok(found)) = tokio::time::timeout(deadline, filler.key_from_postgres(digest)).await else {
+            let Ok(Ok(found)) = tokio::time::timeout(deadline, filler.key_from_postgres(*digest)).await else {
                 return false;
             };
             // A reading that another change of the same stretch overtook is not kept. What is not held is asked for.
-            let held = table.key_version(&digest);
+            let held = table.key_version(digest);
             held.is_none_or(|held| found.is_some_and(|entry| held >= entry.record.version))
         }
         Unread::App(id) => {
-            let Ok(Ok(found)) = tokio::time::timeout(deadline, filler.app_from_postgres(id)).await else {
+            let Ok(Ok(found)) = tokio::time::timeout(deadline, filler.app_from_postgres(*id)).await else {
                 return false;
             };
-            let held = table.app_version(&id);
+            let held = table.app_version(id);
             held.is_none_or(|held| found.is_some_and(|slot| held >= slot.version()))
+        }
+        Unread::Host(host) => {
+            let Ok(Ok(found)) = tokio::time::timeout(deadline, filler.host_from_postgres(host)).await else {
+                return false;
+            };
+            let held = table.host_version(host);
+            held.is_none_or(|held| found.is_some_and(|entry| held >= entry.record.version))
         }
         Unread::Everything => walk(&filler.shared, postgres).await.is_ok(),
     }

@@ -240,7 +240,11 @@ impl Feed {
                 table.doubt_app(&id, now_ms);
                 Unread::App(id)
             }
-            Ok(Named::Host(_) | Named::Complete) | Err(_) => return,
+            Ok(Named::Host(host)) => {
+                table.doubt_host(&host, now_ms);
+                Unread::Host(host.into())
+            }
+            Ok(Named::Complete) | Err(_) => return,
         };
         table.pulse().claim().announce(unread);
     }

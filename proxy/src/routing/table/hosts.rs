@@ -19,7 +19,7 @@ use super::super::host::HostEntry;
 use super::super::metrics::Evictions;
 use super::super::pulse::Age;
 use super::load::NO_GENERATION;
-use super::{Absence, Applied, Settled, Table};
+use super::{Absence, Applied, Settled, Table, is_other};
 
 /// Strangers choose the names that are looked up, and unlike digests they are not uniform: hashed with `SipHash`.
 type Names<V> = Cache<Arc<str>, V, RandomState>;
@@ -196,7 +196,12 @@ impl Table {
         self.hosts.absent.invalidate(host);
         let held = self.hosts.held.get(host);
         let freshness = self.delivered_freshness(now_ms);
-        if let Some(held) = held.as_ref().filter(|held| change.version <= held.record.version) {
+        let corrects = |held: &HostEntry| {
+            let differs = |record| is_other(&held.record, record, &held.freshness, self.pulse.generation());
+            change.version == held.record.version && change.record.as_ref().is_some_and(differs)
+        };
+        let known = |held: &&Arc<HostEntry>| change.version <= held.record.version && !corrects(held);
+        if let Some(held) = held.as_ref().filter(known) {
             if change.version == held.record.version && change.record.is_some() {
                 held.freshness.confirm_like(&freshness);
             }
@@ -236,6 +241,13 @@ impl Table {
                 .insert(name, Arc::new(HostEntry::new(record, slot, freshness)));
         }
         drop(stretch);
+    }
+
+    /// As [`Self::doubt_key`], of a host.
+    pub(in crate::routing) fn doubt_host(&self, host: &str, now_ms: i64) {
+        let mut stretch = self.fence.host(host);
+        self.fence.change(&mut stretch, now_ms);
+        self.hosts.absent.invalidate(host);
     }
 
     /// Version of the host that is held.
