@@ -153,7 +153,7 @@ impl EdgeWorld {
 
     /// Changes what the edge does for the application, by the API.
     pub(crate) async fn set_edge(&self, settings: Value) {
-        let url = format!("{}/applications/{}", self.api, self.app);
+        let url = format!("{}/applications/{}", self.control.api, self.app);
         let request = self.client.patch(url).bearer_auth(&self.token);
         let answer = request.json(&json!({ "edge": settings })).send().await.unwrap();
         assert_eq!(answer.status(), 200);

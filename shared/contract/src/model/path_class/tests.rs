@@ -1,3 +1,5 @@
+use std::fmt::Write;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -198,7 +200,7 @@ fn the_documented_table_is_the_one_in_the_code() {
             PathClass::Secret(Some(scope)) => format!("a secret key with `{scope}`"),
             PathClass::Secret(None) => "a secret key with `*`".to_owned(),
         };
-        table.push_str(&format!("| {methods} | `{pattern}` | {needs} |\n"));
+        writeln!(table, "| {methods} | `{pattern}` | {needs} |").unwrap();
     }
     table.push_str("| any | everything else | a secret key with `*` |\n");
     let documented = include_str!("../../../../../docs/security.md");
@@ -220,15 +222,12 @@ fn normalised(path: &str) -> String {
             let escape = text
                 .get(at + 1..at + 3)
                 .and_then(|hex| u8::from_str_radix(str::from_utf8(hex).ok()?, 16).ok());
-            match escape.filter(|_| text[at] == b'%') {
-                Some(byte) => {
-                    out.push(byte);
-                    at += 3;
-                }
-                None => {
-                    out.push(text[at]);
-                    at += 1;
-                }
+            if let Some(byte) = escape.filter(|_| text[at] == b'%') {
+                out.push(byte);
+                at += 3;
+            } else {
+                out.push(text[at]);
+                at += 1;
             }
         }
         text = out;
@@ -249,8 +248,9 @@ fn normalised(path: &str) -> String {
 /// Does everything that opens `one` open `other`?
 fn is_at_least_as_strict(one: PathClass, other: PathClass) -> bool {
     match (one, other) {
-        (_, PathClass::Open) | (PathClass::Publishable | PathClass::Secret(_), PathClass::Publishable) => true,
-        (PathClass::Secret(None), PathClass::Secret(_)) => true,
+        (_, PathClass::Open)
+        | (PathClass::Publishable | PathClass::Secret(_), PathClass::Publishable)
+        | (PathClass::Secret(None), PathClass::Secret(_)) => true,
         (PathClass::Secret(one), PathClass::Secret(other)) => one == other,
         _ => false,
     }
@@ -313,10 +313,11 @@ fn any_spelling() -> impl Strategy<Value = String> {
         "", "", "", "/", "//", "/.", "%2f", "%3fx", "%23", ";", "%00", "/..",
     ]);
     (prop::collection::vec((separator, spelt), 1..5), end).prop_map(|(segments, end)| {
-        let mut path: String = segments
-            .iter()
-            .map(|(separator, word)| format!("{separator}{word}"))
-            .collect();
+        let mut path = String::new();
+        for (separator, word) in segments {
+            path.push_str(separator);
+            path.push_str(&word);
+        }
         path.push_str(end);
         path
     })
