@@ -125,8 +125,14 @@ async fn a_key_is_never_refused_within_milliseconds_of_its_creation_at_an_edge_t
     let makers = (0..AT_ONCE).map(async |_| {
         for _ in 0..KEYS {
             let made = tenants.key(app.id, KeyType::Secret, &["*"]).await;
-            let answer = fed.edge.get(app.id, "/users", &key(&made)).await;
-            assert_eq!(answer.status(), 200, "{answer:?}");
+            // A busy machine may let the look-up's deadline pass, which is a 503 that says when to come back.
+            wait_for("the key to be let in", SOON, async || {
+                let status = status(&fed.edge, &app, &made).await;
+                assert!(status == 200 || status == 503, "{status}");
+                (status == 200).then_some(())
+            })
+            .await
+            .unwrap();
         }
     });
     futures::future::join_all(makers).await;
