@@ -73,13 +73,13 @@ impl Edge {
         };
         ctx.app_id = Some(target.app_id);
         ctx.own_host = is_own_host;
-        match self.limiter.enter() {
-            Ok(occupied) => ctx.occupied = Some(occupied),
-            Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
-        }
         let is_recorded = ctx.timeline.trace.is_some_and(|trace| self.tracing.records(&trace));
         if is_recorded || self.access_log.is_enabled() {
             ctx.path = access_log::shown_path(target.tail);
+        }
+        match self.limiter.enter() {
+            Ok(occupied) => ctx.occupied = Some(occupied),
+            Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
         }
         let browser = Browser::of(
             &request.headers,
