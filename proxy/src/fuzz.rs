@@ -166,6 +166,15 @@ pub fn headers(input: &[u8]) {
         keys_in: presented.map(|presented| presented.places).unwrap_or_default(),
     };
     to_instance(&mut request, &forward);
+    if presented.is_ok() {
+        let left = credential::present(&Method::GET, &request.headers, None);
+        assert_eq!(left, Ok(credential::Presented::default()), "a key reaches the instance");
+    }
+    assert_eq!(
+        credential::referer_without_keys(&request.headers),
+        None,
+        "a key reaches the instance"
+    );
     for name in request.headers.keys().map(HeaderName::as_str) {
         let name = name.replace('_', "-");
         let ours = matches!(&*name, "x-authsome-app-id" | "x-authsome-environment");

@@ -188,9 +188,11 @@ pub fn leaked(headers: &HeaderMap, query: Option<&str>) -> Option<Leaked> {
 
 /// `Referer` without the keys in its query; `None` if it may stay as it is.
 pub fn referer_without_keys(headers: &HeaderMap) -> Option<Option<HeaderValue>> {
-    let given = headers.get(header::REFERER)?;
-    // Nothing that is no text has been a URL.
-    let Ok(text) = given.to_str() else { return Some(None) };
+    let mut given = headers.get_all(header::REFERER).iter();
+    let (Ok(text), None) = (given.next()?.to_str(), given.next()) else {
+        // Several, or something that is no text: no browser sent it.
+        return Some(None);
+    };
     let (before, query) = text.split_once('?')?;
     let (query, fragment) = query
         .split_once('#')
