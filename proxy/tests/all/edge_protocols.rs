@@ -51,7 +51,11 @@ impl Drop for Server {
 /// An edge with both listeners, in front of this address.
 async fn edge(endpoint: String, settings: &[(&str, &str)]) -> (Secure, Edge, App, Tenants) {
     let (secure, tenants) = (Secure::new(), Tenants::new().await);
-    let app = tenants.app(NewApp::at(&[endpoint])).await;
+    let contract = NewApp {
+        limits: Some("{\"bodyBytes\":1073741824}"),
+        ..NewApp::at(&[endpoint])
+    };
+    let app = tenants.app(contract).await;
     let all: Vec<(&str, &str)> = secure.settings().into_iter().chain(settings.iter().copied()).collect();
     let edge = Edge::start(&tenants, &all).await;
     (secure, edge, app, tenants)
