@@ -108,14 +108,25 @@ impl ResponseCache {
     pub fn part(&self, app: &AppRecord, asked: &Asked<'_>, place: &Place<'_>) -> Option<Part> {
         let usage = policy::usage(&app.cache_policy, asked)?;
         let path = unlikely::Path::of(&app.id, asked.tail);
-        if usage.kind == policy::Kind::Ordinary && self.unlikely.contains(path) {
-            return None;
-        }
+        let key = if usage.kind == policy::Kind::Ordinary {
+            if self.unlikely.contains(path) {
+                return None;
+            }
+            let key = key(&app.id, place);
+            // On its way into the cache a request becomes a plain GET of the whole. Where nobody knows whether the answer may be
+            // kept, what the client asked for is what the instance is asked.
+            if usage.partial && !self.memory.holds(&key) {
+                return None;
+            }
+            key
+        } else {
+            key(&app.id, place)
+        };
         Some(Part {
             usage,
-            key: key(&app.id, place),
+            key,
             path,
-            purge_known: policy::newest_purge(&app.cache_purges),
+            purge_known: app.cache_purges.newest(),
             app: app.id,
         })
     }
@@ -198,7 +209,10 @@ impl Part {
         let Some(origin) = meta.extensions().get::<Origin>() else {
             return Some(ForcedFreshness::ForceMiss);
         };
-        if policy::is_purged(&app.cache_purges, &origin.tags, origin.purge_known) {
+        if app
+            .cache_purges
+            .covers(origin.purge_known, origin.tags.iter().map(|tag| &**tag))
+        {
             return Some(ForcedFreshness::ForceMiss);
         }
         // Served stale still if the instance cannot be asked.

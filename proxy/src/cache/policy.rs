@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use authsome_contract::model::{CachePolicy, CachePurges};
+use authsome_contract::model::CachePolicy;
 use http::{HeaderMap, Method, StatusCode, header};
 use pingora::cache::cache_control::CacheControl;
 use pingora::cache::filters::resp_cacheable;
@@ -20,6 +20,8 @@ pub struct Usage {
     pub kind: Kind,
     /// Did the request come with a credential?
     pub credentialed: bool,
+    /// A HEAD, a range or a condition: something less than the whole.
+    pub partial: bool,
     /// `Cache-Control: no-cache` or `max-age=0` (RFC 9111 section 5.2.1): what is kept must be asked for again first.
     pub validate: bool,
 }
@@ -93,9 +95,20 @@ pub(super) fn usage(policy: &CachePolicy, asked: &Asked<'_>) -> Option<Usage> {
         credentialed: asked.has_key
             || headers.contains_key(header::AUTHORIZATION)
             || headers.contains_key(header::COOKIE),
+        partial: asked.method == Method::HEAD || PARTIAL.iter().any(|name| headers.contains_key(name)),
         validate: control.is_some_and(|control| control.no_cache() || control.max_age().ok().flatten() == Some(0)),
     })
 }
+
+/// Headers that ask for a part, or on a condition (RFC 9110 sections 13 and 14).
+const PARTIAL: [header::HeaderName; 6] = [
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+];
 
 /// Is `token` in a header of this name, whatever its case?
 fn names(headers: &HeaderMap, name: header::HeaderName, token: &[u8]) -> bool {
@@ -274,19 +287,6 @@ pub(super) fn tags(headers: &HeaderMap) -> Vec<Box<str>> {
 
 /// Named by the instance, for the edge alone.
 pub(crate) const CACHE_TAG: &str = "cache-tag";
-
-/// The newest purge of an application that an edge knows of, milliseconds since the Unix epoch.
-pub(super) fn newest_purge(purges: &CachePurges) -> i64 {
-    let tags = purges.tags.values().copied().max();
-    purges.all_ms.max(tags).unwrap_or(i64::MIN)
-}
-
-/// Was a response with these tags thrown away? `known`: what [`newest_purge`] said when it was asked for. Compared with each
-/// other, so no clock of this machine takes part.
-pub(super) fn is_purged(purges: &CachePurges, tags: &[Box<str>], known: i64) -> bool {
-    let of_tags = tags.iter().filter_map(|tag| purges.tags.get(&**tag)).copied().max();
-    purges.all_ms.max(of_tags).is_some_and(|purged| purged > known)
-}
 
 #[cfg(test)]
 mod tests;

@@ -188,6 +188,11 @@ impl Memory {
             .filter(|object| *object.key == *key.primary_key())
     }
 
+    /// Is there something under this key, whichever variant, fresh or not?
+    pub(super) fn holds(&self, key: &CacheKey) -> bool {
+        self.find(key).is_some()
+    }
+
     fn put(&self, name: Name, object: Object) {
         let (app, weight) = (object.origin.app, object.weight() as u64);
         if self.held.of(&app).saturating_add(weight) > self.bounds.bytes / SHARE {

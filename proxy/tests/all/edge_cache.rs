@@ -415,6 +415,20 @@ async fn what_is_for_one_user_is_never_kept() {
 }
 
 #[tokio::test]
+async fn where_nothing_is_kept_the_instance_is_asked_what_the_client_asked() {
+    let (tenants, instance) = (Tenants::new().await, counting("").await);
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[]).await;
+    let conditions = "range: bytes=0-2\r\nif-none-match: \"x\"\r\n";
+    assert_eq!(edge.get(app.id, "/open/a", conditions).await.status(), 200);
+    let seen = instance.only();
+    assert_eq!(
+        (seen.header("range"), seen.header("if-none-match")),
+        (Some("bytes=0-2"), Some("\"x\""))
+    );
+}
+
+#[tokio::test]
 async fn a_cache_that_is_switched_off_keeps_nothing() {
     let (tenants, instance) = (Tenants::new().await, counting("cache-control: max-age=600\r\n").await);
     let app = app_at(&tenants, &instance).await;

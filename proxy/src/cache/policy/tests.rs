@@ -5,6 +5,7 @@ use super::*;
 const ORDINARY: Usage = Usage {
     kind: Kind::Ordinary,
     credentialed: false,
+    partial: false,
     validate: false,
 };
 const WITH_KEY: Usage = Usage {
@@ -118,6 +119,24 @@ fn a_client_can_ask_for_validation_but_not_for_nothing_at_all() {
         let found = usage(&policy, &asked(&Method::GET, "/a", &map)).unwrap();
         assert_eq!(found.validate, validate, "{value}");
     }
+}
+
+#[test]
+fn a_request_for_less_than_the_whole_is_known_as_such() {
+    let policy = CachePolicy::default();
+    for (name, partial) in [
+        ("range", true),
+        ("if-none-match", true),
+        ("if-match", true),
+        ("accept", false),
+    ] {
+        let mut map = HeaderMap::new();
+        map.insert(name, HeaderValue::from_static("x"));
+        let found = usage(&policy, &asked(&Method::GET, "/a", &map)).unwrap();
+        assert_eq!(found.partial, partial, "{name}");
+    }
+    let none = HeaderMap::new();
+    assert!(usage(&policy, &asked(&Method::HEAD, "/a", &none)).unwrap().partial);
 }
 
 #[test]
@@ -273,25 +292,6 @@ fn what_belongs_to_the_connection_is_not_kept() {
     };
     let names: Vec<&str> = meta.headers().keys().map(http::HeaderName::as_str).collect();
     assert_eq!(names, ["cache-control", "x-kept"]);
-}
-
-#[test]
-fn a_purge_reaches_what_was_asked_for_before_it_was_known_and_nothing_else() {
-    let purges = |all: Option<i64>, tags: &[(&str, i64)]| CachePurges {
-        all_ms: all,
-        tags: tags.iter().map(|(tag, at)| ((*tag).to_owned(), *at)).collect(),
-    };
-    let tagged: Vec<Box<str>> = vec!["a".into(), "b".into()];
-    let none = purges(None, &[]);
-    let known = newest_purge(&none);
-    assert!(!is_purged(&none, &tagged, known));
-    assert!(is_purged(&purges(Some(5), &[]), &[], known));
-    assert!(is_purged(&purges(None, &[("b", 5)]), &tagged, known));
-    assert!(!is_purged(&purges(None, &[("c", 5)]), &tagged, known));
-    let later = purges(Some(5), &[("b", 9)]);
-    assert_eq!(newest_purge(&later), 9);
-    assert!(!is_purged(&later, &tagged, 9), "asked for with both known");
-    assert!(is_purged(&later, &tagged, 5), "asked for between them");
 }
 
 #[test]

@@ -9,8 +9,8 @@ pub const MOST_TAGS: usize = 64;
 /// Longest tag, bytes.
 pub const TAG_BYTES: usize = 128;
 
-/// Responses stored at or before these times are not used. Milliseconds since the Unix epoch by the database's clock,
-/// which the edge follows from the relay's heartbeats; a response is stamped with that clock too.
+/// Responses that were asked for before these purges were known are not used. Milliseconds since the Unix epoch by the database's
+/// clock, each above all before it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CachePurges {
@@ -28,33 +28,42 @@ impl CachePurges {
         self.all_ms.is_none() && self.tags.is_empty()
     }
 
-    /// Is a response that was stored at `stored_ms` with these tags thrown away?
-    pub fn covers<'t>(&self, stored_ms: i64, tags: impl IntoIterator<Item = &'t str>) -> bool {
-        self.all_ms.is_some_and(|at| stored_ms <= at)
+    /// The newest purge. Kept beside a response as it was when the response was asked for; `i64::MIN` before the first.
+    pub fn newest(&self) -> i64 {
+        self.all_ms.max(self.tags.values().copied().max()).unwrap_or(i64::MIN)
+    }
+
+    /// Is a response with these tags thrown away, that was asked for when `known` was the newest purge? Purges are compared with each
+    /// other, so no clock but the database's takes part.
+    pub fn covers<'t>(&self, known: i64, tags: impl IntoIterator<Item = &'t str>) -> bool {
+        self.all_ms.is_some_and(|at| at > known)
             || (!self.tags.is_empty()
                 && tags
                     .into_iter()
-                    .any(|tag| self.tags.get(tag).is_some_and(|at| stored_ms <= *at)))
+                    .any(|tag| self.tags.get(tag).is_some_and(|at| *at > known)))
     }
 
-    /// Everything stored until now. Times of tags before it say nothing any more.
+    /// Everything that was asked for before now. Tags' own times before it say nothing any more.
     pub fn purge_all(&mut self, now_ms: i64) {
-        let at = self.all_ms.map_or(now_ms, |before| before.max(now_ms));
-        self.all_ms = Some(at);
-        self.tags.retain(|_, tagged| *tagged > at);
+        self.all_ms = Some(self.next(now_ms));
+        self.tags.clear();
     }
 
-    /// What carries the tag and was stored until now. Where there are too many tags the oldest purge becomes one of
+    /// What carries the tag and was asked for before now. Where there are too many tags the oldest purge becomes one of
     /// everything: too much is thrown away rather than too little.
     pub fn purge_tag(&mut self, tag: &str, now_ms: i64) {
-        let at = self.tags.entry(tag.to_owned()).or_insert(now_ms);
-        *at = (*at).max(now_ms);
+        let at = self.next(now_ms);
+        self.tags.insert(tag.to_owned(), at);
         while self.tags.len() > MOST_TAGS {
-            let Some(oldest) = self.tags.values().min().copied() else {
-                return;
-            };
-            self.purge_all(oldest);
+            let oldest = self.tags.values().min().copied();
+            self.all_ms = self.all_ms.max(oldest);
+            self.tags.retain(|_, tagged| Some(*tagged) > oldest);
         }
+    }
+
+    /// Above every purge there was, also where the clock went back or stands still.
+    fn next(&self, now_ms: i64) -> i64 {
+        now_ms.max(self.newest().saturating_add(1))
     }
 }
 
@@ -70,16 +79,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_purge_covers_what_was_stored_before_it_and_nothing_later() {
+    fn a_purge_covers_what_was_asked_for_before_it_and_nothing_later() {
         let mut purges = CachePurges::default();
-        assert!(!purges.covers(0, ["users"]));
+        let before = purges.newest();
+        assert!(!purges.covers(before, ["users"]));
         purges.purge_tag("users", 100);
-        assert!(purges.covers(100, ["other", "users"]));
-        assert!(!purges.covers(101, ["users"]));
-        assert!(!purges.covers(50, ["other"]));
-        purges.purge_all(120);
-        assert!(purges.covers(120, []));
-        assert!(purges.tags.is_empty(), "the time of the tag says nothing any more");
+        assert_eq!(purges.newest(), 100);
+        assert!(purges.covers(before, ["other", "users"]));
+        assert!(!purges.covers(before, ["other"]));
+        assert!(!purges.covers(100, ["users"]));
+        purges.purge_tag("other", 100);
+        assert!(purges.covers(100, ["other"]), "in the same millisecond");
+        purges.purge_all(50);
+        assert!(purges.covers(101, []), "though the clock went back");
+        assert!(purges.tags.is_empty(), "the times of tags say nothing any more");
     }
 
     #[test]
@@ -96,13 +109,16 @@ mod tests {
             purged in prop::collection::vec((0_u32..200, 0_i64..1_000), 1..300),
         ) {
             let mut purges = CachePurges::default();
+            let mut known = Vec::new();
             for (tag, at) in &purged {
+                known.push((tag.to_string(), purges.newest()));
                 purges.purge_tag(&tag.to_string(), *at);
             }
             prop_assert!(purges.tags.len() <= MOST_TAGS);
-            for (tag, at) in &purged {
-                prop_assert!(purges.covers(*at, [tag.to_string().as_str()]));
+            for (tag, known) in &known {
+                prop_assert!(purges.covers(*known, [tag.as_str()]));
             }
+            prop_assert!(!purges.covers(purges.newest(), known.iter().map(|(tag, _)| tag.as_str())));
         }
     }
 }
