@@ -18,6 +18,8 @@ async fn app_at(tenants: &Tenants, instance: &Instance) -> App {
     tenants
         .app(NewApp {
             path_policy: OPEN,
+            // Tests that wait ask again and again: more often than a free plan allows.
+            plan: "enterprise",
             ..NewApp::at(&[instance.endpoint()])
         })
         .await
@@ -44,7 +46,7 @@ async fn until(edge: &Edge, app: &App, tail: &str, wanted: impl Fn(&Message) -> 
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let message = edge.get(app.id, tail, "").await;
-        if wanted(&message) {
+        if message.status() == 200 && wanted(&message) {
             return message;
         }
         assert!(tokio::time::Instant::now() < deadline, "still {message:?}");
