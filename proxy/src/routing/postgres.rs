@@ -56,6 +56,8 @@ pub(super) struct Dated<T> {
 
 pub(super) struct PostgresSource {
     pool: PgPool,
+    /// For a permit.
+    patience: Duration,
     permits: Semaphore,
     circuit: Circuit,
 }
@@ -72,6 +74,7 @@ impl PostgresSource {
             .connect_lazy_with(options(address, deadline)?);
         Ok(Self {
             pool,
+            patience: deadline / 2,
             permits: Semaphore::new(permits as usize),
             circuit: Circuit::new(CIRCUIT_THRESHOLD, CIRCUIT_PAUSE),
         })
@@ -111,13 +114,17 @@ impl PostgresSource {
         answer
     }
 
-    /// Waits for a permit as long as the caller lets it, which is not the server's failure; what follows is.
+    /// Waits for a permit for half of the deadline, which is not the server's failure; what follows is. In a flood a question
+    /// that got its permit just before the deadline would be given up in the middle and cost a connection.
     async fn admitted(&self) -> Result<Question<'_>, PostgresError> {
         if self.circuit.is_open() {
             return Err(PostgresError::CircuitOpen);
         }
         // The semaphore is never closed.
-        let permit = self.permits.acquire().await.map_err(|_| PostgresError::CircuitOpen)?;
+        let permit = tokio::time::timeout(self.patience, self.permits.acquire())
+            .await
+            .map_err(|_| PostgresError::Silent)?
+            .map_err(|_| PostgresError::CircuitOpen)?;
         if self.circuit.is_open() {
             return Err(PostgresError::CircuitOpen);
         }

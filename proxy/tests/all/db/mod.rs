@@ -2,6 +2,9 @@
 
 mod hosts;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use authsome_core::clock::SystemClock;
 use authsome_core::entropy::SystemEntropy;
 use authsome_core::id::{ApplicationId, KeyId, UserId, WorkspaceId};
@@ -10,6 +13,7 @@ use authsome_testkit::{Database, fresh_database};
 use sqlx::{Connection, PgConnection};
 
 /// A migrated database with a workspace of each plan that is used.
+#[derive(Clone)]
 pub(crate) struct Tenants {
     pub(crate) database: Database,
     owner: UserId,
