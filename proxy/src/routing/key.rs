@@ -3,6 +3,8 @@
 //! A million keys are held and most are hardly used, so what a [`KeyRecord`] keeps in growable lists is one pointer here, for
 //! the few keys that have lists, and header values are made when they are sent. Nothing here fails or waits.
 
+mod form;
+
 use std::sync::OnceLock;
 
 use authsome_contract::model::{KeyRecord, KeyState, Scopes, Version};
@@ -25,6 +27,10 @@ pub struct HeldKey {
     expires_at_ms: i64,
     /// Almost no key has any.
     lists: Option<Box<Lists>>,
+    /// Of the row.
+    row: u64,
+    /// Of the row. Raised by operators, so never near the limit, at which it would stay.
+    epoch: u32,
     /// Public or secret.
     pub key_type: KeyType,
     /// Usable, disabled or revoked.
@@ -33,8 +39,6 @@ pub struct HeldKey {
     pub scopes: Scopes,
     /// Id of the key.
     pub id: KeyId,
-    /// Version of the row.
-    pub version: Version,
 }
 
 /// Restrictions that few keys have.
@@ -42,6 +46,17 @@ pub struct HeldKey {
 struct Lists {
     networks: Box<[IpNet]>,
     origins: Box<[String]>,
+}
+
+impl Lists {
+    fn boxed(networks: Vec<IpNet>, origins: Vec<String>) -> Option<Box<Self>> {
+        (!networks.is_empty() || !origins.is_empty()).then(|| {
+            Box::new(Self {
+                networks: networks.into(),
+                origins: origins.into(),
+            })
+        })
+    }
 }
 
 impl HeldKey {
@@ -54,6 +69,14 @@ impl HeldKey {
     /// The instant from which it is dead, by the clock alone; milliseconds since the Unix epoch.
     pub fn expires_at_ms(&self) -> Option<i64> {
         (self.expires_at_ms != i64::MAX).then_some(self.expires_at_ms)
+    }
+
+    /// Version of the row.
+    pub fn version(&self) -> Version {
+        Version {
+            epoch: self.epoch.into(),
+            row: self.row,
+        }
     }
 
     /// Networks that may use it; empty is any.
@@ -87,7 +110,7 @@ impl HeldKey {
             expires_at_ms: self.expires_at_ms(),
             networks: self.networks().to_vec(),
             origins: self.origins().to_vec(),
-            version: self.version,
+            version: self.version(),
         }
     }
 
@@ -114,22 +137,17 @@ impl From<KeyRecord> for HeldKey {
             origins,
             version,
         } = record;
-        let lists = (!networks.is_empty() || !origins.is_empty()).then(|| {
-            Box::new(Lists {
-                networks: networks.into(),
-                origins: origins.into(),
-            })
-        });
         Self {
             digest,
             application_id,
             expires_at_ms: expires_at_ms.unwrap_or(i64::MAX),
-            lists,
+            lists: Lists::boxed(networks, origins),
             key_type,
             state,
             scopes,
             id,
-            version,
+            row: version.row,
+            epoch: u32::try_from(version.epoch).unwrap_or(u32::MAX),
         }
     }
 }
@@ -225,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_key_without_lists_takes_no_more_than_its_fields() {
-        assert!(size_of::<HeldKey>() <= 104, "{}", size_of::<HeldKey>());
+        assert!(size_of::<HeldKey>() <= 96, "{}", size_of::<HeldKey>());
         assert_eq!(HeldKey::from(record()).heap(), 0);
     }
 }

@@ -48,7 +48,7 @@ async fn is_read(filler: &Filler, postgres: &WholeSource, pending: &Pending) -> 
             };
             // A reading that another change of the same stretch overtook is not kept. What is not held is asked for.
             let held = table.key_version(digest);
-            held.is_none_or(|held| found.is_some_and(|entry| held >= entry.record.version))
+            held.is_none_or(|held| found.is_some_and(|entry| held >= entry.record.version()))
         }
         Unread::App(id) => {
             let Ok(Ok(found)) = tokio::time::timeout(deadline, filler.app_from_postgres(*id)).await else {

@@ -8,8 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use authsome_contract::model::{AppRecord, KeyRecord, Version};
-use authsome_contract::wire::{Change, Versioned};
+use authsome_contract::model::{AppRecord, Version};
 use authsome_core::entropy::Entropy;
 use authsome_core::id::ApplicationId;
 use authsome_core::key::Digest;
@@ -18,53 +17,28 @@ use moka::sync::Cache;
 
 use super::RoutingSettings;
 use super::entry::{AppEntry, AppSlot, AppState, KeyEntry, Lookup};
-use super::fence::{Fence, Ticket};
+use super::fence::Fence;
 use super::freshness::Freshness;
 use super::hash::UniformState;
-use super::key::HeldKey;
 use super::metrics::RoutingMetrics;
 use super::pulse::{Age, Bounds, Pulse};
 use crate::meter::Meter;
+use parts::Parts;
 
-/// What became of a record that a fill brought.
-#[derive(Debug, Clone)]
-pub(super) enum Settled<T> {
-    /// This is the record to act on: the one that was brought, or a newer one that came meanwhile.
-    Accepted(T),
-    /// Something newer was known before: the source is behind; ask another.
-    Behind,
-}
+pub(super) use changes::Applied;
+pub(super) use fills::{Absence, Settled};
 
-/// What became of a fill's word that there is no such row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Absence {
-    /// It is remembered for a moment.
-    Kept,
-    /// A change passed meanwhile: read again.
-    Overtaken,
-}
-
-/// What a change of the feed met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Applied {
-    /// The entry was here and is replaced, or gone.
-    Updated,
-    /// The entry was not here; its floor is set.
-    NotHeld,
-    /// The entry here is as new or newer.
-    Known,
-    /// A kind of change that this table does not hold.
-    Ignored,
-}
-
+mod changes;
+mod fills;
 mod hosts;
 mod load;
+mod parts;
 
 type Names<K, V> = Cache<K, V, UniformState>;
 
 pub(super) struct Table {
-    keys: Names<Digest, Arc<KeyEntry>>,
-    apps: Names<ApplicationId, Arc<AppSlot>>,
+    keys: Parts<Digest, Arc<KeyEntry>>,
+    apps: Parts<ApplicationId, Arc<AppSlot>>,
     absent_keys: Names<Digest, ()>,
     absent_apps: Names<ApplicationId, ()>,
     /// Newest versions that the feed spoke of, tombstones included, for names that may not be held.
@@ -87,7 +61,6 @@ impl Table {
         metrics: &RoutingMetrics,
     ) -> Self {
         let hasher = || UniformState::new(entropy);
-        let (key_evictions, app_evictions) = (metrics.evictions("key"), metrics.evictions("app"));
         let floors = settings.floors;
         let overflowed = Arc::new(AtomicBool::new(false));
         let notice = || {
@@ -98,24 +71,29 @@ impl Table {
                 }
             }
         };
-        let (key_notice, app_notice, host_notice) = (notice(), notice(), notice());
         Self {
-            keys: Cache::builder()
-                .max_capacity(settings.keys_bytes)
-                .weigher(|_, entry: &Arc<KeyEntry>| entry.weight())
-                .eviction_listener(move |_, _, cause| {
-                    key_evictions.count(cause);
-                    key_notice(cause);
-                })
-                .build_with_hasher(hasher()),
-            apps: Cache::builder()
-                .max_capacity(settings.apps_bytes)
-                .weigher(|_, slot: &Arc<AppSlot>| slot.weight())
-                .eviction_listener(move |_, _, cause| {
-                    app_evictions.count(cause);
-                    app_notice(cause);
-                })
-                .build_with_hasher(hasher()),
+            keys: Parts::new(settings.keys_bytes, |bytes| {
+                let (evictions, notice) = (metrics.evictions("key"), notice());
+                Cache::builder()
+                    .max_capacity(bytes)
+                    .weigher(|_, entry: &Arc<KeyEntry>| entry.weight())
+                    .eviction_listener(move |_, _, cause| {
+                        evictions.count(cause);
+                        notice(cause);
+                    })
+                    .build_with_hasher(hasher())
+            }),
+            apps: Parts::new(settings.apps_bytes, |bytes| {
+                let (evictions, notice) = (metrics.evictions("app"), notice());
+                Cache::builder()
+                    .max_capacity(bytes)
+                    .weigher(|_, slot: &Arc<AppSlot>| slot.weight())
+                    .eviction_listener(move |_, _, cause| {
+                        evictions.count(cause);
+                        notice(cause);
+                    })
+                    .build_with_hasher(hasher())
+            }),
             absent_keys: Cache::builder()
                 .max_capacity(settings.negative_entries)
                 .time_to_live(settings.negative_ttl)
@@ -132,7 +110,7 @@ impl Table {
                 .max_capacity(floors)
                 .time_to_live(settings.floor_ttl)
                 .build_with_hasher(hasher()),
-            hosts: hosts::Hosts::new(settings, metrics.evictions("host"), host_notice),
+            hosts: hosts::Hosts::new(settings, metrics.evictions("host"), notice()),
             fence: Fence::new(),
             pulse: Pulse::new(Bounds::new(settings.stale_bound, settings.max_staleness)),
             meter,
@@ -179,248 +157,6 @@ impl Table {
     pub(super) fn last_known_app(&self, id: &ApplicationId, now_ms: i64) -> Option<Arc<AppSlot>> {
         let slot = self.apps.get(id)?;
         (self.pulse.age(&slot.freshness, now_ms) != Age::Dead).then_some(slot)
-    }
-
-    /// A slot that needs no reading now.
-    pub(super) fn fresh_slot(&self, id: &ApplicationId, now_ms: i64) -> Option<Arc<AppSlot>> {
-        let slot = self.fence.app(id).payload.find(id)?;
-        self.pulse.is_fresh(&slot.freshness, now_ms).then_some(slot)
-    }
-
-    pub(super) fn ticket(&self, now_ms: i64) -> Ticket {
-        self.fence.ticket(self.pulse.generation(), now_ms)
-    }
-
-    /// A change of this name (or of one that shares its stretch) arrived so lately that Redis, which is written
-    /// independently, may not have it yet.
-    pub(super) fn key_just_changed(&self, digest: &Digest, now_ms: i64) -> bool {
-        now_ms.saturating_sub(self.fence.key(digest).changed_ms()) < self.redis_lag_ms
-    }
-
-    /// As [`Self::key_just_changed`], for an application.
-    pub(super) fn app_just_changed(&self, id: &ApplicationId, now_ms: i64) -> bool {
-        now_ms.saturating_sub(self.fence.app(id).changed_ms()) < self.redis_lag_ms
-    }
-
-    /// A fill has read this application.
-    pub(super) fn settle_app(&self, ticket: &Ticket, record: AppRecord) -> Settled<Arc<AppSlot>> {
-        let (id, version) = (record.id, record.version);
-        let mut stretch = self.fence.app(&id);
-        let moved = stretch.moved_since(ticket);
-        if let Some(slot) = stretch.payload.find(&id) {
-            let held = slot.version();
-            if version < held {
-                return if moved || slot.freshness.is_younger_than(ticket.at_ms) {
-                    Settled::Accepted(slot)
-                } else {
-                    Settled::Behind
-                };
-            }
-            // A tombstone is one above the last version of its row; an equal version without a record is a row that was once
-            // not found, and here it is.
-            let differs = |held: Arc<AppEntry>| is_other(&held.record, &record, &slot.freshness, ticket.generation);
-            if version > held || slot.load().is_none_or(differs) {
-                slot.replace(self.app_state(version, Some(record)));
-            }
-            if !moved {
-                slot.freshness.confirm(ticket.generation, ticket.at_ms);
-            }
-            // Re-inserted so that its weight is counted anew, or because it was evicted while a key held it.
-            self.apps.insert(id, Arc::clone(&slot));
-            self.absent_apps.invalidate(&id);
-            return Settled::Accepted(slot);
-        }
-        if self.app_floors.get(&id).is_some_and(|floor| version < floor) {
-            return Settled::Behind;
-        }
-        let freshness = Freshness::new(ticket.generation, ticket.at_ms);
-        let slot = Arc::new(AppSlot::new(id, self.app_state(version, Some(record)), freshness));
-        if !moved {
-            stretch.payload.add(&slot);
-            self.apps.insert(id, Arc::clone(&slot));
-            self.absent_apps.invalidate(&id);
-        }
-        Settled::Accepted(slot)
-    }
-
-    /// A fill has read this key, and `slot` is its application's.
-    pub(super) fn settle_key(&self, ticket: &Ticket, record: KeyRecord, slot: Arc<AppSlot>) -> Settled<Arc<KeyEntry>> {
-        let record = HeldKey::from(record);
-        let (digest, version) = (record.digest, record.version);
-        // Only a slot that changes reach may be kept.
-        let reached = self
-            .fence
-            .app(&slot.id())
-            .payload
-            .find(&slot.id())
-            .is_some_and(|held| Arc::ptr_eq(&held, &slot));
-        let stretch = self.fence.key(&digest);
-        let moved = stretch.moved_since(ticket);
-        let before = self.keys.get(&digest);
-        if let Some(held) = before.clone() {
-            if version < held.record.version {
-                return if moved || held.freshness.is_younger_than(ticket.at_ms) {
-                    Settled::Accepted(held)
-                } else {
-                    Settled::Behind
-                };
-            }
-            let differs = is_other(&held.record, &record, &held.freshness, ticket.generation);
-            if version == held.record.version && Arc::ptr_eq(&held.app, &slot) && !differs {
-                if !moved {
-                    held.freshness.confirm(ticket.generation, ticket.at_ms);
-                }
-                return Settled::Accepted(held);
-            }
-        }
-        if self.key_floors.get(&digest).is_some_and(|floor| version < floor) {
-            return Settled::Behind;
-        }
-        let freshness = Freshness::new(ticket.generation, ticket.at_ms);
-        let entry = Arc::new(KeyEntry::new(record, slot, freshness).succeeding(before.as_ref()));
-        if reached && !moved {
-            self.absent_keys.invalidate(&digest);
-            self.keys.insert(digest, Arc::clone(&entry));
-        }
-        drop(stretch);
-        Settled::Accepted(entry)
-    }
-
-    /// A fill found that there is no such key.
-    pub(super) fn settle_absent_key(&self, ticket: &Ticket, digest: &Digest) -> Absence {
-        let stretch = self.fence.key(digest);
-        if stretch.moved_since(ticket) {
-            return Absence::Overtaken;
-        }
-        self.keys.invalidate(digest);
-        self.absent_keys.insert(*digest, ());
-        drop(stretch);
-        Absence::Kept
-    }
-
-    /// A fill found that there is no such application.
-    pub(super) fn settle_absent_app(&self, ticket: &Ticket, id: &ApplicationId) -> Absence {
-        let stretch = self.fence.app(id);
-        if stretch.moved_since(ticket) {
-            return Absence::Overtaken;
-        }
-        if let Some(slot) = stretch.payload.find(id) {
-            slot.replace(self.app_state(slot.version(), None));
-            slot.freshness.confirm(ticket.generation, ticket.at_ms);
-        }
-        self.apps.invalidate(id);
-        self.absent_apps.insert(*id, ());
-        Absence::Kept
-    }
-
-    /// The feed brings a change. `hold_new`: keep the record even when nothing asked for it yet.
-    pub(super) fn apply(&self, change: Change, now_ms: i64, hold_new: bool) -> Applied {
-        match change {
-            Change::App(id, versioned) => self.apply_app(id, versioned, now_ms, hold_new),
-            Change::Key(digest, versioned) => self.apply_key(digest, versioned, now_ms, hold_new),
-            Change::Host(host, versioned) => self.apply_host(&host, versioned, now_ms, hold_new),
-            Change::Complete => Applied::Ignored,
-        }
-    }
-
-    fn apply_app(&self, id: ApplicationId, change: Versioned<AppRecord>, now_ms: i64, hold_new: bool) -> Applied {
-        let mut stretch = self.fence.app(&id);
-        self.fence.change(&mut stretch, now_ms);
-        let floor = self.app_floors.get(&id);
-        if floor.is_none_or(|floor| floor < change.version) {
-            self.app_floors.insert(id, change.version);
-        }
-        self.absent_apps.invalidate(&id);
-        let freshness = self.delivered_freshness(now_ms);
-        let Some(slot) = stretch.payload.find(&id) else {
-            if !hold_new || floor.is_some_and(|floor| change.version < floor) {
-                return Applied::NotHeld;
-            }
-            let slot = Arc::new(AppSlot::new(
-                id,
-                self.app_state(change.version, change.record),
-                freshness,
-            ));
-            stretch.payload.add(&slot);
-            self.apps.insert(id, slot);
-            return Applied::Updated;
-        };
-        let differs = |record: &AppRecord| {
-            let generation = self.pulse.generation();
-            slot.load()
-                .is_some_and(|held| is_other(&held.record, record, &slot.freshness, generation))
-        };
-        let corrects = change.version == slot.version() && change.record.as_ref().is_some_and(differs);
-        if change.version <= slot.version() && !corrects {
-            // A row that was once not found is not vouched for by an old record of it.
-            if change.version == slot.version() && change.record.is_some() == slot.load().is_some() {
-                slot.freshness.confirm_like(&freshness);
-            }
-            return Applied::Known;
-        }
-        slot.replace(self.app_state(change.version, change.record));
-        slot.freshness.confirm_like(&freshness);
-        if hold_new || self.apps.contains_key(&id) {
-            // New here, or of another weight than before.
-            self.apps.insert(id, slot);
-        }
-        Applied::Updated
-    }
-
-    fn apply_key(&self, digest: Digest, change: Versioned<KeyRecord>, now_ms: i64, hold_new: bool) -> Applied {
-        let slot = match (&change.record, hold_new) {
-            (Some(record), true) => Some(self.slot_or_place(&record.application_id)),
-            _ => None,
-        };
-        let mut stretch = self.fence.key(&digest);
-        self.fence.change(&mut stretch, now_ms);
-        let floor = self.key_floors.get(&digest);
-        if floor.is_none_or(|floor| floor < change.version) {
-            self.key_floors.insert(digest, change.version);
-        }
-        self.absent_keys.invalidate(&digest);
-        let held = self.keys.get(&digest);
-        let freshness = self.delivered_freshness(now_ms);
-        let record = change.record.map(HeldKey::from);
-        let corrects = |held: &KeyEntry| {
-            let differs = |record| is_other(&held.record, record, &held.freshness, self.pulse.generation());
-            change.version == held.record.version && record.as_ref().is_some_and(differs)
-        };
-        let known = |held: &&Arc<KeyEntry>| change.version <= held.record.version && !corrects(held);
-        if let Some(held) = held.as_ref().filter(known) {
-            if change.version == held.record.version && record.is_some() {
-                held.freshness.confirm_like(&freshness);
-            }
-            return Applied::Known;
-        }
-        if held.is_none() && floor.is_some_and(|floor| change.version < floor) {
-            return Applied::NotHeld;
-        }
-        let slot = held.as_ref().map(|held| Arc::clone(&held.app)).or(slot);
-        match (record, slot) {
-            // A key never moves to another application; a record that says so is read again.
-            (Some(record), Some(slot)) if record.application_id == slot.id() => {
-                let entry = KeyEntry::new(record, slot, freshness).succeeding(held.as_ref());
-                self.keys.insert(digest, Arc::new(entry));
-                Applied::Updated
-            }
-            _ if held.is_some() => {
-                self.keys.invalidate(&digest);
-                Applied::Updated
-            }
-            _ => Applied::NotHeld,
-        }
-    }
-
-    /// Freshness of what the feed delivers. Until it is known where the stream stands, what it says counts as old: it is acted
-    /// on only when nothing else answers.
-    fn delivered_freshness(&self, now_ms: i64) -> Freshness {
-        let read_ms = if self.pulse.is_comparable() {
-            now_ms
-        } else {
-            now_ms.saturating_sub(self.pulse.stale_bound_ms())
-        };
-        Freshness::new(self.pulse.generation(), read_ms)
     }
 
     fn app_state(&self, version: Version, record: Option<AppRecord>) -> AppState {

@@ -1,22 +1,29 @@
 //! The form of a snapshot file: blocks, each with its length and checksum, the last of which says that it is complete.
 //!
 //! ```text
-//! "AUTHEDG1"  then blocks: kind (1) | length (4, little endian) | CRC-32 of kind, length and payload (4) | payload
-//! H  JSON of Head, first       A, K, N  records of applications, keys, host names: length (4) | confirmed at (8) | JSON
+//! "AUTHEDG2"  then blocks: kind (1) | length (4, little endian) | CRC-32 of kind, length and payload (4) | payload
+//! H  JSON of Head, first
+//! A, N  applications, host names: length (4) | confirmed at (8) | JSON of the record
+//! K  keys: likewise, but as `key::form` has them
 //! E  JSON of Counts, last
 //! ```
-//! Blocks are read one after another and can be decoded at once, so loading uses every core. Pure but for the reader and the
-//! writer that it is given.
+//! A reader that finds another magic refuses the file, whether it is older or newer, and the table comes from elsewhere. The
+//! fronts of the blocks lead from one to the next, so the file is [indexed](index) at once and its blocks are then read,
+//! checked and decoded in any order by as many threads as there are.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
-const MAGIC: &[u8; 8] = b"AUTHEDG1";
+const MAGIC: &[u8; 8] = b"AUTHEDG2";
 /// A block is closed once it is this long.
 const BLOCK: usize = 256 * 1024;
 /// Far above any block that is written: what is longer was not written here.
 const BLOCK_MAX: u32 = 64 * 1024 * 1024;
+/// Kind, length and checksum.
+const FRONT: u64 = 9;
 
 /// The first block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +48,7 @@ pub(in crate::routing) struct Counts {
     pub(in crate::routing) apps: u64,
     /// Keys in the file.
     pub(in crate::routing) keys: u64,
-    /// Hosts in the file. An earlier release wrote none.
-    #[serde(default)]
+    /// Hosts in the file.
     pub(in crate::routing) hosts: u64,
 }
 
@@ -111,8 +117,13 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Adds a record of `kind` that was last known to be the truth at `confirmed_ms`.
-    pub(super) fn add(&mut self, kind: Kind, record: &impl Serialize, confirmed_ms: i64) -> Result<(), FileError> {
+    /// Adds a record of `kind`, which `write` appends, that was last known to be the truth at `confirmed_ms`.
+    pub(super) fn add(
+        &mut self,
+        kind: Kind,
+        confirmed_ms: i64,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
         if self.kind != kind || self.block.len() >= BLOCK {
             self.close()?;
             self.kind = kind;
@@ -126,7 +137,7 @@ impl<W: Write> Writer<W> {
         let start = self.block.len();
         self.block.extend_from_slice(&[0; 4]);
         self.block.extend_from_slice(&confirmed_ms.to_le_bytes());
-        serde_json::to_writer(&mut self.block, record)?;
+        write(&mut self.block)?;
         let length = u32::try_from(self.block.len() - start - 12).map_err(|_| FileError::Form)?;
         self.block[start..start + 4].copy_from_slice(&length.to_le_bytes());
         Ok(())
@@ -164,48 +175,53 @@ fn checksum(kind: u8, length: u32, payload: &[u8]) -> u32 {
     sum.finalize()
 }
 
-/// Reads blocks whose checksum is right.
-pub(super) struct Reader<R: Read> {
-    input: R,
-    blocks: u64,
+/// A block of a file: where it is and what its checksum must be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block {
+    number: u64,
+    pub(super) kind: Kind,
+    at: u64,
+    length: u32,
+    sum: u32,
 }
 
-impl<R: Read> Reader<R> {
-    pub(super) fn begin(mut input: R) -> Result<(Self, Head), FileError> {
-        let mut magic = [0; MAGIC.len()];
-        input.read_exact(&mut magic).map_err(|_| FileError::Form)?;
-        if &magic != MAGIC {
-            return Err(FileError::Form);
-        }
-        let mut reader = Self { input, blocks: 0 };
-        match reader.block()? {
-            (Kind::Head, payload) => Ok((reader, serde_json::from_slice(&payload)?)),
-            _ => Err(FileError::Form),
-        }
-    }
-
-    /// The next block. A file that ends here instead is damaged: its last block says that it is the last.
-    pub(super) fn block(&mut self) -> Result<(Kind, Vec<u8>), FileError> {
-        let damaged = FileError::Damaged { block: self.blocks };
+impl Block {
+    /// The front of a block at `at`, in a file of `size` bytes.
+    fn find(file: &File, at: u64, size: u64, number: u64) -> Result<Self, FileError> {
         let mut front = [0; 9];
-        if let Err(error) = self.input.read_exact(&mut front) {
+        if let Err(error) = file.read_exact_at(&mut front, at) {
             return Err(ended(error, FileError::Incomplete));
         }
         let [kind, l0, l1, l2, l3, c0, c1, c2, c3] = front;
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
-        if length > BLOCK_MAX {
-            return Err(damaged);
+        let at = at + FRONT;
+        // A front is proved by its payload, and every payload is read: a flipped bit that leads astray is found out, and
+        // called damage even where it made an unknown kind.
+        let kind = Kind::ALL.into_iter().find(|known| known.byte() == kind);
+        match kind {
+            Some(kind) if length <= BLOCK_MAX && at + u64::from(length) <= size => Ok(Self {
+                number,
+                kind,
+                at,
+                length,
+                sum: u32::from_le_bytes([c0, c1, c2, c3]),
+            }),
+            _ => Err(FileError::Damaged { block: number }),
         }
-        let mut payload = vec![0; length as usize];
-        if let Err(error) = self.input.read_exact(&mut payload) {
+    }
+
+    /// Its payload, in place of what `payload` held.
+    pub(super) fn read(&self, file: &File, payload: &mut Vec<u8>) -> Result<(), FileError> {
+        let damaged = FileError::Damaged { block: self.number };
+        payload.resize(self.length as usize, 0);
+        if let Err(error) = file.read_exact_at(payload, self.at) {
             return Err(ended(error, damaged));
         }
-        let known = Kind::ALL.into_iter().find(|known| known.byte() == kind);
-        if checksum(kind, length, &payload) != u32::from_le_bytes([c0, c1, c2, c3]) {
-            return Err(damaged);
+        if checksum(self.kind.byte(), self.length, payload) == self.sum {
+            Ok(())
+        } else {
+            Err(damaged)
         }
-        self.blocks += 1;
-        Ok((known.ok_or(FileError::Form)?, payload))
     }
 }
 
@@ -217,8 +233,50 @@ fn ended(error: io::Error, otherwise: FileError) -> FileError {
     }
 }
 
+/// What a file says of itself, and where its records are.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) head: Head,
+    pub(super) counts: Counts,
+    /// Those between the first and the last.
+    pub(super) blocks: Vec<Block>,
+}
+
+/// Goes from block to block. A file whose last block does not say that it is the last is incomplete.
+pub(super) fn index(file: &File) -> Result<Index, FileError> {
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact_at(&mut magic, 0).map_err(|_| FileError::Form)?;
+    if &magic != MAGIC {
+        return Err(FileError::Form);
+    }
+    let size = file.metadata()?.len();
+    let (mut payload, mut blocks) = (Vec::new(), Vec::new());
+    let (mut at, mut head) = (MAGIC.len() as u64, None);
+    for number in 0.. {
+        let block = Block::find(file, at, size, number)?;
+        at = block.at + u64::from(block.length);
+        match (block.kind, &head) {
+            (Kind::Head, None) => {
+                block.read(file, &mut payload)?;
+                head = Some(serde_json::from_slice(&payload)?);
+            }
+            (Kind::End, Some(_)) => {
+                block.read(file, &mut payload)?;
+                break;
+            }
+            (Kind::Head, Some(_)) | (_, None) => return Err(FileError::Damaged { block: number }),
+            (_, Some(_)) => blocks.push(block),
+        }
+    }
+    Ok(Index {
+        head: head.ok_or(FileError::Form)?,
+        counts: serde_json::from_slice(&payload)?,
+        blocks,
+    })
+}
+
 /// The records of a block, each with the time at which it was last known to be the truth.
-pub(super) fn records<T: DeserializeOwned>(mut payload: &[u8]) -> impl Iterator<Item = Result<(T, i64), FileError>> {
+pub(super) fn records(mut payload: &[u8]) -> impl Iterator<Item = Result<(&[u8], i64), FileError>> {
     std::iter::from_fn(move || {
         if payload.is_empty() {
             return None;
@@ -231,12 +289,11 @@ pub(super) fn records<T: DeserializeOwned>(mut payload: &[u8]) -> impl Iterator<
             payload = rest;
             Some((record, i64::from_le_bytes(*confirmed)))
         };
-        let Some((record, confirmed_ms)) = next() else {
+        let next = next();
+        if next.is_none() {
             payload = &[];
-            return Some(Err(FileError::Form));
-        };
-        let decoded = serde_json::from_slice(record).map(|record| (record, confirmed_ms));
-        Some(decoded.map_err(FileError::from))
+        }
+        Some(next.ok_or(FileError::Form))
     })
 }
 
@@ -256,59 +313,78 @@ mod tests {
 
     const COUNTS: Counts = Counts {
         apps: 3,
-        keys: 20_000,
+        keys: 40_000,
         hosts: 2,
     };
 
     fn file() -> Vec<u8> {
         let mut writer = Writer::begin(Vec::new(), &head()).unwrap();
-        for n in 0..3_u32 {
-            writer.add(Kind::Apps, &n, i64::from(n)).unwrap();
-        }
-        for n in 0..20_000_u32 {
-            writer.add(Kind::Keys, &n, -5).unwrap();
-        }
-        for n in 0..2_u32 {
-            writer.add(Kind::Hosts, &n, 7).unwrap();
-        }
+        let mut add = |kind, n: u32| {
+            let write = |out: &mut Vec<u8>| {
+                out.extend_from_slice(&n.to_le_bytes());
+                Ok(())
+            };
+            writer.add(kind, i64::from(n) - 5, write).unwrap();
+        };
+        (0..3).for_each(|n| add(Kind::Apps, n));
+        (0..40_000).for_each(|n| add(Kind::Keys, n));
+        (0..2).for_each(|n| add(Kind::Hosts, n));
         let (file, counts) = writer.end().unwrap();
         assert_eq!(counts, COUNTS);
         file
     }
 
-    fn read(file: &[u8]) -> Result<Counts, FileError> {
-        let (mut reader, found) = Reader::begin(file)?;
-        assert_eq!(found, head());
-        let mut counts = Counts::default();
-        loop {
-            match reader.block()? {
-                (Kind::Apps, payload) => counts.apps += records::<u32>(&payload).map(Result::unwrap).count() as u64,
-                (Kind::Keys, payload) => counts.keys += records::<u32>(&payload).map(Result::unwrap).count() as u64,
-                (Kind::Hosts, payload) => counts.hosts += records::<u32>(&payload).map(Result::unwrap).count() as u64,
-                (Kind::End, payload) => {
-                    assert_eq!(serde_json::from_slice::<Counts>(&payload).unwrap(), counts);
-                    return Ok(counts);
-                }
-                (Kind::Head, _) => panic!("one head"),
+    fn read(bytes: &[u8]) -> Result<Counts, FileError> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let index = index(&file)?;
+        assert_eq!(index.head, head());
+        let (mut counts, mut payload) = (Counts::default(), Vec::new());
+        for block in index.blocks {
+            block.read(&file, &mut payload)?;
+            let count = match block.kind {
+                Kind::Apps => &mut counts.apps,
+                Kind::Keys => &mut counts.keys,
+                Kind::Hosts => &mut counts.hosts,
+                Kind::Head | Kind::End => panic!("not a block of records"),
+            };
+            for record in records(&payload) {
+                let (record, confirmed_ms) = record?;
+                let n = u32::from_le_bytes(record.try_into().unwrap());
+                assert_eq!((u64::from(n), i64::from(n) - 5), (*count, confirmed_ms));
+                *count += 1;
             }
         }
+        assert_eq!(counts, index.counts);
+        Ok(counts)
     }
 
     #[test]
     fn what_was_written_is_read_again() {
         assert_eq!(read(&file()).unwrap(), COUNTS);
-        let before: Counts = serde_json::from_str(r#"{"apps":3,"keys":4}"#).unwrap();
-        assert_eq!(before.hosts, 0, "the file of an earlier release");
     }
 
     #[test]
     fn any_flipped_bit_and_any_early_end_is_noticed() {
         let file = file();
-        for at in (0..file.len()).step_by(4_001) {
+        for at in (0..file.len())
+            .step_by(9_001)
+            .chain(0..40)
+            .chain(file.len() - 40..file.len())
+        {
             let mut damaged = file.clone();
             damaged[at] ^= 0x10;
             assert!(read(&damaged).is_err(), "byte {at}");
             assert!(read(&file[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_an_earlier_or_a_later_release_is_refused_and_not_called_damaged() {
+        for release in [b'1', b'3'] {
+            let mut other = file();
+            other[7] = release;
+            assert!(matches!(read(&other), Err(FileError::Form)));
         }
     }
 }

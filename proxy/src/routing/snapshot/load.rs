@@ -1,24 +1,24 @@
-//! Loading a snapshot: one thread reads blocks, as many as there are cores decode them and fill the table.
+//! Loading a snapshot: as many threads as there are cores take runs of its blocks, decode them and fill the table.
 //!
 //! What a damaged file held before its damage stays in the table: each block was checked, and nothing newer is overwritten.
 
 use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
+use std::slice::Chunks;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use authsome_contract::model::{AppRecord, HostRecord, KeyRecord};
-
-use super::file::{Counts, FileError, Kind, Reader, records};
+use super::file::{Block, Counts, FileError, Index, Kind, index, records};
 use super::{NEWEST, PREVIOUS, SnapshotError, SnapshotSettings};
 use crate::routing::Shared;
+use crate::routing::key::HeldKey;
 use crate::routing::loaded::LoadedFrom;
 
-/// More threads than this wait for the one that reads.
-const THREADS: usize = 8;
+/// More threads than this wait for each other at the parts of the table.
+const THREADS: usize = 4;
+/// Runs of blocks for each thread: so many that the threads end together.
+const RUNS: usize = 4;
 
 /// Loads the newest usable snapshot. Blocks.
 pub(in crate::routing) fn load(shared: &Shared, settings: &SnapshotSettings) -> Result<Counts, SnapshotError> {
@@ -52,7 +52,8 @@ pub(in crate::routing) fn load(shared: &Shared, settings: &SnapshotSettings) -> 
 }
 
 fn load_file(shared: &Shared, path: &Path) -> Result<Counts, FileError> {
-    let (mut reader, head) = Reader::begin(BufReader::with_capacity(1 << 20, File::open(path)?))?;
+    let file = File::open(path)?;
+    let Index { head, counts, blocks } = index(&file)?;
     let now_ms = shared.clock.unix_millis();
     if now_ms.saturating_sub(head.written_ms) >= shared.table.pulse().max_staleness_ms() {
         return Err(FileError::TooOld);
@@ -62,37 +63,23 @@ fn load_file(shared: &Shared, path: &Path) -> Result<Counts, FileError> {
         .min(THREADS);
     let filling = Filling {
         shared,
+        file: &file,
         now_ms,
+        // Neighbours are of one part of the table: in runs, so that threads seldom meet at one.
+        runs: Mutex::new(blocks.chunks(blocks.len().div_ceil(RUNS * threads).max(1))),
         apps: AtomicU64::new(0),
         keys: AtomicU64::new(0),
         hosts: AtomicU64::new(0),
     };
-    let (sender, blocks) = sync_channel::<(Kind, Vec<u8>)>(2 * threads);
-    let blocks = Mutex::new(blocks);
-    let counted = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| scope.spawn(|| filling.fill_from(&blocks)))
-            .collect();
-        let read = loop {
-            match reader.block() {
-                Ok((Kind::End, payload)) => break serde_json::from_slice::<Counts>(&payload).map_err(FileError::from),
-                Ok(block) => {
-                    // The workers are gone only when each of them has met what it cannot decode.
-                    if sender.send(block).is_err() {
-                        break Err(FileError::Form);
-                    }
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        drop(sender);
-        for worker in workers {
-            worker.join().unwrap_or(Err(FileError::Form))?;
-        }
-        read
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| filling.work())).collect();
+        let outcomes = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or(Err(FileError::Form)));
+        outcomes.collect::<Vec<_>>().into_iter().collect::<Result<(), _>>()
     })?;
-    if counted == filling.counts() {
-        Ok(counted)
+    if counts == filling.counts() {
+        Ok(counts)
     } else {
         Err(FileError::Incomplete)
     }
@@ -101,7 +88,10 @@ fn load_file(shared: &Shared, path: &Path) -> Result<Counts, FileError> {
 /// What the threads share.
 struct Filling<'a> {
     shared: &'a Shared,
+    file: &'a File,
     now_ms: i64,
+    /// Those that nobody has taken.
+    runs: Mutex<Chunks<'a, Block>>,
     apps: AtomicU64,
     keys: AtomicU64,
     hosts: AtomicU64,
@@ -116,50 +106,40 @@ impl Filling<'_> {
         }
     }
 
-    fn fill_from(&self, blocks: &Mutex<Receiver<(Kind, Vec<u8>)>>) -> Result<(), FileError> {
-        let mut outcome = Ok(());
+    fn work(&self) -> Result<(), FileError> {
+        let mut payload = Vec::new();
         loop {
-            let block = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok((kind, payload)) = block else { return outcome };
-            // After a failure the rest is still taken, so that the reader does not wait for ever.
-            if outcome.is_ok() {
-                outcome = self.fill(kind, &payload);
+            let run = self.runs.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(run) = run else { return Ok(()) };
+            for block in run {
+                block.read(self.file, &mut payload)?;
+                self.fill(block.kind, &payload)?;
             }
         }
     }
 
     fn fill(&self, kind: Kind, payload: &[u8]) -> Result<(), FileError> {
         let table = &self.shared.table;
-        match kind {
-            Kind::Apps => {
-                for record in records::<AppRecord>(payload) {
-                    let (record, confirmed_ms) = record?;
-                    self.apps.fetch_add(1, Ordering::Relaxed);
-                    if let Some(confirmed_ms) = self.usable(confirmed_ms) {
-                        table.restore_app(record, confirmed_ms);
-                    }
-                }
-            }
-            Kind::Keys => {
-                for record in records::<KeyRecord>(payload) {
-                    let (record, confirmed_ms) = record?;
-                    self.keys.fetch_add(1, Ordering::Relaxed);
-                    if let Some(confirmed_ms) = self.usable(confirmed_ms) {
-                        table.restore_key(record, confirmed_ms);
-                    }
-                }
-            }
-            Kind::Hosts => {
-                for record in records::<HostRecord>(payload) {
-                    let (record, confirmed_ms) = record?;
-                    self.hosts.fetch_add(1, Ordering::Relaxed);
-                    if let Some(confirmed_ms) = self.usable(confirmed_ms) {
-                        table.restore_host(record, confirmed_ms);
-                    }
-                }
-            }
+        let counter = match kind {
+            Kind::Apps => &self.apps,
+            Kind::Keys => &self.keys,
+            Kind::Hosts => &self.hosts,
             Kind::Head | Kind::End => return Err(FileError::Form),
+        };
+        let mut count = 0;
+        for record in records(payload) {
+            let (record, confirmed_ms) = record?;
+            count += 1;
+            let Some(confirmed_ms) = self.usable(confirmed_ms) else {
+                continue;
+            };
+            match kind {
+                Kind::Apps => table.restore_app(serde_json::from_slice(record)?, confirmed_ms),
+                Kind::Hosts => table.restore_host(serde_json::from_slice(record)?, confirmed_ms),
+                _ => table.restore_key(HeldKey::read_from(record).ok_or(FileError::Form)?, confirmed_ms),
+            }
         }
+        counter.fetch_add(count, Ordering::Relaxed);
         Ok(())
     }
 

@@ -120,15 +120,22 @@ fn write_to(shared: &Shared, directory: &Path, unfinished: &Path) -> Result<Coun
         written_ms: shared.clock.unix_millis(),
     };
     let mut writer = Writer::begin(BufWriter::with_capacity(1 << 20, file), &head)?;
-    shared
-        .table
-        .each_app(|record, confirmed_ms| writer.add(Kind::Apps, record, confirmed_ms))?;
-    shared
-        .table
-        .each_key(|key, confirmed_ms| writer.add(Kind::Keys, &key.record(), confirmed_ms))?;
-    shared
-        .table
-        .each_host(|record, confirmed_ms| writer.add(Kind::Hosts, record, confirmed_ms))?;
+    shared.table.each_app(|record, confirmed_ms| {
+        writer.add(Kind::Apps, confirmed_ms, |block| {
+            serde_json::to_writer(block, record).map_err(FileError::from)
+        })
+    })?;
+    shared.table.each_key(|key, confirmed_ms| {
+        writer.add(Kind::Keys, confirmed_ms, |block| {
+            key.write_to(block);
+            Ok(())
+        })
+    })?;
+    shared.table.each_host(|record, confirmed_ms| {
+        writer.add(Kind::Hosts, confirmed_ms, |block| {
+            serde_json::to_writer(block, record).map_err(FileError::from)
+        })
+    })?;
     let (mut out, counts) = writer.end()?;
     out.flush()?;
     out.get_ref().sync_all()?;

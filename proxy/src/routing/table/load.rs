@@ -39,7 +39,7 @@ impl Table {
         let (id, version) = (record.id, record.version);
         let slot = self.slot_or_place(&id);
         let stretch = self.fence.app(&id);
-        let is_old = self.app_floors.get(&id).is_some_and(|floor| version < floor);
+        let is_old = self.app_floors.contains_key(&id) && self.app_floors.get(&id).is_some_and(|floor| version < floor);
         if version > slot.version() && !is_old {
             slot.replace(self.app_state(version, Some(record)));
             slot.freshness.confirm(NO_GENERATION, confirmed_ms);
@@ -48,20 +48,19 @@ impl Table {
         drop(stretch);
     }
 
-    /// As [`Self::restore_app`], for a key.
-    pub(in crate::routing) fn restore_key(&self, record: KeyRecord, confirmed_ms: i64) {
-        let (digest, version) = (record.digest, record.version);
-        let slot = self.slot_or_place(&record.application_id);
+    /// As [`Self::restore_app`], for a key. The usual table is empty then, so what is usually not there is asked for without
+    /// moka's account of look-ups, which is what a miss costs there.
+    pub(in crate::routing) fn restore_key(&self, key: HeldKey, confirmed_ms: i64) {
+        let (digest, version) = (key.digest, key.version());
+        let slot = self.slot_or_place(&key.application_id);
         let stretch = self.fence.key(&digest);
-        let is_old = self.key_floors.get(&digest).is_some_and(|floor| version < floor)
-            || self
-                .keys
-                .get(&digest)
-                .is_some_and(|held| version <= held.record.version);
+        let below = |floor| version < floor;
+        let known = |held: Arc<KeyEntry>| version <= held.record.version();
+        let is_old = self.key_floors.contains_key(&digest) && self.key_floors.get(&digest).is_some_and(below)
+            || self.keys.contains_key(&digest) && self.keys.get(&digest).is_some_and(known);
         if !is_old {
             let freshness = Freshness::new(NO_GENERATION, confirmed_ms);
-            self.keys
-                .insert(digest, Arc::new(KeyEntry::new(record.into(), slot, freshness)));
+            self.keys.insert(digest, Arc::new(KeyEntry::new(key, slot, freshness)));
         }
         drop(stretch);
     }
@@ -95,7 +94,7 @@ impl Table {
 
     /// Version of the key that is held.
     pub(in crate::routing) fn key_version(&self, digest: &Digest) -> Option<Version> {
-        Some(self.keys.get(digest)?.record.version)
+        Some(self.keys.get(digest)?.record.version())
     }
 
     /// Calls `each` with every application that is held and the time at which it was last known to be the truth.
@@ -103,7 +102,7 @@ impl Table {
         &self,
         mut each: impl FnMut(&AppRecord, i64) -> Result<(), E>,
     ) -> Result<(), E> {
-        for (_, slot) in &self.apps {
+        for (_, slot) in self.apps.iter() {
             if let Some(app) = slot.load() {
                 each(&app.record, self.pulse.confirmed_ms(&slot.freshness))?;
             }
@@ -116,7 +115,7 @@ impl Table {
         &self,
         mut each: impl FnMut(&HeldKey, i64) -> Result<(), E>,
     ) -> Result<(), E> {
-        for (_, entry) in &self.keys {
+        for (_, entry) in self.keys.iter() {
             each(&entry.record, self.pulse.confirmed_ms(&entry.freshness))?;
         }
         Ok(())
@@ -124,14 +123,14 @@ impl Table {
 
     /// Digests that are held and whose first byte is in `first`.
     pub(in crate::routing) fn digests(&self, first: &RangeInclusive<u8>) -> Vec<Digest> {
-        let held = self.keys.iter().map(|(digest, _)| *digest);
+        let held = self.keys.iter().map(|(digest, _)| digest);
         held.filter(|digest| first.contains(&digest.as_bytes()[0])).collect()
     }
 
     /// Ids of the applications that are held.
     pub(in crate::routing) fn app_ids(&self) -> Vec<ApplicationId> {
         let held = self.apps.iter().filter(|(_, slot)| slot.load().is_some());
-        held.map(|(id, _)| *id).collect()
+        held.map(|(id, _)| id).collect()
     }
 
     /// Did anything leave because there was no room? Then absence says nothing.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::super::fence::Ticket;
 use super::tests::{NOW, app, app_change, key, key_change, table};
 use super::*;
 
@@ -72,7 +73,7 @@ fn run(order: &[Actor], table: &Table, whole: bool, lags: bool) {
             }
             Actor::Eviction => table.keys.invalidate(&key(1).digest),
         }
-        let held = table.keys.get(&key(1).digest).map(|entry| entry.record.version.row);
+        let held = table.keys.get(&key(1).digest).map(|entry| entry.record.version().row);
         assert!(
             !delivered || held.is_none_or(|row| row == 2),
             "{held:?} is held after {order:?}"
@@ -129,7 +130,7 @@ fn real_threads_never_bring_the_old_record_back() {
         while told < rounds {
             told = delivered.load(Ordering::SeqCst);
             if let Some(entry) = table.keys.get(&key(1).digest) {
-                let held = entry.record.version.row;
+                let held = entry.record.version().row;
                 assert!(held >= told, "{held} after {told}");
             }
         }

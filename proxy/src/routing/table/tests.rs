@@ -1,7 +1,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use authsome_contract::model::{CachePolicy, CachePurges, Environment, KeyState, Plan, Scopes, Serve};
+use authsome_contract::model::{CachePolicy, CachePurges, Environment, KeyRecord, KeyState, Plan, Scopes, Serve};
+use authsome_contract::wire::{Change, Versioned};
 use authsome_core::clock::SystemClock;
 use authsome_core::entropy::{SeededEntropy, SystemEntropy};
 use authsome_core::id::{KeyId, WorkspaceId};
@@ -122,7 +123,7 @@ fn filled(table: &Table) -> Arc<KeyEntry> {
 }
 
 fn held_version(table: &Table) -> Option<u64> {
-    table.keys.get(&key(1).digest).map(|entry| entry.record.version.row)
+    table.keys.get(&key(1).digest).map(|entry| entry.record.version().row)
 }
 
 #[test]
@@ -198,7 +199,7 @@ fn a_source_that_is_behind_what_is_held_is_told_from_a_reading_that_was_overtake
     let Settled::Accepted(newer) = table.settle_key(&later, key(1), slot) else {
         panic!("a later reading came first")
     };
-    assert_eq!(newer.record.version, version(2));
+    assert_eq!(newer.record.version(), version(2));
 }
 
 #[test]
@@ -264,16 +265,16 @@ fn what_a_new_stream_says_again_is_vouched_for_again_once_it_is_known_where_it_s
 #[test]
 fn a_snapshot_never_overwrites_what_is_newer_and_is_read_again_before_it_is_believed() {
     let table = table(100);
-    table.restore_key(key(1), NOW - 60_000);
+    table.restore_key(key(1).into(), NOW - 60_000);
     table.restore_app(app(1), NOW - 60_000);
     table.pulse().beat(NOW, BEAT, 1, 1);
     assert!(matches!(table.key(&key(1).digest, NOW), Lookup::Unknown));
     assert!(table.last_known_key(&key(1).digest, NOW).is_some());
     assert_eq!(table.apply(key_change(3, true), NOW, true), Applied::Updated);
-    table.restore_key(key(2), NOW);
+    table.restore_key(key(2).into(), NOW);
     assert_eq!(held_version(&table), Some(3));
     assert_eq!(table.apply(key_change(4, false), NOW, true), Applied::Updated);
-    table.restore_key(key(2), NOW);
+    table.restore_key(key(2).into(), NOW);
     assert_eq!(held_version(&table), None, "the tombstone stands");
 }
 
@@ -317,7 +318,7 @@ fn a_new_beginning_replaces_what_has_the_same_version_and_another_content() {
     for by_feed in [true, false] {
         let table = table(100);
         table.restore_app(altered_app(), NOW);
-        table.restore_key(altered_key(), NOW);
+        table.restore_key(altered_key().into(), NOW);
         table.pulse().beat(NOW, BEAT, 1, 1);
         assert!(holds_altered(&table));
         if by_feed {
@@ -419,9 +420,9 @@ fn run(events: Vec<Event>, floors: u64, sources_lag: bool, whole: bool) -> Resul
         }
         if let Some(entry) = table.keys.get(&key(1).digest) {
             prop_assert!(
-                entry.record.version.row >= key_told,
+                entry.record.version().row >= key_told,
                 "held {} after {key_told}",
-                entry.record.version
+                entry.record.version()
             );
             if let Some(app) = entry.app.load() {
                 prop_assert!(

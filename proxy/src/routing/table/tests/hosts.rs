@@ -3,6 +3,7 @@
 use authsome_contract::model::HostRecord;
 
 use super::*;
+use crate::routing::fence::Ticket;
 use crate::routing::host::HostEntry;
 
 const NAME: &str = "login.shop.example";

@@ -1,0 +1,103 @@
+//! Made-up applications and keys, the same in every run.
+
+use authsome_contract::model::{
+    AppRecord, CachePolicy, CachePurges, Environment, KeyRecord, KeyState, Plan, Scopes, Serve, Version,
+};
+use authsome_contract::wire::{Change, Versioned};
+use authsome_core::entropy::{Entropy, SeededEntropy};
+use authsome_core::id::{ApplicationId, KeyId, WorkspaceId};
+use authsome_core::key::{Digest, KeyType};
+use uuid::Uuid;
+
+/// Keys of the largest table.
+pub const KEYS: u64 = 1_000_000;
+/// Applications of the largest table.
+pub const APPS: u64 = 100_000;
+/// Of every record.
+pub const VERSION: Version = Version { epoch: 1, row: 1 };
+/// As long as a key.
+pub const TEXT: usize = authsome_core::key::LENGTH;
+
+fn uuid(seed: u64) -> Uuid {
+    let entropy = SeededEntropy::new(seed);
+    Uuid::from_u64_pair(entropy.next_u64(), entropy.next_u64())
+}
+
+/// Id of the application with this number.
+pub fn app_id(n: u64) -> ApplicationId {
+    ApplicationId::from_uuid(uuid(n))
+}
+
+/// Stands for the text of the key with this number.
+pub fn text(n: u64) -> [u8; TEXT] {
+    let mut text = [b'k'; TEXT];
+    text[..8].copy_from_slice(&n.to_le_bytes());
+    text
+}
+
+/// An application with two instances, as the feed brings it.
+pub fn app(n: u64) -> Change {
+    let record = AppRecord {
+        id: app_id(n),
+        workspace_id: WorkspaceId::from_uuid(uuid(n + KEYS)),
+        environment: Environment::Production,
+        region: "eu-west-1".to_owned(),
+        serve: Serve::Yes,
+        endpoints: vec!["10.0.0.1:8080".parse().unwrap(), "10.0.0.2:8080".parse().unwrap()],
+        base_path: String::new(),
+        plan: Plan::Pro,
+        quota_exhausted: false,
+        origins: Vec::new(),
+        path_policy: Vec::new(),
+        edge_credentials: None,
+        strict_seconds: None,
+        secret_from_browsers: false,
+        limits: None,
+        cache_policy: CachePolicy::default(),
+        cache_purges: CachePurges::default(),
+        instance_service: None,
+        instance_tls: None,
+        version: VERSION,
+    };
+    Change::App(
+        record.id,
+        Versioned {
+            version: VERSION,
+            record: Some(record),
+        },
+    )
+}
+
+/// A secret key of one of the first `apps` applications, as the feed brings it.
+pub fn key(n: u64, apps: u64) -> Change {
+    let record = KeyRecord {
+        digest: Digest::of(&text(n)),
+        id: KeyId::from_uuid(uuid(n + 2 * KEYS)),
+        application_id: app_id(n % apps),
+        key_type: KeyType::Secret,
+        scopes: Scopes::ALL,
+        state: KeyState::Active,
+        expires_at_ms: None,
+        networks: Vec::new(),
+        origins: Vec::new(),
+        version: VERSION,
+    };
+    Change::Key(
+        record.digest,
+        Versioned {
+            version: VERSION,
+            record: Some(record),
+        },
+    )
+}
+
+/// The numbers below `n`, in an order without a pattern.
+pub fn shuffled(n: u64) -> Vec<u64> {
+    let mut order: Vec<u64> = (0..n).collect();
+    let entropy = SeededEntropy::new(3);
+    for last in (1..order.len()).rev() {
+        let bound = last as u64 + 1;
+        order.swap(last, usize::try_from(entropy.next_u64() % bound).unwrap());
+    }
+    order
+}

@@ -1,0 +1,181 @@
+//! The routing table as a whole: what a key and an application cost in memory, and how long a million keys take to come from
+//! a snapshot and from a stream on a real NATS server.
+//!
+//! Everything is measured once and printed; there is nothing to repeat a thousand times. `--test` makes it small.
+#![expect(clippy::unwrap_used, reason = "a bench ends where it cannot be set up")]
+#![expect(clippy::print_stdout, reason = "a bench reports to whoever runs it")]
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use authsome_benches::edge::{Edge, roomy};
+use authsome_benches::measure::{Stopwatch, is_rehearsal, machine, resident};
+use authsome_benches::records::{APPS, KEYS, app, key};
+use authsome_contract::wire::{Change, Heartbeat, names};
+use authsome_core::clock::{Clock, SystemClock};
+use authsome_core::secret::SecretUrl;
+use authsome_proxy::routing::{LoadedFrom, SnapshotSettings, Sources};
+use authsome_testkit::{NatsOptions, NatsServer, nats};
+use futures::StreamExt;
+use tokio::sync::watch;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Messages that the filling of the stream has under way.
+const UNDER_WAY: usize = 4_096;
+
+fn main() {
+    let (keys, apps) = if is_rehearsal() { (2_000, 200) } else { (KEYS, APPS) };
+    memory(keys, apps);
+    snapshot(keys, apps);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(stream(keys, apps));
+}
+
+/// In a fresh process, so that nothing that was freed before is taken for free.
+fn memory(keys: u64, apps: u64) {
+    let edge = Edge::roomy();
+    let empty = resident();
+    for n in 0..apps {
+        edge.routing.install(app(n));
+    }
+    let with_apps = resident();
+    let watch = Stopwatch::start();
+    for n in 0..keys {
+        edge.routing.install(key(n, apps));
+    }
+    println!(
+        "table: {keys} keys installed one by one in {} ({})",
+        watch.read(),
+        machine()
+    );
+    let with_keys = resident();
+    println!(
+        "table: {} resident bytes an application, {} a key",
+        with_apps.saturating_sub(empty) / apps,
+        with_keys.saturating_sub(with_apps) / keys
+    );
+}
+
+fn snapshot(keys: u64, apps: u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = SnapshotSettings::in_directory(directory.path().to_owned());
+    let edge = Edge::filled(keys, apps);
+    let watch = Stopwatch::start();
+    edge.routing.write_snapshot(&settings).unwrap();
+    let bytes: u64 = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    println!(
+        "table: snapshot of {keys} keys and {apps} applications, {bytes} bytes, written in {} ({})",
+        watch.read(),
+        machine()
+    );
+    drop(edge);
+    for _ in 0..5 {
+        let edge = Edge::roomy();
+        let watch = Stopwatch::start();
+        let counts = edge.routing.load_snapshot(&settings).unwrap();
+        let cost = watch.read();
+        assert_eq!(counts, (apps, keys));
+        println!("table: the same snapshot loaded in {cost} ({})", machine());
+    }
+}
+
+async fn stream(keys: u64, apps: u64) {
+    let server = NatsServer::start(NatsOptions::default()).await.unwrap();
+    let client = connect(&server).await;
+    let heartbeat = fill(&client, keys, apps).await;
+    let beating = tokio::spawn(beat(client, heartbeat));
+    for _ in 0..2 {
+        let mut edge = Edge::new(roomy());
+        let (stop, stopped) = watch::channel(false);
+        let sources = Sources {
+            postgres: SecretUrl::parse("postgres://nobody@127.0.0.1:1/control").unwrap(),
+            redis: SecretUrl::parse("redis://127.0.0.1:1").unwrap(),
+        };
+        let (backend, client) = (edge.backend.take().unwrap(), connect(&server).await);
+        let watch = Stopwatch::start();
+        let running = tokio::spawn(async move { backend.run(sources, client, stopped).await });
+        while edge.routing.loaded_from() != Some(LoadedFrom::Stream) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        println!(
+            "table: {keys} keys and {apps} applications came from the stream in {} ({})",
+            watch.read(),
+            machine()
+        );
+        stop.send_replace(true);
+        running.await.unwrap().unwrap();
+    }
+    beating.abort();
+}
+
+async fn connect(server: &NatsServer) -> async_nats::Client {
+    async_nats::ConnectOptions::with_user_and_password(nats::USER.to_owned(), server.password().to_owned())
+        .connect(server.address())
+        .await
+        .unwrap()
+}
+
+/// What the relay would have written. Returns its heartbeat.
+async fn fill(client: &async_nats::Client, keys: u64, apps: u64) -> Heartbeat {
+    let context = jetstream::new(client.clone());
+    let config = jetstream::stream::Config {
+        name: names::EDGE_STREAM.to_owned(),
+        subjects: vec![names::EDGE_SUBJECTS.to_owned()],
+        max_messages_per_subject: 1,
+        storage: jetstream::stream::StorageType::File,
+        allow_direct: true,
+        ..jetstream::stream::Config::default()
+    };
+    let stream = context.create_stream(config).await.unwrap();
+    let watch = Stopwatch::start();
+    let changes = (0..apps)
+        .map(app)
+        .chain((0..keys).map(|n| key(n, apps)))
+        .chain([Change::Complete]);
+    let acks = futures::stream::iter(changes)
+        .map(|change| {
+            let context = &context;
+            async move {
+                let payload = change.payload().unwrap();
+                let ack = context.publish(change.subject(), payload.into()).await.unwrap();
+                ack.await.unwrap().sequence
+            }
+        })
+        .buffered(UNDER_WAY);
+    let sequence = acks
+        .fold(0, |newest, sequence| async move { sequence.max(newest) })
+        .await;
+    println!(
+        "table: the stream filled with {sequence} messages in {} ({})",
+        watch.read(),
+        machine()
+    );
+    Heartbeat {
+        epoch: 1,
+        incarnation: i64::try_from(stream.cached_info().created.unix_timestamp_nanos()).unwrap(),
+        position: sequence,
+        sequence,
+        database_time_ms: 0,
+    }
+}
+
+async fn beat(client: async_nats::Client, heartbeat: Heartbeat) {
+    loop {
+        let heartbeat = Heartbeat {
+            database_time_ms: SystemClock.unix_millis(),
+            ..heartbeat
+        };
+        let payload = serde_json::to_vec(&heartbeat).unwrap();
+        client.publish(names::RELAY_HEARTBEAT, payload.into()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
