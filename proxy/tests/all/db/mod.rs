@@ -195,6 +195,24 @@ impl Tenants {
             .unwrap();
     }
 
+    /// The most statements of edges that were at work at once, until `over`.
+    pub(crate) async fn most_at_once(&self, over: &AtomicBool) -> i64 {
+        let mut connection = self.connection().await;
+        let mut most = 0;
+        while !over.load(Ordering::Relaxed) {
+            let now: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND application_name = 'authsome-proxy' \
+                 AND datname = current_database()",
+            )
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+            most = most.max(now);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        most
+    }
+
     /// All workspaces: another plan has other limits.
     pub(crate) async fn move_to_plan(&self, plan: &str) {
         sqlx::query("UPDATE workspaces SET plan = $1")
