@@ -1,8 +1,8 @@
 //! The response cache: what instances allow to be kept is answered without them, and the documents that everybody needs stay
 //! there for a day while an instance is away.
 //!
-//! RFC 9111 through the forwarding library's cache, with storage of our own ([`storage`]) and our own judgement of what may be
-//! kept ([`policy`]). Only requests that the gate has admitted come here. A full cache keeps less; nothing here makes a
+//! RFC 9111 through the forwarding library's cache, with storage of our own (`storage`) and our own judgement of what may be
+//! kept (`policy`). Only requests that the gate has admitted come here. A full cache keeps less; nothing here makes a
 //! request fail.
 
 mod metrics;

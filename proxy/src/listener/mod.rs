@@ -1,6 +1,6 @@
 //! The client's connection, from the listening socket to the protocol that is spoken on it.
 //!
-//! Owns the listening sockets ([`bind`], [`Listening`]) and the choice of the protocol: what TLS negotiated, or on a plain
+//! Owns the listening sockets (`bind`, [`Listening`]) and the choice of the protocol: what TLS negotiated, or on a plain
 //! connection HTTP/2 where the client begins with its preface, else HTTP/1.1, which has [a module of its own](crate::http1).
 //! While the edge stops, nothing here depends on anything but the [stage](crate::drain::Stage) that the process is in.
 
