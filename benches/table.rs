@@ -1,4 +1,4 @@
-//! The routing table as a whole: what a key and an application cost in memory, and how long a million keys take to come from
+//! The routing table as a whole: what a key, an application and a host cost in memory, and how long a million keys take to come from
 //! a snapshot and from a stream on a real NATS server.
 //!
 //! Everything is measured once and printed; there is nothing to repeat a thousand times. `--test` makes it small.
@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_nats::jetstream;
 use authsome_benches::edge::{Edge, roomy};
 use authsome_benches::measure::{Stopwatch, is_rehearsal, machine, resident};
-use authsome_benches::records::{APPS, KEYS, app, key};
+use authsome_benches::records::{APPS, KEYS, app, host, key};
 use authsome_contract::wire::{Change, Heartbeat, names};
 use authsome_core::clock::{Clock, SystemClock};
 use authsome_core::secret::SecretUrl;
@@ -55,10 +55,15 @@ fn memory(keys: u64, apps: u64) {
         machine()
     );
     let with_keys = resident();
+    for n in 0..apps {
+        edge.routing.install(host(n));
+    }
+    let with_hosts = resident();
     println!(
-        "table: {} resident bytes an application, {} a key",
+        "table: {} resident bytes an application, {} a key, {} a host",
         with_apps.saturating_sub(empty) / apps,
-        with_keys.saturating_sub(with_apps) / keys
+        with_keys.saturating_sub(with_apps) / keys,
+        with_hosts.saturating_sub(with_keys) / apps
     );
 }
 

@@ -1,7 +1,7 @@
 //! Made-up applications and keys, the same in every run.
 
 use authsome_contract::model::{
-    AppRecord, CachePolicy, CachePurges, Environment, KeyRecord, KeyState, Plan, Scopes, Serve, Version,
+    AppRecord, CachePolicy, CachePurges, Environment, HostRecord, KeyRecord, KeyState, Plan, Scopes, Serve, Version,
 };
 use authsome_contract::wire::{Change, Versioned};
 use authsome_core::entropy::{Entropy, SeededEntropy};
@@ -84,6 +84,22 @@ pub fn key(n: u64, apps: u64) -> Change {
     };
     Change::Key(
         record.digest,
+        Versioned {
+            version: VERSION,
+            record: Some(record),
+        },
+    )
+}
+
+/// A host name of the application with this number, as the feed brings it.
+pub fn host(n: u64) -> Change {
+    let record = HostRecord {
+        host: format!("login.shop-{n}.example"),
+        application_id: app_id(n),
+        version: VERSION,
+    };
+    Change::Host(
+        record.host.clone(),
         Versioned {
             version: VERSION,
             record: Some(record),

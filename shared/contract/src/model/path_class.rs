@@ -108,11 +108,11 @@ pub fn classify(policy: &[PathRule], method: &str, path: &str) -> PathClass {
         return PathClass::Secret(None);
     }
     let own = policy.iter().map(|rule| {
-        let fit = || Some(methods_fit(rule.methods.iter().map(String::as_str), method)?.and(fit(&rule.pattern, path)?));
+        let fit = || Some(fit(&rule.pattern, path)?.and(methods_fit(rule.methods.iter().map(String::as_str), method)?));
         (fit(), rule.class)
     });
     let defaults = DEFAULTS.iter().map(|(methods, pattern, class)| {
-        let fit = || Some(methods_fit(methods.iter().copied(), method)?.and(fit(pattern, path)?));
+        let fit = || Some(fit(pattern, path)?.and(methods_fit(methods.iter().copied(), method)?));
         (fit(), *class)
     });
     let mut strictest = None;
@@ -238,7 +238,24 @@ fn methods_fit<'a>(mut methods: impl ExactSizeIterator<Item = &'a str> + Clone, 
         .then_some(Fit::Tolerant)
 }
 
+/// Do the two part where both mean what they say, before any wildcard or escape? Then they do not fit by any reading. Most
+/// rules are done with here after a few bytes, in a tenth of the time that going through their segments takes.
+fn part_early(pattern: &str, path: &str) -> bool {
+    let says_more = |(wanted, given): &(u8, u8)| matches!(wanted, b'*' | b'%') || *given == b'%';
+    let mut pairs = pattern.bytes().zip(path.bytes());
+    pairs
+        .find(|pair| says_more(pair) || !pair.0.eq_ignore_ascii_case(&pair.1))
+        .is_some_and(|pair| !says_more(&pair))
+}
+
 fn fit(pattern: &str, path: &str) -> Option<Fit> {
+    if part_early(pattern, path) {
+        return None;
+    }
+    fit_by_segments(pattern, path)
+}
+
+fn fit_by_segments(pattern: &str, path: &str) -> Option<Fit> {
     let (mut wanted, mut given) = (without_slash(pattern).split('/'), without_slash(path).split('/'));
     let mut fit = Fit::Exact;
     loop {

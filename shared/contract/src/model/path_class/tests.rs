@@ -338,3 +338,13 @@ proptest! {
         prop_assert!(is_at_least_as_strict(given, meant), "{method} {path} is {given:?}, in upper case {meant:?}");
     }
 }
+
+proptest! {
+    #[test]
+    fn what_parts_early_would_not_have_fitted(policy in any_policy(), path in any_spelling()) {
+        for pattern in policy.iter().map(|rule| rule.pattern.as_str()).chain(defaults().map(|(_, pattern, _)| pattern)) {
+            let slowly = fit_by_segments(pattern, &path);
+            prop_assert_eq!(fit(pattern, &path), slowly, "{} {}", pattern, path);
+        }
+    }
+}
