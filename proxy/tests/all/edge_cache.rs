@@ -18,8 +18,6 @@ async fn app_at(tenants: &Tenants, instance: &Instance) -> App {
     tenants
         .app(NewApp {
             path_policy: OPEN,
-            // Tests that wait ask again and again: more often than a free plan allows.
-            plan: "enterprise",
             ..NewApp::at(&[instance.endpoint()])
         })
         .await
@@ -383,7 +381,8 @@ async fn a_purge_of_an_application_or_of_a_tag_reaches_the_edge() {
     tenants.purge(app.id, r#"{"tags":{"news":1000}}"#).await;
     until(&edge, &app, "/open/tagged", |message| !hit(message)).await;
     assert!(hit(&edge.get(app.id, "/open/plain", "").await));
-    assert!(hit(&edge.get(app.id, "/open/tagged", "").await), "kept anew");
+    let anew = edge.get(app.id, "/open/tagged", "").await;
+    assert!(hit(&anew), "not kept anew: {anew:?}");
     tenants.purge(app.id, r#"{"allMs":2000,"tags":{}}"#).await;
     until(&edge, &app, "/open/plain", |message| !hit(message)).await;
     assert!(!hit(&edge.get(app.id, "/open/tagged", "").await));

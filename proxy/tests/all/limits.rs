@@ -328,7 +328,12 @@ async fn what_an_instance_says_of_limits_is_replaced() {
         )
     })
     .await;
-    let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
+    let app = tenants
+        .app(NewApp {
+            limits: None,
+            ..NewApp::at(&[instance.endpoint()])
+        })
+        .await;
     let edge = Edge::start(&tenants, &[]).await;
     let target = format!("/v1/{}/users", app.id);
     let answer = exchange(&edge.address, request("GET", &target, &key(&app.secret), "")).await;

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::push::OrderedConfig;
 use authsome_contract::model::Version;
 use authsome_contract::wire::{Change, names};
 use authsome_core::key::Digest;
@@ -73,14 +75,22 @@ impl Switching {
     }
 }
 
-/// Reads the feed beside the edges and fails when a version goes back.
+/// Reads the feed beside the edges and fails when a version goes back. As they do it asks the stream: whoever listens to the
+/// subjects alone also hears what a deposed leader sends and the stream refuses.
 async fn watching(world: &EdgeWorld) -> JoinHandle<()> {
     let client = world.nats.connect().await.unwrap();
-    let mut messages = client.subscribe("edge.key.>").await.unwrap();
-    client.flush().await.unwrap();
+    let follow = OrderedConfig {
+        deliver_subject: client.new_inbox(),
+        filter_subject: "edge.key.>".to_owned(),
+        deliver_policy: DeliverPolicy::New,
+        ..OrderedConfig::default()
+    };
+    let stream = async_nats_stream(&client).await;
+    let mut messages = stream.create_consumer(follow).await.unwrap().messages().await.unwrap();
     tokio::spawn(async move {
         let mut newest: HashMap<String, Version> = HashMap::new();
         while let Some(message) = messages.next().await {
+            let message = message.unwrap();
             let version = Change::decode(&message.subject, &message.payload)
                 .unwrap()
                 .version()

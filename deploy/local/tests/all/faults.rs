@@ -132,13 +132,7 @@ async fn a_killed_platform_leaves_no_process_behind_and_starts_again_with_its_da
     assert_eq!(users(&platform).await.unwrap()["total"], 0);
 
     platform.kill().await;
-    let gone = async || match platform.processes() {
-        left if left.is_empty() => Ok(()),
-        left => Err(left.join("\n")),
-    };
-    wait_for("every process to go", Duration::from_mins(1), gone)
-        .await
-        .unwrap();
+    platform.until_gone(Duration::from_mins(1)).await;
     let ports = ["databaseUrl", "redisUrl", "natsUrl", "edgeUrl", "controlUrl"].map(|field| {
         let url = platform.demo(field);
         let authority = url.split_once("://").unwrap().1.split('/').next().unwrap();

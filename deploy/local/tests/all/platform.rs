@@ -129,6 +129,15 @@ impl Platform {
         PgConnection::connect(self.demo("databaseUrl")).await.unwrap()
     }
 
+    /// Until nothing of it runs. The guard that this test holds `authsome-local` by ends a moment after it, too.
+    pub(crate) async fn until_gone(&self, within: Duration) {
+        let gone = async || match self.processes() {
+            left if left.is_empty() => Ok(()),
+            left => Err(left.join("\n")),
+        };
+        wait_for("every process to go", within, gone).await.unwrap();
+    }
+
     /// Everything that runs with a file of this directory on its command line, as `pid command line`.
     pub(crate) fn processes(&self) -> Vec<String> {
         let path = self.state("").display().to_string();
