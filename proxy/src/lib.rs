@@ -27,6 +27,7 @@ pub mod meter;
 pub mod metrics;
 mod place;
 pub mod process;
+pub mod redis;
 pub mod routing;
 pub mod store;
 pub mod tls;

@@ -39,7 +39,7 @@ pub use allowance::{Allowed, LEAST_BURST};
 pub use cell::{Cell, Seat, Subject};
 pub use connections::{Callers, Connections, Open, TooMany};
 pub use gcra::{Allowance, Share};
-pub use lease::{LeaseAddressError, Leaser};
+pub use lease::Leaser;
 pub use metrics::LimitMetrics;
 pub use overload::Occupied;
 pub use settings::LimitSettings;

@@ -15,9 +15,10 @@ use super::fill::Filler;
 use super::flight::Landing;
 use super::host::HostEntry;
 use super::postgres::{PostgresAddressError, PostgresSource, WholeSource};
-use super::redis::{RedisAddressError, RedisSource};
+use super::redis::RedisSource;
 use super::watch::watch as keep_watch;
 use super::{Shared, Sources, Unavailable, compare, feed, mend, snapshot};
+use crate::redis::RedisAddressError;
 
 /// How often the metrics of the table are brought up to date and moka's put-off work is done.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);

@@ -59,7 +59,6 @@ pub use key::{HeldKey, KeyHeaders};
 pub use loaded::LoadedFrom;
 pub use metrics::{FillTotals, RoutingMetrics};
 pub use postgres::PostgresAddressError;
-pub use redis::RedisAddressError;
 pub use report::{EdgeName, Reporter};
 pub use snapshot::{FileError as SnapshotFileError, SnapshotError, SnapshotSettings};
 pub use stats::{FeedStats, RoutingStats};

@@ -13,25 +13,13 @@ use authsome_core::id::ApplicationId;
 use authsome_core::key::Digest;
 use authsome_core::secret::SecretUrl;
 use bytes::Bytes;
-use fred::interfaces::{ClientLike, KeysInterface};
-use fred::types::Builder;
-use fred::types::config::{Config, ReconnectPolicy};
+use fred::interfaces::KeysInterface;
 use serde::de::DeserializeOwned;
-use tokio::task::JoinHandle;
 
 use super::circuit::Circuit;
+use crate::redis::{COMMAND_TIMEOUT, Connection, RedisAddressError};
 
-/// Longer than any healthy answer, shorter than anyone should wait before Postgres is asked.
-const COMMAND_TIMEOUT: Duration = Duration::from_millis(250);
 const CIRCUIT_PAUSE: Duration = Duration::from_secs(1);
-
-/// The address cannot be used. Says nothing of its user or password.
-#[derive(Debug, thiserror::Error)]
-#[error("Redis address {address}: {detail}")]
-pub struct RedisAddressError {
-    address: String,
-    detail: String,
-}
 
 /// What Redis said.
 #[derive(Debug)]
@@ -70,38 +58,15 @@ impl Trust {
 }
 
 pub(super) struct RedisSource {
-    client: fred::clients::Client,
-    connection: JoinHandle<Result<(), fred::error::Error>>,
+    connection: Connection,
     circuit: Circuit,
 }
 
 impl RedisSource {
     /// Starts connecting and returns at once; reconnects for ever. Must be called in the runtime that will use it.
     pub(super) fn connect(address: &SecretUrl) -> Result<Self, RedisAddressError> {
-        let wrong = |error: fred::error::Error| RedisAddressError {
-            address: address.to_string(),
-            detail: error.to_string(),
-        };
-        let mut config = Config::from_url(address.expose()).map_err(wrong)?;
-        config.fail_fast = false;
-        let client = Builder::from_config(config)
-            .with_performance_config(|performance| performance.default_command_timeout = COMMAND_TIMEOUT)
-            .with_connection_config(|connection| {
-                connection.connection_timeout = Duration::from_secs(2);
-                connection.internal_command_timeout = Duration::from_secs(2);
-                // A command that met a broken connection is Postgres's to answer.
-                connection.max_command_attempts = 1;
-                connection.max_command_buffer_len = 10_000;
-                connection.unresponsive.max_timeout = Some(Duration::from_secs(1));
-                connection.unresponsive.interval = Duration::from_millis(500);
-            })
-            .set_policy(ReconnectPolicy::new_exponential(0, 100, 2_000, 2))
-            .build()
-            .map_err(wrong)?;
-        let connection = client.connect();
         Ok(Self {
-            client,
-            connection,
+            connection: Connection::start(address)?,
             circuit: Circuit::new(1, CIRCUIT_PAUSE),
         })
     }
@@ -119,11 +84,11 @@ impl RedisSource {
     }
 
     async fn read<R: DeserializeOwned>(&self, name: String, trust: Trust) -> Answer<R> {
-        if self.circuit.is_open() || !self.client.is_connected() {
+        let Some(client) = self.connection.client().filter(|_| !self.circuit.is_open()) else {
             return Answer::Failed;
-        }
+        };
         let names = vec![name, names::REDIS_MARK.to_owned()];
-        let read = tokio::time::timeout(COMMAND_TIMEOUT, self.client.mget::<Vec<Option<Bytes>>, _>(names)).await;
+        let read = tokio::time::timeout(COMMAND_TIMEOUT, client.mget::<Vec<Option<Bytes>>, _>(names)).await;
         let values = match read {
             Ok(Ok(values)) => values,
             Ok(Err(error)) => return self.failed(&error),
@@ -152,12 +117,6 @@ impl RedisSource {
             tracing::warn!(%error, "Redis does not answer; misses go to Postgres");
         }
         Answer::Failed
-    }
-}
-
-impl Drop for RedisSource {
-    fn drop(&mut self) {
-        self.connection.abort();
     }
 }
 

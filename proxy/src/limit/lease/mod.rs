@@ -25,12 +25,12 @@ use super::Limiter;
 use super::cell::Cell;
 use super::gcra::{Allowance, Share};
 use super::share::Edges;
+use crate::redis::RedisAddressError;
 use census::Census;
 use neighbours::Neighbours;
 use redis::{Away, Ledger, Want};
 
 pub(super) use active::{Active, Offered};
-pub use redis::LeaseAddressError;
 
 /// Between two rounds.
 const PACE: Duration = Duration::from_millis(250);
@@ -137,7 +137,7 @@ impl Leaser {
         self,
         nats: async_nats::Client,
         mut shutdown: watch::Receiver<bool>,
-    ) -> Result<(), LeaseAddressError> {
+    ) -> Result<(), RedisAddressError> {
         let ledger = Ledger::connect(&self.redis, self.edge)?;
         let neighbours = Neighbours::default();
         let mut negotiation = Negotiation {

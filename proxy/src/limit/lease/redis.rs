@@ -1,6 +1,6 @@
 //! The platform's Redis as the place where edges divide rates among themselves.
 //!
-//! Owns the connection and the two scripts. Every command names one key, so that a cluster can hold them. Each has a
+//! Owns the two scripts. Every command names one key, so that a cluster can hold them. Each has a
 //! deadline; whoever calls treats any error as "Redis is away".
 
 use std::fmt::Write;
@@ -10,28 +10,17 @@ use authsome_contract::wire::names;
 use authsome_core::secret::SecretUrl;
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, LuaInterface};
-use fred::types::config::{Config, ReconnectPolicy};
-use fred::types::{Builder, FromValue};
+use fred::interfaces::LuaInterface;
+use fred::types::FromValue;
 use futures::future::try_join_all;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use tokio::task::JoinHandle;
 
 use super::super::cell::Subject;
 use super::super::share::Edges;
+use crate::redis::{COMMAND_TIMEOUT, Connection, RedisAddressError};
 
-/// Longer than any healthy answer, shorter than a lease.
-const COMMAND_TIMEOUT: Duration = Duration::from_millis(250);
 const EDGES_SCRIPT: &str = include_str!("edges.lua");
 const SHARE_SCRIPT: &str = include_str!("share.lua");
-
-/// The address cannot be used. Says nothing of its user or password.
-#[derive(Debug, thiserror::Error)]
-#[error("Redis address {address}: {detail}")]
-pub struct LeaseAddressError {
-    address: String,
-    detail: String,
-}
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +73,7 @@ impl Script {
 }
 
 pub(super) struct Ledger {
-    client: Client,
-    connection: JoinHandle<Result<(), Error>>,
+    connection: Connection,
     edge: String,
     edges: Script,
     share: Script,
@@ -93,31 +81,9 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Starts connecting and returns at once; reconnects for ever. Must be called in the runtime that will use it.
-    pub(super) fn connect(address: &SecretUrl, edge: String) -> Result<Self, LeaseAddressError> {
-        let wrong = |error: Error| LeaseAddressError {
-            address: address.to_string(),
-            detail: error.to_string(),
-        };
-        let mut config = Config::from_url(address.expose()).map_err(wrong)?;
-        config.fail_fast = false;
-        let client = Builder::from_config(config)
-            .with_performance_config(|performance| performance.default_command_timeout = COMMAND_TIMEOUT)
-            .with_connection_config(|connection| {
-                connection.connection_timeout = Duration::from_secs(2);
-                connection.internal_command_timeout = Duration::from_secs(2);
-                // A share that was asked for long ago is not wanted any more.
-                connection.max_command_attempts = 1;
-                connection.max_command_buffer_len = 10_000;
-                connection.unresponsive.max_timeout = Some(Duration::from_secs(1));
-                connection.unresponsive.interval = Duration::from_millis(500);
-            })
-            .set_policy(ReconnectPolicy::new_exponential(0, 100, 2_000, 2))
-            .build()
-            .map_err(wrong)?;
-        let connection = client.connect();
+    pub(super) fn connect(address: &SecretUrl, edge: String) -> Result<Self, RedisAddressError> {
         Ok(Self {
-            client,
-            connection,
+            connection: Connection::start(address)?,
             edge,
             edges: Script::new(EDGES_SCRIPT),
             share: Script::new(SHARE_SCRIPT),
@@ -126,14 +92,15 @@ impl Ledger {
 
     /// Says that this edge is there for the next `stay`, or with zero that it leaves; and asks how many there are.
     pub(super) async fn edges(&self, stay: Duration) -> Result<u32, Away> {
+        let client = self.connection.client().ok_or(Away::NotConnected)?;
         let arguments = [self.edge.clone(), stay.as_millis().to_string()];
-        self.in_time(self.edges.run(&self.client, names::LIMIT_EDGES, &arguments))
-            .await
+        in_time(self.edges.run(client, names::LIMIT_EDGES, &arguments)).await
     }
 
     /// Asks for shares, all at once on one connection; for each the number of the answer and the part, in the order of
     /// `wants`.
     pub(super) async fn shares(&self, wants: &[Want], lease: Duration) -> Result<Vec<(u64, u64)>, Away> {
+        let client = self.connection.client().ok_or(Away::NotConnected)?;
         let (lease, pool) = (lease.as_millis().to_string(), Edges::pool().to_string());
         let calls = wants.iter().map(|want| {
             let name = match want.subject {
@@ -147,24 +114,15 @@ impl Ledger {
                 lease.clone(),
                 pool.clone(),
             ];
-            async move { self.share.run(&self.client, &name, &arguments).await }
+            async move { self.share.run(client, &name, &arguments).await }
         });
-        self.in_time(try_join_all(calls)).await
-    }
-
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Away> {
-        if !self.client.is_connected() {
-            return Err(Away::NotConnected);
-        }
-        match tokio::time::timeout(COMMAND_TIMEOUT, call).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Away::Late),
-        }
+        in_time(try_join_all(calls)).await
     }
 }
 
-impl Drop for Ledger {
-    fn drop(&mut self) {
-        self.connection.abort();
+async fn in_time<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Away> {
+    match tokio::time::timeout(COMMAND_TIMEOUT, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Away::Late),
     }
 }
