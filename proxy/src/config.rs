@@ -18,6 +18,7 @@ use crate::http1::head::HeadLimits;
 use crate::http1::pace::PaceRules;
 use crate::limit::LimitSettings;
 use crate::listener::Http2;
+use crate::routing::RoutingSettings;
 use crate::tls::TlsSettings;
 use crate::trace::TraceConfig;
 use crate::upstream::UpstreamSettings;
@@ -51,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// Bounds on callers.
     pub callers: LimitSettings,
+    /// `routing.*` and `snapshot.directory`: the routing table.
+    pub routing: RoutingSettings,
     /// What is kept of instances' responses.
     pub cache: CacheSettings,
     /// `upstream.*`: the way to instances.
@@ -87,8 +90,6 @@ pub struct StoreConfig {
     pub nats: SecretUrl,
     /// `data.directory`: usage counters that survive a crash.
     pub data: PathBuf,
-    /// `snapshot.directory`: the routing table for a start with nothing else; below `data.directory` by default.
-    pub snapshots: PathBuf,
 }
 
 /// Bounds on requests.
@@ -165,7 +166,7 @@ impl Config {
         );
         let nats = url(reader, "nats.url", &["nats", "tls"]);
         let data = reader.or("data.directory", PathBuf::from("/var/lib/authsome-proxy"));
-        let snapshots = reader.or("snapshot.directory", data.join("snapshots"));
+        let routing = RoutingSettings::read(reader, &data);
         let upgrade_socket = reader.or("upgrade.socket", data.join("upgrade.sock"));
         let seal = reader.optional("encryption.edge_key");
         let limits = Limits::read(reader);
@@ -197,11 +198,11 @@ impl Config {
                 redis: redis?,
                 nats: nats?,
                 data,
-                snapshots,
             },
             seal,
             limits,
             callers,
+            routing,
             cache,
             upstream,
             server,

@@ -39,7 +39,7 @@ use crate::listener::{BindError, Front, ListenerMetrics, Listening, Port, bind};
 use crate::live::{Live, LiveMetrics};
 use crate::meter::{Meter, MeterMetrics, MeterSettings};
 use crate::metrics::Metrics;
-use crate::routing::{self, EdgeName, Reporter, Routing, RoutingMetrics, RoutingSettings, SnapshotSettings};
+use crate::routing::{self, EdgeName, Reporter, Routing, RoutingMetrics};
 use crate::store::{Parts, Store, StoreError};
 use crate::tls::{Reload, Tls, TlsError, TlsMetrics};
 use crate::trace::{Exporter, ExporterError, Spans, TraceMetrics, Tracing};
@@ -437,16 +437,7 @@ fn build(
 
     let settings = MeterSettings::in_directory(config.store.data.clone());
     let (meter, publisher) = Meter::open(settings, clock.clone(), Arc::clone(&entropy), meter_metrics);
-    let (routing, backend) = routing::new(
-        RoutingSettings {
-            snapshot: Some(SnapshotSettings::in_directory(config.store.snapshots.clone())),
-            ..RoutingSettings::default()
-        },
-        meter,
-        clock.clone(),
-        &*entropy,
-        routing_metrics,
-    );
+    let (routing, backend) = routing::new(config.routing.clone(), meter, clock.clone(), &*entropy, routing_metrics);
     let name = EdgeName {
         name: config.edge.name.clone(),
         region: config.edge.region.clone(),

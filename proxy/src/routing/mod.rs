@@ -27,6 +27,7 @@ mod postgres;
 mod pulse;
 mod redis;
 mod report;
+mod settings;
 mod snapshot;
 mod stats;
 mod table;
@@ -35,7 +36,6 @@ mod walk;
 mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use authsome_contract::model::is_host_name;
 use authsome_contract::wire::Change;
@@ -60,77 +60,9 @@ pub use loaded::LoadedFrom;
 pub use metrics::{FillTotals, RoutingMetrics};
 pub use postgres::PostgresAddressError;
 pub use report::{EdgeName, Reporter};
+pub use settings::RoutingSettings;
 pub use snapshot::{FileError as SnapshotFileError, SnapshotError, SnapshotSettings};
 pub use stats::{FeedStats, RoutingStats};
-
-/// Bounds of the table and of its sources.
-#[derive(Debug, Clone)]
-pub struct RoutingSettings {
-    /// Memory for keys, bytes.
-    pub keys_bytes: u64,
-    /// Memory for applications, bytes.
-    pub apps_bytes: u64,
-    /// Memory for hosts, bytes.
-    pub hosts_bytes: u64,
-    /// Names remembered as not existing, of each kind.
-    pub negative_entries: u64,
-    /// For how long.
-    pub negative_ttl: Duration,
-    /// Names whose newest version is remembered though they are not held, of each kind.
-    pub floors: u64,
-    /// For how long.
-    pub floor_ttl: Duration,
-    /// How long a miss may take.
-    pub fill_deadline: Duration,
-    /// How long a request waits for an entry to be read again before it uses the old one.
-    pub stale_patience: Duration,
-    /// For how long old entries are used without asking after nothing answered.
-    pub hold: Duration,
-    /// Misses under way at once.
-    pub fills: usize,
-    /// Queries to Postgres at once.
-    pub postgres_permits: u32,
-    /// How old the relay's mark in Redis may be.
-    pub redis_trust: Duration,
-    /// While the feed is silent: how long an entry is good since it was last confirmed.
-    pub stale_bound: Duration,
-    /// How old an entry may be when nothing answers.
-    pub max_staleness: Duration,
-    /// Hold the whole table from the start, within its bounds, instead of only what was asked for.
-    pub whole: bool,
-    /// While the feed is silent: between two questions to Postgres for what has changed.
-    pub poll_every: Duration,
-    /// A comparison of the whole table with Postgres is spread over this time.
-    pub compare_every: Duration,
-    /// Where the table is kept for a start with nothing else; `None` keeps none.
-    pub snapshot: Option<SnapshotSettings>,
-}
-
-impl Default for RoutingSettings {
-    fn default() -> Self {
-        Self {
-            keys_bytes: 512 << 20,
-            apps_bytes: 128 << 20,
-            hosts_bytes: 32 << 20,
-            negative_entries: 100_000,
-            negative_ttl: Duration::from_secs(3),
-            floors: 100_000,
-            floor_ttl: Duration::from_mins(5),
-            fill_deadline: Duration::from_millis(1500),
-            stale_patience: Duration::from_millis(100),
-            hold: Duration::from_secs(1),
-            fills: 4096,
-            postgres_permits: 8,
-            redis_trust: Duration::from_secs(5),
-            stale_bound: Duration::from_secs(10),
-            max_staleness: Duration::from_hours(24),
-            whole: true,
-            poll_every: Duration::from_secs(1),
-            compare_every: Duration::from_mins(10),
-            snapshot: None,
-        }
-    }
-}
 
 /// Where the backend reads.
 #[derive(Debug, Clone)]
