@@ -2,6 +2,7 @@
 //!
 //! The OpenAPI document is made from the handlers; `control/openapi.json` is its committed copy, and a test compares them.
 
+mod account;
 mod applications;
 mod auth;
 mod edge_policy;
@@ -30,7 +31,7 @@ use crate::state::App;
     ),
     servers((url = "/api/v1"), (url = "/control/v1", description = "The same API")),
     tags(
-        (name = "auth", description = "Signing in"),
+        (name = "auth", description = "Accounts, signing in and out"),
         (name = "workspaces", description = "What a team owns and pays for"),
         (name = "applications", description = "Isolated AuthSome instances"),
         (name = "keys", description = "API keys of an application"),
@@ -62,7 +63,17 @@ impl Modify for Bearer {
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(auth::login))
+        .routes(routes!(auth::refresh))
+        .routes(routes!(auth::logout))
         .routes(routes!(auth::me))
+        .routes(routes!(auth::sessions, auth::end_others))
+        .routes(routes!(auth::end_session))
+        .routes(routes!(account::sign_up))
+        .routes(routes!(account::verify_email))
+        .routes(routes!(account::resend))
+        .routes(routes!(account::forgot_password))
+        .routes(routes!(account::reset_password))
+        .routes(routes!(account::change_password))
         .routes(routes!(workspaces::create, workspaces::list))
         .routes(routes!(workspaces::get))
         .routes(routes!(applications::create, applications::list))

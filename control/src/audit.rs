@@ -79,6 +79,13 @@ impl Deed {
         }
     }
 
+    /// With what was changed.
+    #[must_use]
+    pub fn changing(mut self, changes: Value) -> Self {
+        self.changes = changes;
+        self
+    }
+
     /// Marks an attempt that was refused.
     #[must_use]
     pub fn refused(mut self, refused: bool) -> Self {

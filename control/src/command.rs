@@ -4,6 +4,7 @@
 //! Input is validated here, so that every way in (API, dashboard) has the same rules. Without the database nothing
 //! happens and the caller gets a 503.
 
+pub mod account;
 pub mod application;
 pub mod edge_policy;
 pub mod key;

@@ -1,5 +1,7 @@
 //! The configuration of the program: read once, every problem reported at once.
 
+mod mail;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::identity;
+use crate::mail::Smtp;
 use crate::settings::Settings;
 
 /// Everything that can be configured.
@@ -42,6 +45,8 @@ pub struct Config {
     /// `encryption.key` (also `ENCRYPTION_KEY`): the platform's sealing ring. The installation's programs share it; it is
     /// checked here so that a bad one shows in every program's `--check-config`.
     pub encryption: Option<PlatformRing>,
+    /// `mail.url`, `mail.from`, `mail.tls`: the server that letters go out by. Without it they wait.
+    pub mail: Option<Smtp>,
     /// `public.*`, `regions`, `plans.*`: what clients may see.
     pub settings: Settings,
     /// `log.level` (also `LOG_LEVEL`): default `info`.
@@ -65,7 +70,7 @@ impl DatabaseConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
-            "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http",
+            "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http", "mail",
         ] {
             reader.ignore(section);
         }
@@ -92,7 +97,9 @@ pub struct CopiesConfig {
 impl CopiesConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
-        for section in ["listen", "jwt", "public", "plans", "regions", "shutdown", "http"] {
+        for section in [
+            "listen", "jwt", "public", "plans", "regions", "shutdown", "http", "mail",
+        ] {
             reader.ignore(section);
         }
         for key in ["database.max_connections", "database.migrate"] {
@@ -154,6 +161,7 @@ impl Config {
         );
         let encryption = reader.optional("encryption.key");
 
+        let mail = mail::read(reader);
         let settings = settings(reader, listen);
         let (log_filter, log_format) = log(reader);
         let timing = Timing {
@@ -172,6 +180,7 @@ impl Config {
             jwt_previous,
             jwt_lifetime,
             encryption,
+            mail,
             settings,
             log_filter,
             log_format,

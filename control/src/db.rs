@@ -3,16 +3,19 @@
 //! Functions take a connection or transaction from the caller, who owns the boundary, and hand back typed rows. Nothing
 //! here retries; a lost database shows as [`authsome_db::DbError`].
 
+pub mod accounts;
 pub mod applications;
 pub mod edge_policy;
 pub mod edges;
 pub mod key_uses;
 pub mod keys;
+pub mod mails;
 pub mod memberships;
 pub mod outbox;
 pub mod rebuild;
 pub mod restore;
 pub mod route;
+pub mod sessions;
 pub mod tombstones;
 pub mod usage;
 pub mod users;

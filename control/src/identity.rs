@@ -1,11 +1,12 @@
 //! Who is calling, and what they may do.
 //!
-//! Owns passwords (argon2id), session tokens (HS256), the role table, and the one place where a role is looked up before a
+//! Owns passwords (argon2id), sessions and their tokens, links that come by mail, the role table, and the one place where a role is looked up before a
 //! resource is shown or changed. Needs the control database for every request: a suspended person or a removed member
 //! loses access with the next request, not with the token's end. Without the database the answer is 503, never access.
 
 mod access;
 mod caller;
+pub mod link;
 mod password;
 mod permission;
 mod session;
@@ -15,5 +16,5 @@ pub use access::{application, operation, workspace};
 pub use caller::{Actor, Caller};
 pub use password::{PasswordError, Passwords, acceptable};
 pub use permission::{Action, Role};
-pub use session::{Session, sign_in};
+pub use session::{Session, refresh, sign_in};
 pub use token::{SECRET_MIN, TokenError, Tokens};

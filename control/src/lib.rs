@@ -12,6 +12,7 @@ pub mod dashboard;
 pub mod db;
 pub mod error;
 pub mod identity;
+pub mod mail;
 pub mod metrics;
 pub mod period;
 pub mod readiness;

@@ -28,6 +28,7 @@ use crate::state::{App, Parts};
 use crate::tasks::aggregator::Aggregator;
 use crate::tasks::edges::Edges;
 use crate::tasks::key_uses::KeyUsesTask;
+use crate::tasks::mailer::{MailMetrics, Mailer};
 use crate::tasks::relay::Relay;
 use crate::tasks::{TaskError, connect};
 use crate::{admin, dashboard, router, tasks};
@@ -111,7 +112,10 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         "api",
         listener::serve(api, router::router(app.clone(), pages), shutdown.clone()),
     );
-    lifecycle.spawn_critical("admin", listener::serve(admin, admin::router(app), shutdown.clone()));
+    lifecycle.spawn_critical(
+        "admin",
+        listener::serve(admin, admin::router(app.clone()), shutdown.clone()),
+    );
 
     let prepared = CancellationToken::new();
     let preparation = Preparation {
@@ -150,6 +154,15 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         once(prepared.clone(), shutdown.clone(), relay.run(lifecycle.soft())),
     );
     lifecycle.spawn_critical("edges", once(prepared.clone(), shutdown.clone(), listen_to_edges));
+    let mailer = Mailer {
+        app,
+        server: config.mail,
+        metrics: MailMetrics::register(metrics.registry()).map_err(TaskError::from)?,
+    };
+    lifecycle.spawn_critical(
+        "mailer",
+        once(prepared.clone(), shutdown.clone(), mailer.run(lifecycle.soft())),
+    );
     lifecycle.spawn_critical(
         "key uses",
         once(prepared.clone(), shutdown.clone(), key_uses.run(lifecycle.soft())),

@@ -216,7 +216,7 @@ pub(super) async fn list(
 ) -> Outcome<Answer<Page<Application>>> {
     let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
-    identity::workspace(&mut connection, caller.user, workspace, Action::ReadApplications).await?;
+    identity::workspace(&mut connection, &caller, workspace, Action::ReadApplications).await?;
     let filter = Filter {
         environment: filter.environment,
         status: filter.status,
@@ -243,7 +243,7 @@ pub(super) async fn get(
     PathId(id): PathId<ApplicationKind>,
 ) -> Outcome<([(HeaderName, String); 1], Answer<ApplicationDetails>)> {
     let mut connection = app.pool().acquire().await?;
-    identity::application(&mut connection, caller.user, id, Action::ReadApplications).await?;
+    identity::application(&mut connection, &caller, id, Action::ReadApplications).await?;
     let (details, version) = details(&app, &mut connection, id).await?;
     Ok((etag(version), Answer(details)))
 }

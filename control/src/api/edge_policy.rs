@@ -86,7 +86,7 @@ pub(super) async fn update(
 ) -> Outcome<([(HeaderName, String); 1], Answer<ApplicationDetails>)> {
     edge_policy::change(&app, &caller, id, body.edge, |version| matches(&headers, version)).await?;
     let mut connection = app.pool().acquire().await?;
-    identity::application(&mut connection, caller.user, id, Action::ReadApplications).await?;
+    identity::application(&mut connection, &caller, id, Action::ReadApplications).await?;
     let (details, version) = details(&app, &mut connection, id).await?;
     Ok((etag(version), Answer(details)))
 }

@@ -148,7 +148,7 @@ pub(super) async fn list(
 ) -> Outcome<Answer<Page<Key>>> {
     let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
-    identity::application(&mut connection, caller.user, application, Action::ReadKeys).await?;
+    identity::application(&mut connection, &caller, application, Action::ReadKeys).await?;
     let rows = keys::of_application(&mut connection, application, window.limit(), window.offset()).await?;
     Ok(Answer(window.of(rows)))
 }

@@ -136,7 +136,7 @@ pub(super) async fn get(
     PathId(id): PathId<OperationKind>,
 ) -> Outcome<Answer<OperationDetails>> {
     let mut connection = app.pool().acquire().await?;
-    identity::operation(&mut connection, caller.user, id, Action::ReadOperations).await?;
+    identity::operation(&mut connection, &caller, id, Action::ReadOperations).await?;
     let row = operation::get(&mut connection, id)
         .await?
         .ok_or_else(|| Failure::not_found("Operation not found"))?;
@@ -171,7 +171,7 @@ pub(super) async fn of_application(
     PathId(id): PathId<Application>,
 ) -> Outcome<Answer<Operations>> {
     let mut connection = app.pool().acquire().await?;
-    identity::application(&mut connection, caller.user, id, Action::ReadOperations).await?;
+    identity::application(&mut connection, &caller, id, Action::ReadOperations).await?;
     let rows = operation::of_application(&mut connection, id, NEWEST).await?;
     Ok(Answer(Operations {
         data: rows.into_iter().map(Operation::from).collect(),

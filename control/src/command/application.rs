@@ -93,7 +93,7 @@ async fn write(
 ) -> Outcome<Created> {
     let now = app.clock().now();
     let mut transaction = app.pool().begin().await?;
-    identity::workspace(&mut transaction, caller.user, workspace, Action::CreateApplications).await?;
+    identity::workspace(&mut transaction, caller, workspace, Action::CreateApplications).await?;
     let input = validate(app, &new)?;
     let plan = workspaces::lock(&mut transaction, workspace).await?;
     let (plan, status) = plan.ok_or_else(|| Failure::not_found("Workspace not found"))?;

@@ -97,7 +97,7 @@ pub async fn purge(app: &App, caller: &Caller, id: ApplicationId, tags: Option<&
 
 /// The row, locked, if the caller may change it and it is not on its way out.
 async fn lock(connection: &mut PgConnection, caller: &Caller, id: ApplicationId) -> Outcome<(WorkspaceId, Stored)> {
-    let workspace = identity::application(connection, caller.user, id, Action::ChangeApplications).await?;
+    let workspace = identity::application(connection, caller, id, Action::ChangeApplications).await?;
     let stored = edge_policy::lock(connection, id).await?.ok_or_else(missing)?;
     let status: AppStatus = stored
         .status

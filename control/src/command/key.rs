@@ -81,7 +81,7 @@ pub async fn create_once(
 ) -> Outcome<Created> {
     let now = app.clock().now();
     let mut transaction = app.pool().begin().await?;
-    let workspace = identity::application(&mut transaction, caller.user, application, Action::WriteKeys).await?;
+    let workspace = identity::application(&mut transaction, caller, application, Action::WriteKeys).await?;
     let input = validate(&new, now)?;
     let found = applications::lock_for_keys(&mut transaction, application).await?;
     let (environment, status) = found.ok_or_else(|| Failure::not_found("Application not found"))?;
@@ -128,7 +128,7 @@ pub async fn create_once(
 /// Revokes a key for good. Revoking it again changes nothing. Returns what edges must have to know of it.
 pub async fn revoke(app: &App, caller: &Caller, application: ApplicationId, key: KeyId) -> Outcome<Target> {
     let mut transaction = app.pool().begin().await?;
-    let workspace = identity::application(&mut transaction, caller.user, application, Action::WriteKeys).await?;
+    let workspace = identity::application(&mut transaction, caller, application, Action::WriteKeys).await?;
     match keys::revoke(&mut transaction, application, key, app.clock().now()).await? {
         Revoked::Missing => Err(Failure::not_found("API key not found").into()),
         Revoked::Before(digest) => Ok(announced(&mut transaction, &digest).await?),

@@ -15,6 +15,18 @@ pub fn name(text: &str) -> Result<String, &'static str> {
     Ok(name.to_owned())
 }
 
+/// The e-mail address without blanks around it, or what is expected. Written as mail servers take it; whether anybody reads
+/// it is found out by writing there.
+pub fn email(text: &str) -> Result<String, &'static str> {
+    let email = text.trim();
+    let shown = email.len() <= 254 && !email.chars().any(|c| c.is_whitespace() || c.is_control());
+    if shown && email.parse::<lettre::Address>().is_ok() {
+        Ok(email.to_owned())
+    } else {
+        Err("must be an e-mail address")
+    }
+}
+
 /// The given slug, or one made of the name.
 pub fn slug(given: Option<&str>, name: &str) -> Result<String, &'static str> {
     match given {
@@ -70,6 +82,33 @@ mod tests {
             "'; DROP TABLE users; --",
         ] {
             assert!(slug(Some(bad), "acme").is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_one_that_mail_can_be_sent_to() {
+        for good in [
+            "ada@example.com",
+            " ada@example.com ",
+            "o'brien+tag@mail.example.co.uk",
+            "a@x.io",
+        ] {
+            assert_eq!(email(good).as_deref(), Ok(good.trim()));
+        }
+        for bad in [
+            "",
+            "ada",
+            "ada@",
+            "@example.com",
+            "a b@example.com",
+            "a@b@c.io",
+            "a@x.io\nBcc: b@x.io",
+            "a@x.io\0",
+            "Ada <ada@example.com>",
+            "a@x.io,b@x.io",
+            &format!("{}@example.com", "x".repeat(250)),
+        ] {
+            assert!(email(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -120,7 +120,7 @@ pub(super) async fn progress(
     PathId(id): PathId<ApplicationKind>,
 ) -> Outcome<Response> {
     let mut connection = app.pool().acquire().await?;
-    identity::application(&mut connection, visitor.caller.user, id, Action::ReadOperations).await?;
+    identity::application(&mut connection, &visitor.caller, id, Action::ReadOperations).await?;
     // Before the application: an operation and the status that it leads to end together, and the last look must see both.
     let work = work(&mut connection, id).await?;
     let live = work.as_ref().is_some_and(Work::is_live);
@@ -181,7 +181,7 @@ pub(super) async fn page(
 ) -> Outcome<ApplicationPage> {
     let mut connection = app.pool().acquire().await?;
     let user = visitor.caller.user;
-    let workspace = identity::application(&mut connection, user, id, Action::ReadApplications).await?;
+    let workspace = identity::application(&mut connection, &visitor.caller, id, Action::ReadApplications).await?;
     let workspace = workspaces::of_member(&mut connection, user, workspace)
         .await?
         .ok_or_else(missing)?;

@@ -16,6 +16,7 @@ use super::{
     visitor::{self, Visitor},
 };
 use crate::{
+    command::account,
     error::Outcome,
     identity::{self, Actor},
     server::extract::Query,
@@ -87,6 +88,9 @@ pub(super) async fn sign_in(State(app): State<App>, actor: Actor, Form(form): Fo
 
 pub(super) async fn sign_out(State(app): State<App>, visitor: Visitor, Form(form): Form<SignOut>) -> Outcome<Response> {
     visitor.check_form(&form.csrf)?;
+    if let Some(session) = visitor.caller.session {
+        account::end_session(&app, &visitor.caller, session).await?;
+    }
     let mut response = Redirect::to("/login").into_response();
     if let Some(cookie) = visitor::signed_out(&app) {
         response.headers_mut().append(header::SET_COOKIE, cookie);

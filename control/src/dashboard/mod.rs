@@ -4,6 +4,7 @@
 //! (no database, no access, no such thing) are pages too: a layer around them turns a
 //! [`Problem`](crate::error::Problem) into one, and a missing session into the sign-in page.
 
+mod account;
 mod applications;
 mod assets;
 mod form;
@@ -29,6 +30,10 @@ pub fn router() -> Router<App> {
         .route("/", get(async || Redirect::to("/workspaces")))
         .route("/login", get(login::form).post(login::sign_in))
         .route("/logout", post(login::sign_out))
+        .route("/sign-up", get(account::sign_up_form).post(account::sign_up))
+        .route("/verify-email", get(account::verify_form).post(account::verify))
+        .route("/forgot-password", get(account::forgot_form).post(account::forgot))
+        .route("/reset-password", get(account::reset_form).post(account::reset))
         .route("/workspaces", get(workspaces::list).post(workspaces::create))
         .route("/workspaces/{id}", get(workspaces::show))
         .route(

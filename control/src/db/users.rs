@@ -38,17 +38,6 @@ pub async fn by_email(connection: &mut PgConnection, email: &str) -> Result<Opti
     }))
 }
 
-/// E-mail address and name of a person who may still use the platform.
-pub async fn active(connection: &mut PgConnection, id: UserId) -> Result<Option<(String, String)>, DbError> {
-    let row = sqlx::query!(
-        "SELECT email, name FROM users WHERE id = $1 AND status = 'active'",
-        id as UserId
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|row| (row.email, row.name)))
-}
-
 /// Remembers the time of a sign-in.
 pub async fn signed_in(connection: &mut PgConnection, id: UserId, at: OffsetDateTime) -> Result<(), DbError> {
     sqlx::query!("UPDATE users SET last_login_at = $2 WHERE id = $1", id as UserId, at)

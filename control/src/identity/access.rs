@@ -2,16 +2,21 @@
 //! no such thing; a member whose role is too small is told so.
 
 use authsome_core::error::Failure;
-use authsome_core::id::{ApplicationId, OperationId, UserId, WorkspaceId};
+use authsome_core::id::{ApplicationId, OperationId, WorkspaceId};
 use sqlx::PgConnection;
 
-use super::{Action, Role};
+use super::{Action, Caller, Role};
 use crate::db::memberships;
 use crate::error::{Outcome, Problem};
 
 /// The caller's role in the workspace, if it allows `action`.
-pub async fn workspace(connection: &mut PgConnection, user: UserId, id: WorkspaceId, action: Action) -> Outcome<Role> {
-    let role = memberships::role_in_workspace(connection, user, id).await?;
+pub async fn workspace(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: WorkspaceId,
+    action: Action,
+) -> Outcome<Role> {
+    let role = memberships::role_in_workspace(connection, caller.user, id).await?;
     let role = role.ok_or_else(|| missing("Workspace not found"))?;
     allow(role, action)?;
     Ok(role)
@@ -20,11 +25,11 @@ pub async fn workspace(connection: &mut PgConnection, user: UserId, id: Workspac
 /// The workspace of the application, if the caller's role in it allows `action`.
 pub async fn application(
     connection: &mut PgConnection,
-    user: UserId,
+    caller: &Caller,
     id: ApplicationId,
     action: Action,
 ) -> Outcome<WorkspaceId> {
-    let found = memberships::role_at_application(connection, user, id).await?;
+    let found = memberships::role_at_application(connection, caller.user, id).await?;
     let (workspace, role) = found.ok_or_else(|| missing("Application not found"))?;
     allow(role, action)?;
     Ok(workspace)
@@ -33,11 +38,11 @@ pub async fn application(
 /// The workspace of the operation, if the caller's role in it allows `action`.
 pub async fn operation(
     connection: &mut PgConnection,
-    user: UserId,
+    caller: &Caller,
     id: OperationId,
     action: Action,
 ) -> Outcome<WorkspaceId> {
-    let found = memberships::role_at_operation(connection, user, id).await?;
+    let found = memberships::role_at_operation(connection, caller.user, id).await?;
     let (workspace, role) = found.ok_or_else(|| missing("Operation not found"))?;
     allow(role, action)?;
     Ok(workspace)

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use authsome_core::error::Failure;
-use authsome_core::id::{RequestId, UserId};
+use authsome_core::id::{RequestId, SessionId, UserId};
 use axum::extract::FromRequestParts;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::request::Parts;
 
-use crate::db::users;
+use crate::db::sessions;
 use crate::error::{Outcome, Problem};
 use crate::server::{ClientAddress, RequestContext};
 use crate::state::App;
@@ -38,6 +38,10 @@ pub struct Caller {
     pub email: String,
     /// Their name.
     pub name: String,
+    /// Whether they were seen to read the address.
+    pub email_verified: bool,
+    /// The sign-in, where this is one.
+    pub session: Option<SessionId>,
     /// The same person for the audit trail.
     pub actor: Actor,
 }
@@ -45,16 +49,18 @@ pub struct Caller {
 impl Caller {
     /// Whose token this is, if that person may still use the platform.
     pub async fn of_token(app: &App, token: &str, actor: Actor) -> Outcome<Self> {
-        let user = app.tokens().verify(token, app.clock().now()).map_err(|error| {
+        let (user, session) = app.tokens().verify(token, app.clock().now()).map_err(|error| {
             tracing::debug!(%error, "session token refused");
             refused("Invalid or expired token")
         })?;
-        let found = users::active(&mut *app.pool().acquire().await?, user).await?;
-        let (email, name) = found.ok_or_else(|| refused("Invalid or expired token"))?;
+        let found = sessions::person(&mut *app.pool().acquire().await?, session, user).await?;
+        let found = found.ok_or_else(|| refused("Invalid or expired token"))?;
         Ok(Self {
             user,
-            email,
-            name,
+            email: found.email,
+            name: found.name,
+            email_verified: found.email_verified,
+            session: Some(session),
             actor: Actor {
                 user: Some(user),
                 ..actor

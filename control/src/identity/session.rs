@@ -1,23 +1,46 @@
-//! Signing in with an e-mail address and a password.
+//! Signing in with an e-mail address and a password, and staying signed in.
+//!
+//! A sign-in is a session: an access token (JWT) that names it, and a refresh token that is good for one use and brings the next
+//! pair. Refresh tokens are kept as SHA-256 only and do not depend on the secrets that sign access tokens. One that was
+//! used before comes back: two parties hold the session, and it ends for both (RFC 9700, 4.14.2), but for a moment in which
+//! an answer may have been lost on its way.
 
+use std::str::FromStr;
+
+use authsome_core::entropy;
 use authsome_core::error::Failure;
-use authsome_core::id::UserId;
-use secrecy::SecretString;
-use time::OffsetDateTime;
+use authsome_core::id::{SessionId, UserId};
+use authsome_core::key::Digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime};
 
 use super::Actor;
 use crate::audit::{self, Deed};
+use crate::db::sessions::{self, NewSession};
 use crate::db::users;
-use crate::error::{Fields, Outcome};
+use crate::error::{Fields, Outcome, Problem};
 use crate::state::App;
 
-/// A person who has just signed in.
+/// How long a used refresh token may come back: a client whose answer was lost tries again.
+const LEEWAY: Duration = Duration::seconds(10);
+
+/// How long a session lasts without a refresh.
+const LIFETIME: Duration = Duration::days(30);
+
+/// A person who has just signed in, or stayed so.
 #[derive(Debug)]
 pub struct Session {
     /// The bearer token.
     pub token: SecretString,
     /// When the token ends.
     pub expires_at: OffsetDateTime,
+    /// Good once, for the next pair.
+    pub refresh_token: SecretString,
+    /// When the refresh token ends.
+    pub refresh_expires_at: OffsetDateTime,
     /// The person.
     pub user: UserId,
     /// Their e-mail address.
@@ -36,7 +59,7 @@ pub async fn sign_in(app: &App, actor: &Actor, email: &str, password: SecretStri
         "must be from 1 to 254 characters long",
     );
     fields.require(!email.contains('\0'), "email", "must not contain NUL");
-    let length = secrecy::ExposeSecret::expose_secret(&password).len();
+    let length = password.expose_secret().len();
     fields.require(
         (1..=1024).contains(&length),
         "password",
@@ -65,14 +88,98 @@ pub async fn sign_in(app: &App, actor: &Actor, email: &str, password: SecretStri
         return Err(Failure::unauthorized("Invalid email or password").into());
     };
     users::signed_in(&mut transaction, account.id, now).await?;
+    let session = begin(&mut transaction, app, actor, account.id, account.email, account.name).await?;
     transaction.commit().await?;
+    Ok(session)
+}
 
-    let (token, expires_at) = app.tokens().issue(account.id, now);
+/// A new session for a person whom the caller has recognised.
+async fn begin(
+    connection: &mut PgConnection,
+    app: &App,
+    actor: &Actor,
+    user: UserId,
+    email: String,
+    name: String,
+) -> Outcome<Session> {
+    let now = app.clock().now();
+    let id = SessionId::generate(app.clock(), app.entropy());
+    let (refresh_token, digest) = refresh_token(app, id);
+    let new = NewSession {
+        id,
+        user,
+        refresh: digest,
+        address: actor.address,
+        user_agent: actor.user_agent.as_deref(),
+        at: now,
+        expires_at: now + LIFETIME,
+    };
+    sessions::insert(connection, &new).await?;
+    let (token, expires_at) = app.tokens().issue(user, id, now);
     Ok(Session {
         token,
         expires_at,
-        user: account.id,
-        email: account.email,
-        name: account.name,
+        refresh_token,
+        refresh_expires_at: now + LIFETIME,
+        user,
+        email,
+        name,
     })
+}
+
+/// The next pair of tokens for a refresh token. Whatever is wrong with it is the same 401.
+pub async fn refresh(app: &App, actor: &Actor, text: &SecretString) -> Outcome<Session> {
+    let (id, digest) = read(text.expose_secret()).ok_or_else(over)?;
+    let now = app.clock().now();
+    let mut transaction = app.pool().begin().await?;
+    let held = sessions::lock(&mut transaction, id, now).await?.ok_or_else(over)?;
+    if !held.good {
+        return Err(over());
+    }
+    let is = |stored: &[u8]| Digest::try_from(stored).is_ok_and(|stored| stored.same_as(&digest));
+    let used_before = held.previous.as_deref().is_some_and(is);
+    let again_at_once = used_before && held.rotated_at.is_some_and(|at| now - at <= LEEWAY);
+    if used_before && !again_at_once {
+        sessions::revoke(&mut transaction, held.user, id, now).await?;
+        let deed = Deed::of_user("auth.refresh_reuse", Some(held.user)).refused(true);
+        audit::record(&mut transaction, app, actor, &deed).await?;
+        transaction.commit().await?;
+        return Err(over());
+    }
+    if !is(&held.refresh) && !again_at_once {
+        return Err(over());
+    }
+    let (refresh_token, digest) = refresh_token(app, id);
+    let refresh_expires_at = now + LIFETIME;
+    sessions::rotate(&mut transaction, id, &digest, now, refresh_expires_at).await?;
+    transaction.commit().await?;
+    let (token, expires_at) = app.tokens().issue(held.user, id, now);
+    Ok(Session {
+        token,
+        expires_at,
+        refresh_token,
+        refresh_expires_at,
+        user: held.user,
+        email: held.email,
+        name: held.name,
+    })
+}
+
+/// `ses_….` and 32 random bytes.
+fn refresh_token(app: &App, id: SessionId) -> (SecretString, Digest) {
+    let secret = URL_SAFE_NO_PAD.encode(entropy::bytes::<32>(app.entropy()));
+    let digest = Digest::of(secret.as_bytes());
+    (format!("{id}.{secret}").into(), digest)
+}
+
+fn read(text: &str) -> Option<(SessionId, Digest)> {
+    let (id, secret) = text.split_once('.')?;
+    (secret.len() <= 64).then_some(())?;
+    Some((SessionId::from_str(id).ok()?, Digest::of(secret.as_bytes())))
+}
+
+fn over() -> Problem {
+    Failure::unauthorized("The session is over; sign in again")
+        .with_reason("session_over")
+        .into()
 }

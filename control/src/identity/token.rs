@@ -1,4 +1,4 @@
-//! Session tokens: JWT, HS256 only, signed with `ring`.
+//! Access tokens, and whatever else this program signs for itself: JWT, HS256 only, signed with `ring`.
 //!
 //! Every token names its key (`kid`), issuer and audience, and lives for a fixed time. The newest secret signs; older ones
 //! still verify, so that a secret can be changed without signing everybody out. Written on `ring` because the algorithm is
@@ -6,15 +6,16 @@
 
 use std::time::Duration;
 
-use authsome_core::id::UserId;
+use authsome_core::id::{SessionId, UserId};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{digest, hmac};
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-const ISSUER: &str = "authsome-cloud";
+pub(super) const ISSUER: &str = "authsome-cloud";
 const AUDIENCE: &str = "authsome-control";
 
 /// Longer than any token that is issued; nothing beyond it is parsed.
@@ -96,6 +97,8 @@ struct Claims {
     iss: String,
     aud: String,
     sub: UserId,
+    /// The sign-in that the token belongs to.
+    sid: SessionId,
     iat: i64,
     exp: i64,
 }
@@ -110,31 +113,64 @@ impl Tokens {
         }
     }
 
-    /// A token for a person, and when it ends. Whole seconds, as in JWT.
-    pub fn issue(&self, user: UserId, now: OffsetDateTime) -> (SecretString, OffsetDateTime) {
+    /// A token for a person's session, and when it ends. Whole seconds, as in JWT.
+    pub fn issue(&self, user: UserId, session: SessionId, now: OffsetDateTime) -> (SecretString, OffsetDateTime) {
         let iat = now.unix_timestamp();
         let exp = iat.saturating_add(i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX));
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub: user,
+            sid: session,
+            iat,
+            exp,
+        };
+        (
+            self.sign(&claims).into(),
+            OffsetDateTime::from_unix_timestamp(exp).unwrap_or(now),
+        )
+    }
+
+    /// Whose token it is, and of which sign-in.
+    pub fn verify(&self, token: &str, now: OffsetDateTime) -> Result<(UserId, SessionId), TokenError> {
+        let claims: Claims = self.opened(token)?;
+        check(&claims.iss, &claims.aud, AUDIENCE)?;
+        let now = now.unix_timestamp();
+        if claims.iat > now.saturating_add(SKEW) {
+            return Err(TokenError::Claims);
+        }
+        if claims.exp <= now {
+            return Err(TokenError::Expired);
+        }
+        Ok((claims.sub, claims.sid))
+    }
+
+    /// Is this one of our own tokens, by its looks? Decides who is asked about it, and nothing else.
+    pub fn is_own(&self, token: &str) -> bool {
+        token.len() <= LONGEST
+            && token.split_once('.').is_some_and(|(header, _)| {
+                decode(header).is_ok_and(|header| {
+                    serde_json::from_slice::<Header<'_>>(&header).is_ok_and(|header| header.alg == "HS256")
+                })
+            })
+    }
+
+    /// Signs any claims. They must say what they are for: one secret signs all kinds.
+    pub(super) fn sign(&self, claims: &impl Serialize) -> String {
         let header = Header {
             alg: "HS256",
             kid: &self.active.id,
             typ: "JWT",
         };
-        let claims = Claims {
-            iss: ISSUER.to_owned(),
-            aud: AUDIENCE.to_owned(),
-            sub: user,
-            iat,
-            exp,
-        };
-        let mut token = format!("{}.{}", encode(&header), encode(&claims));
+        let mut token = format!("{}.{}", encode(&header), encode(claims));
         let signature = hmac::sign(&self.active.hmac, token.as_bytes());
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature.as_ref()));
-        (token.into(), OffsetDateTime::from_unix_timestamp(exp).unwrap_or(now))
+        token
     }
 
-    /// Whose token it is.
-    pub fn verify(&self, token: &str, now: OffsetDateTime) -> Result<UserId, TokenError> {
+    /// The claims of a text that one of our secrets signed. What they claim is for the caller to check.
+    pub(super) fn opened<T: DeserializeOwned>(&self, token: &str) -> Result<T, TokenError> {
         if token.len() > LONGEST {
             return Err(TokenError::Malformed);
         }
@@ -148,16 +184,16 @@ impl Tokens {
         let mut keys = std::iter::once(&self.active).chain(&self.older);
         let key = keys.find(|key| key.id == header.kid).ok_or(TokenError::UnknownKey)?;
         hmac::verify(&key.hmac, signed.as_bytes(), &decode(signature)?).map_err(|_| TokenError::Signature)?;
+        serde_json::from_slice(&decode(claims)?).map_err(|_| TokenError::Malformed)
+    }
+}
 
-        let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| TokenError::Malformed)?;
-        let now = now.unix_timestamp();
-        if claims.iss != ISSUER || claims.aud != AUDIENCE || claims.iat > now.saturating_add(SKEW) {
-            return Err(TokenError::Claims);
-        }
-        if claims.exp <= now {
-            return Err(TokenError::Expired);
-        }
-        Ok(claims.sub)
+/// One issuer, and the audience that is meant.
+fn check(issuer: &str, audience: &str, meant: &str) -> Result<(), TokenError> {
+    if issuer == ISSUER && audience == meant {
+        Ok(())
+    } else {
+        Err(TokenError::Claims)
     }
 }
 
@@ -184,6 +220,11 @@ mod tests {
         Tokens::new(&secret.to_owned().into(), &[], HOUR)
     }
 
+    fn whose(clock: &ManualClock) -> (UserId, SessionId) {
+        let entropy = SeededEntropy::new(1);
+        (UserId::generate(clock, &entropy), SessionId::generate(clock, &entropy))
+    }
+
     fn forge(secret: &str, header: &serde_json::Value, claims: &serde_json::Value) -> String {
         let signed = format!("{}.{}", encode(header), encode(claims));
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
@@ -194,12 +235,12 @@ mod tests {
     #[test]
     fn a_token_is_good_until_its_end_and_not_a_second_longer() {
         let clock = ManualClock::default();
-        let user = UserId::generate(&clock, &SeededEntropy::new(1));
+        let (user, session) = whose(&clock);
         let tokens = tokens("0123456789abcdef0123456789abcdef");
-        let (token, end) = tokens.issue(user, clock.now());
+        let (token, end) = tokens.issue(user, session, clock.now());
         let token = token.expose_secret();
         assert_eq!(end, clock.now() + HOUR);
-        assert_eq!(tokens.verify(token, end - time::Duration::SECOND), Ok(user));
+        assert_eq!(tokens.verify(token, end - time::Duration::SECOND), Ok((user, session)));
         assert_eq!(tokens.verify(token, end), Err(TokenError::Expired));
         assert_eq!(tokens.verify(token, clock.now() - HOUR), Err(TokenError::Claims));
     }
@@ -207,11 +248,11 @@ mod tests {
     #[test]
     fn a_changed_secret_keeps_verifying_until_it_is_dropped() {
         let clock = ManualClock::default();
-        let user = UserId::generate(&clock, &SeededEntropy::new(1));
+        let (user, session) = whose(&clock);
         let (old, new) = ("old".repeat(11), "new".repeat(11));
-        let (token, _) = tokens(&old).issue(user, clock.now());
+        let (token, _) = tokens(&old).issue(user, session, clock.now());
         let both = Tokens::new(&new.clone().into(), &[old.into()], HOUR);
-        assert_eq!(both.verify(token.expose_secret(), clock.now()), Ok(user));
+        assert_eq!(both.verify(token.expose_secret(), clock.now()), Ok((user, session)));
         assert_eq!(
             tokens(&new).verify(token.expose_secret(), clock.now()),
             Err(TokenError::UnknownKey)
@@ -221,16 +262,16 @@ mod tests {
     #[test]
     fn nothing_but_our_own_hs256_is_believed() {
         let clock = ManualClock::default();
-        let user = UserId::generate(&clock, &SeededEntropy::new(1));
+        let (user, session) = whose(&clock);
         let secret = "0123456789abcdef0123456789abcdef";
         let tokens = tokens(secret);
         let kid = tokens.active.id.clone();
         let iat = clock.now().unix_timestamp();
-        let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": user, "iat": iat, "exp": iat + 60});
+        let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": user, "sid": session, "iat": iat, "exp": iat + 60});
         let verify = |token: &str| tokens.verify(token, clock.now());
 
         let good = forge(secret, &json!({"alg": "HS256", "kid": kid}), &claims);
-        assert_eq!(verify(&good), Ok(user));
+        assert_eq!(verify(&good), Ok((user, session)));
         for alg in ["none", "None", "HS512", "RS256", "hs256"] {
             let token = forge(secret, &json!({"alg": alg, "kid": kid}), &claims);
             assert_eq!(verify(&token), Err(TokenError::Algorithm), "{alg}");

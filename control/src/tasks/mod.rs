@@ -1,4 +1,4 @@
-//! What runs beside the API in every replica: the outbox relay, the usage aggregator, and what edges say of themselves and of
+//! What runs beside the API in every replica: the outbox relay, the usage aggregator, the mailer, and what edges say of themselves and of
 //! keys.
 //!
 //! Each task retries for ever by itself; a dependency that is down costs latency and shows in its metrics. They return
@@ -8,6 +8,7 @@ pub mod aggregator;
 pub mod connect;
 pub mod edges;
 pub mod key_uses;
+pub mod mailer;
 pub mod relay;
 
 /// Why a task cannot run at all.

@@ -1,6 +1,8 @@
 //! Everything that control does, against real servers.
 
 #[cfg(test)]
+mod account;
+#[cfg(test)]
 mod aggregator;
 #[cfg(test)]
 mod applications;
@@ -23,6 +25,8 @@ mod keys;
 #[cfg(test)]
 mod listener;
 #[cfg(test)]
+mod mail;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod operations;
@@ -36,5 +40,7 @@ mod routing_table;
 mod rows;
 #[cfg(test)]
 mod service;
+#[cfg(test)]
+mod sessions;
 #[cfg(test)]
 mod workspaces;

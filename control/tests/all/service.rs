@@ -6,23 +6,30 @@ use std::time::Duration;
 use authsome_contract::model::Plan;
 use authsome_control::command::user::{self, Office};
 use authsome_control::identity::{Passwords, Tokens};
+use authsome_control::mail::{Security, Smtp};
 use authsome_control::metrics::Metrics;
 use authsome_control::readiness::Readiness;
 use authsome_control::router;
 use authsome_control::settings::Settings;
 use authsome_control::state::{App, Parts};
 use authsome_control::tasks::edges::Edges;
+use authsome_control::tasks::mailer::{MailMetrics, Mailer};
 use authsome_core::clock::{Clock, ManualClock, SystemClock};
 use authsome_core::entropy::SystemEntropy;
 use authsome_core::lifecycle::Shutdown;
+use authsome_testkit::SmtpServer;
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+/// Signs the tokens of the tests.
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 pub(crate) struct Service {
     pub(crate) app: App,
@@ -67,13 +74,18 @@ impl Service {
     }
 
     pub(crate) fn on(pool: PgPool, settings: Settings, pages: Router<App>) -> Self {
+        let tokens = Tokens::new(&SECRET.into(), &[], Duration::from_hours(1));
+        Self::signing(pool, settings, pages, tokens)
+    }
+
+    pub(crate) fn signing(pool: PgPool, settings: Settings, pages: Router<App>, tokens: Tokens) -> Self {
         let clock = ManualClock::new(SystemClock.now());
         let entropy = Arc::new(SystemEntropy::new());
         let app = App::new(Parts {
             pool: pool.clone(),
             clock: Arc::new(clock.clone()),
             entropy: entropy.clone(),
-            tokens: Tokens::new(&"0123456789abcdef0123456789abcdef".into(), &[], Duration::from_hours(1)),
+            tokens,
             passwords: Passwords::new(&*entropy).unwrap(),
             settings,
             metrics: Metrics::new().unwrap(),
@@ -192,6 +204,28 @@ impl Service {
         .execute(&self.pool)
         .await
         .unwrap();
+    }
+
+    /// Sends letters by this server until the answer is dropped.
+    pub(crate) fn mailer(&self, server: &SmtpServer) -> DropGuard {
+        self.mailer_by(Self::server(server))
+    }
+
+    /// The way to the server, as it is configured.
+    pub(crate) fn server(server: &SmtpServer) -> Smtp {
+        let from = "AuthSome Cloud <noreply@authsome.test>".parse().unwrap();
+        Smtp::new(&server.url().parse().unwrap(), Security::None, from).unwrap()
+    }
+
+    pub(crate) fn mailer_by(&self, server: Smtp) -> DropGuard {
+        let stop = CancellationToken::new();
+        let mailer = Mailer {
+            app: self.app.clone(),
+            server: Some(server),
+            metrics: MailMetrics::register(&prometheus::Registry::new()).unwrap(),
+        };
+        tokio::spawn(mailer.run(stop.clone()));
+        stop.drop_guard()
     }
 
     pub(crate) async fn count(&self, query: &'static str) -> i64 {

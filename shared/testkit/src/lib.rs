@@ -1,5 +1,5 @@
-//! Real servers for tests and for the local platform: Postgres, Redis and NATS on free ports, a TCP proxy that misbehaves
-//! on request, the workspace's own programs as child processes, and waits that say what they waited for.
+//! Real servers for tests and for the local platform: Postgres, Redis and NATS on free ports, a mail server that keeps its
+//! letters, a TCP proxy that misbehaves on request, the workspace's own programs as child processes, and waits that say what they waited for.
 //!
 //! It owns processes, ports and scratch directories, nothing else. Every process it starts hangs under a [`guard`]: when the
 //! process that started it goes away, by whatever signal, the server stops and its scratch directory is removed. A
@@ -23,6 +23,7 @@ pub mod redis;
 mod scratch;
 pub mod secret;
 pub mod server;
+pub mod smtp;
 pub mod wait;
 
 pub use chaos::{ChaosProxy, Mode};
@@ -34,4 +35,5 @@ pub use postgres::{PostgresOptions, PostgresServer};
 pub use programs::{Program, ProgramCommand};
 pub use redis::{RedisOptions, RedisServer};
 pub use server::Server;
+pub use smtp::SmtpServer;
 pub use wait::{WaitError, wait_for};

@@ -33,6 +33,8 @@ kinds! {
     Member      MemberId      "mem" "a team member";
     Key         KeyId         "key" "an API key";
     Invitation  InvitationId  "inv" "an invitation";
+    Session     SessionId     "ses" "a session";
+    Token       TokenId       "tok" "a service token";
     Operation   OperationId   "op"  "an operation";
     Event       EventId       "evt" "an event";
     Request     RequestId     "req" "a request";

@@ -1,0 +1,171 @@
+//! What letters say. Looks up what a letter is about at the moment that it is sent.
+
+use askama::Template;
+use authsome_core::error::Failure;
+use authsome_core::id::UserId;
+use sqlx::PgConnection;
+
+use super::Letter;
+use crate::command::account::{confirmation_mark, reset_mark};
+use crate::db::accounts::{self, Account};
+use crate::error::Outcome;
+use crate::identity::link::{self, Purpose};
+use crate::state::App;
+
+/// A letter in words.
+#[derive(Debug)]
+pub struct Content {
+    /// Its subject.
+    pub subject: String,
+    /// For programs that show text.
+    pub text: String,
+    /// For programs that show HTML.
+    pub html: String,
+}
+
+/// What goes into the templates, which are the same for every letter.
+struct Words {
+    subject: String,
+    greeting: String,
+    paragraphs: Vec<String>,
+    /// Label and address of the one thing to do.
+    action: Option<(&'static str, String)>,
+    /// Below the rest: why this came, and what to do if it should not have.
+    note: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "mail/letter.txt")]
+struct Text<'a>(&'a Words);
+
+#[derive(Template)]
+#[template(path = "mail/letter.html")]
+struct Html<'a>(&'a Words);
+
+/// The words of a letter, or `None` where there is nothing to say any longer.
+pub async fn compose(
+    connection: &mut PgConnection,
+    app: &App,
+    recipient: &str,
+    letter: &Letter,
+) -> Outcome<Option<Content>> {
+    let words = match letter {
+        Letter::SignUp { user } => match addressee(connection, *user, recipient).await? {
+            Some(account) => confirmation(app, *user, &account),
+            None => taken(connection, app, recipient).await?,
+        },
+        Letter::VerifyEmail { user } => {
+            let account = addressee(connection, *user, recipient).await?;
+            account.and_then(|account| confirmation(app, *user, &account))
+        }
+        Letter::ResetPassword {} => reset(connection, app, recipient).await?,
+        Letter::PasswordChanged { user } => {
+            let account = addressee(connection, *user, recipient).await?;
+            account.map(|account| password_changed(app, &account))
+        }
+        Letter::Invitation { member: _ } => None,
+    };
+    words.as_ref().map(render).transpose()
+}
+
+fn render(words: &Words) -> Outcome<Content> {
+    let text = Text(words).render().map_err(Failure::internal)?;
+    let html = Html(words).render().map_err(Failure::internal)?;
+    Ok(Content {
+        subject: words.subject.clone(),
+        text,
+        html,
+    })
+}
+
+/// The account, if the letter's address is still its own.
+async fn addressee(connection: &mut PgConnection, user: UserId, recipient: &str) -> Outcome<Option<Account>> {
+    let account = accounts::find(connection, user).await?;
+    Ok(account.filter(|account| account.email.to_lowercase() == recipient.to_lowercase()))
+}
+
+fn page(app: &App, path: &str) -> String {
+    format!("{}{path}", app.settings().dashboard_url)
+}
+
+fn greeting(name: &str) -> String {
+    format!("Hello {name},")
+}
+
+const UNEXPECTED: &str = "If you did not ask for this, ignore this letter: nothing happens without the link.";
+
+fn confirmation(app: &App, user: UserId, account: &Account) -> Option<Words> {
+    if account.verified {
+        return None;
+    }
+    let mark = confirmation_mark(account);
+    let token = link::make(app.tokens(), Purpose::VerifyEmail, user, mark, app.clock().now());
+    Some(Words {
+        subject: "Confirm your e-mail address".to_owned(),
+        greeting: greeting(&account.name),
+        paragraphs: vec![
+            "your AuthSome Cloud account is ready. Confirm that this address is yours to create your first \
+             application. The link is good for 24 hours."
+                .to_owned(),
+        ],
+        action: Some(("Confirm address", page(app, &format!("/verify-email?token={token}")))),
+        note: UNEXPECTED,
+    })
+}
+
+async fn taken(connection: &mut PgConnection, app: &App, recipient: &str) -> Outcome<Option<Words>> {
+    let Some(user) = accounts::id_of(connection, recipient).await? else {
+        return Ok(None);
+    };
+    let Some(account) = accounts::find(connection, user).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Words {
+        subject: "You already have an account".to_owned(),
+        greeting: greeting(&account.name),
+        paragraphs: vec![
+            "somebody signed up for AuthSome Cloud with this address, which has an account. Nothing was changed. \
+             Sign in with your password, or choose another one if you have forgotten it."
+                .to_owned(),
+        ],
+        action: Some(("Choose another password", page(app, "/forgot-password"))),
+        note: "If this was not you, there is nothing to do.",
+    }))
+}
+
+async fn reset(connection: &mut PgConnection, app: &App, recipient: &str) -> Outcome<Option<Words>> {
+    let Some(user) = accounts::id_of(connection, recipient).await? else {
+        return Ok(None);
+    };
+    let Some(account) = accounts::find(connection, user).await? else {
+        return Ok(None);
+    };
+    let mark = reset_mark(&account);
+    let token = link::make(app.tokens(), Purpose::ResetPassword, user, mark, app.clock().now());
+    Ok(Some(Words {
+        subject: "Choose another password".to_owned(),
+        greeting: greeting(&account.name),
+        paragraphs: vec![
+            "with this link you choose another password. It is good for one hour and works once; afterwards you are \
+             signed out everywhere."
+                .to_owned(),
+        ],
+        action: Some((
+            "Choose another password",
+            page(app, &format!("/reset-password?token={token}")),
+        )),
+        note: UNEXPECTED,
+    }))
+}
+
+fn password_changed(app: &App, account: &Account) -> Words {
+    Words {
+        subject: "Your password was changed".to_owned(),
+        greeting: greeting(&account.name),
+        paragraphs: vec![
+            "the password of your AuthSome Cloud account was changed, and other sessions were signed out.".to_owned(),
+        ],
+        action: Some(("Choose another password", page(app, "/forgot-password"))),
+        note: "If this was you, there is nothing to do. If not, choose another password at once.",
+    }
+}
