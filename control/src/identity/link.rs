@@ -101,21 +101,21 @@ pub fn make<K: Kind>(tokens: &Tokens, purpose: Purpose, subject: Id<K>, mark: Ma
 
 /// Reads a link. One text for every reason of refusal but age, which people can do something about.
 pub fn read<K: Kind>(tokens: &Tokens, purpose: Purpose, text: &str, now: OffsetDateTime) -> Outcome<Link<K>> {
-    let claims: Claims = tokens.opened(text).map_err(|error| refused(&error))?;
+    let claims: Claims = tokens.opened(text).map_err(refused)?;
     if claims.iss != ISSUER || claims.aud != AUDIENCE || claims.purpose != purpose {
-        return Err(refused(&super::TokenError::Claims));
+        return Err(refused(super::TokenError::Claims));
     }
     if claims.exp <= now.unix_timestamp() {
         return Err(no_longer());
     }
-    let subject = Id::from_str(&claims.sub).map_err(|_| refused(&super::TokenError::Malformed))?;
+    let subject = Id::from_str(&claims.sub).map_err(|_| refused(super::TokenError::Malformed))?;
     Ok(Link {
         subject,
         mark: claims.mark,
     })
 }
 
-fn refused(error: &super::TokenError) -> Problem {
+fn refused(error: super::TokenError) -> Problem {
     tracing::debug!(%error, "link refused");
     Failure::invalid_request("This link is not valid; copy it whole, or ask for another")
         .with_reason("link_invalid")

@@ -122,7 +122,7 @@ impl Mailer {
             let mut connection = self.app.pool().acquire().await?;
             let due = mails::claim(&mut connection, now, now + LEASE, BATCH).await?;
             drop(connection);
-            let full = due.len() as i64 == BATCH;
+            let full = i64::try_from(due.len()).is_ok_and(|letters| letters == BATCH);
             let results: Vec<_> = stream::iter(due)
                 .map(|letter| self.handle(server, letter))
                 .buffer_unordered(AT_ONCE)
