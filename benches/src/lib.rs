@@ -12,3 +12,4 @@ pub mod db;
 pub mod edge;
 pub mod measure;
 pub mod records;
+pub mod stream;

@@ -4,7 +4,8 @@ use authsome_contract::model::{
     AppRecord, CachePolicy, CachePurges, Environment, HostRecord, KeyRecord, KeyState, Plan, Scopes, Serve, Version,
 };
 use authsome_contract::wire::{Change, Versioned};
-use authsome_core::entropy::{Entropy, SeededEntropy};
+use authsome_core::clock::SystemClock;
+use authsome_core::entropy::{Entropy, SeededEntropy, SystemEntropy};
 use authsome_core::id::{ApplicationId, KeyId, WorkspaceId};
 use authsome_core::key::{Digest, KeyType};
 use uuid::Uuid;
@@ -37,15 +38,24 @@ pub fn text(n: u64) -> [u8; TEXT] {
 
 /// An application with two instances, as the feed brings it.
 pub fn app(n: u64) -> Change {
+    app_with(app_id(n), &["10.0.0.1:8080", "10.0.0.2:8080"], Plan::Pro)
+}
+
+/// An application with one instance, as the feed brings it.
+pub fn app_of(id: ApplicationId, endpoint: &str, plan: Plan) -> Change {
+    app_with(id, &[endpoint], plan)
+}
+
+fn app_with(id: ApplicationId, endpoints: &[&str], plan: Plan) -> Change {
     let record = AppRecord {
-        id: app_id(n),
-        workspace_id: WorkspaceId::from_uuid(uuid(n + KEYS)),
+        id,
+        workspace_id: WorkspaceId::from_uuid(id.uuid()),
         environment: Environment::Production,
         region: "eu-west-1".to_owned(),
         serve: Serve::Yes,
-        endpoints: vec!["10.0.0.1:8080".parse().unwrap(), "10.0.0.2:8080".parse().unwrap()],
+        endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
         base_path: String::new(),
-        plan: Plan::Pro,
+        plan,
         quota_exhausted: false,
         origins: Vec::new(),
         path_policy: Vec::new(),
@@ -70,10 +80,23 @@ pub fn app(n: u64) -> Change {
 
 /// A secret key of one of the first `apps` applications, as the feed brings it.
 pub fn key(n: u64, apps: u64) -> Change {
+    key_with(
+        app_id(n % apps),
+        Digest::of(&text(n)),
+        KeyId::from_uuid(uuid(n + 2 * KEYS)),
+    )
+}
+
+/// A secret key with every scope, as the feed brings it.
+pub fn key_of(app: ApplicationId, digest: Digest) -> Change {
+    key_with(app, digest, KeyId::generate(&SystemClock, &SystemEntropy::new()))
+}
+
+fn key_with(application_id: ApplicationId, digest: Digest, id: KeyId) -> Change {
     let record = KeyRecord {
-        digest: Digest::of(&text(n)),
-        id: KeyId::from_uuid(uuid(n + 2 * KEYS)),
-        application_id: app_id(n % apps),
+        digest,
+        id,
+        application_id,
         key_type: KeyType::Secret,
         scopes: Scopes::ALL,
         state: KeyState::Active,

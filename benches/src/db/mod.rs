@@ -1,5 +1,7 @@
 //! Rows of the control database: one workspace, its applications and their keys.
 
+pub mod tenants;
+
 use authsome_core::clock::SystemClock;
 use authsome_core::entropy::SystemEntropy;
 use authsome_core::id::{ApplicationId, KeyId, UserId, WorkspaceId};
