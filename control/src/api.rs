@@ -7,8 +7,12 @@ mod applications;
 mod auth;
 mod edge_policy;
 mod edges;
+mod etag;
 mod fault;
+mod hosts;
+mod key_changes;
 mod keys;
+mod manners;
 mod operations;
 mod page;
 mod workspaces;
@@ -35,6 +39,7 @@ use crate::state::App;
         (name = "workspaces", description = "What a team owns and pays for"),
         (name = "applications", description = "Isolated AuthSome instances"),
         (name = "keys", description = "API keys of an application"),
+        (name = "hosts", description = "Host names of an application, proved by DNS"),
         (name = "operations", description = "Long work and its steps"),
         (name = "edges", description = "Where requests of customers are decided, and how far changes have come there"),
     ),
@@ -80,7 +85,12 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(applications::get, edge_policy::update))
         .routes(routes!(edge_policy::purge))
         .routes(routes!(keys::create, keys::list))
-        .routes(routes!(keys::revoke))
+        .routes(routes!(key_changes::get, key_changes::update, keys::revoke))
+        .routes(routes!(key_changes::roll))
+        .routes(routes!(key_changes::leaked))
+        .routes(routes!(hosts::add, hosts::list))
+        .routes(routes!(hosts::verify))
+        .routes(routes!(hosts::remove))
         .routes(routes!(operations::get))
         .routes(routes!(operations::of_application))
         .routes(routes!(edges::list))
@@ -88,7 +98,9 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// The OpenAPI document as it is served and committed, with a newline at its end.
 pub fn document() -> String {
-    let mut text = routes().to_openapi().to_pretty_json().unwrap_or_default();
+    let mut document = routes().to_openapi();
+    manners::describe(&mut document);
+    let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }

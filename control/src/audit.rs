@@ -107,7 +107,12 @@ pub async fn record(connection: &mut PgConnection, app: &App, actor: &Actor, dee
         workspace_id: deed.workspace,
         application_id: deed.application,
         actor_id: actor_id.as_deref(),
-        actor_type: ActorType::User,
+        // Somebody who needs no account, such as the finder of a key.
+        actor_type: if actor_id.is_none() && deed.workspace.is_some() {
+            ActorType::Service
+        } else {
+            ActorType::User
+        },
         action: deed.action,
         resource: deed.resource,
         resource_id: deed.resource_id.as_deref(),

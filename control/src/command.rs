@@ -7,6 +7,7 @@
 pub mod account;
 pub mod application;
 pub mod edge_policy;
+pub mod host;
 pub mod key;
 mod merge_patch;
 pub mod name;

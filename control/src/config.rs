@@ -14,6 +14,7 @@ use authsome_core::telemetry::{self, Format};
 use ipnet::IpNet;
 use url::Url;
 
+use crate::dns::DnsSettings;
 use crate::identity;
 use crate::mail::Smtp;
 use crate::settings::Settings;
@@ -47,6 +48,8 @@ pub struct Config {
     pub encryption: Option<PlatformRing>,
     /// `mail.url`, `mail.from`, `mail.tls`: the server that letters go out by. Without it they wait.
     pub mail: Option<Smtp>,
+    /// `dns.*`: who is asked about names of customers.
+    pub dns: DnsSettings,
     /// `public.*`, `regions`, `plans.*`: what clients may see.
     pub settings: Settings,
     /// `log.level` (also `LOG_LEVEL`): default `info`.
@@ -70,7 +73,7 @@ impl DatabaseConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
-            "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http", "mail",
+            "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http", "mail", "dns",
         ] {
             reader.ignore(section);
         }
@@ -98,7 +101,7 @@ impl CopiesConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
-            "listen", "jwt", "public", "plans", "regions", "shutdown", "http", "mail",
+            "listen", "jwt", "public", "plans", "regions", "shutdown", "http", "mail", "dns",
         ] {
             reader.ignore(section);
         }
@@ -162,6 +165,7 @@ impl Config {
         let encryption = reader.optional("encryption.key");
 
         let mail = mail::read(reader);
+        let dns = DnsSettings::read(reader);
         let settings = settings(reader, listen);
         let (log_filter, log_format) = log(reader);
         let timing = Timing {
@@ -181,6 +185,7 @@ impl Config {
             jwt_lifetime,
             encryption,
             mail,
+            dns,
             settings,
             log_filter,
             log_format,

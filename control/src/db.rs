@@ -7,6 +7,8 @@ pub mod accounts;
 pub mod applications;
 pub mod edge_policy;
 pub mod edges;
+pub mod hosts;
+pub mod idempotency;
 pub mod key_uses;
 pub mod keys;
 pub mod mails;

@@ -55,6 +55,12 @@ impl Problem {
         Self::with_status(failure, StatusCode::PRECONDITION_FAILED)
     }
 
+    /// 422: understood, and contradicts what was sent before.
+    pub fn unprocessable(message: &'static str, reason: &'static str) -> Self {
+        let failure = Failure::invalid_request(message).with_reason(reason);
+        Self::with_status(failure, StatusCode::UNPROCESSABLE_ENTITY)
+    }
+
     /// 503: not now, for a reason that the client may know.
     pub fn busy(message: &'static str, reason: &'static str) -> Self {
         Failure::unavailable(message)

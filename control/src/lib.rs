@@ -10,6 +10,7 @@ pub mod command;
 pub mod config;
 pub mod dashboard;
 pub mod db;
+pub mod dns;
 pub mod error;
 pub mod identity;
 pub mod mail;

@@ -8,7 +8,7 @@ use axum::{Router, middleware};
 use http::header;
 
 use crate::error::Problem;
-use crate::server::{envelope, extract};
+use crate::server::{cors, envelope, extract, idempotency};
 use crate::state::App;
 use crate::{admin, api, dashboard};
 
@@ -26,7 +26,9 @@ pub fn router(app: App, pages: Router<App>) -> Router {
         ];
         std::future::ready((headers, document.to_string()))
     };
-    let api = api.route("/openapi.json", get(openapi));
+    let api = api
+        .route("/openapi.json", get(openapi))
+        .layer(middleware::from_fn_with_state(app.clone(), idempotency::once));
     let mut router = pages
         .route("/health", get(admin::live))
         .route("/ready", get(admin::ready));
@@ -37,6 +39,7 @@ pub fn router(app: App, pages: Router<App>) -> Router {
         .fallback(dashboard::missing)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(app.clone(), cors::allow))
         .layer(middleware::from_fn_with_state(app.clone(), envelope::wrap))
         .with_state(app)
 }

@@ -1,9 +1,12 @@
 //! HTTP below the handlers: connections, and what every request has in common.
 
 mod client_address;
+pub mod cors;
 pub mod envelope;
 pub mod extract;
+pub mod idempotency;
 pub mod listener;
 
 pub use client_address::ClientAddress;
 pub use envelope::RequestContext;
+pub use idempotency::FirstId;

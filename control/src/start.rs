@@ -20,6 +20,7 @@ use sqlx::{ConnectOptions, Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::dns::Dns;
 use crate::identity::{PasswordError, Passwords, Tokens};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -105,6 +106,7 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         metrics: metrics.clone(),
         readiness: readiness.clone(),
         edges: edges.clone(),
+        dns: Dns::new(config.dns),
     });
     tracing::info!(api = %config.listen, admin = %config.admin, version = env!("CARGO_PKG_VERSION"), "listening");
     let pages = dashboard::router();

@@ -6,6 +6,7 @@ use authsome_core::clock::Clock;
 use authsome_core::entropy::Entropy;
 use sqlx::PgPool;
 
+use crate::dns::Dns;
 use crate::identity::{Passwords, Tokens};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub readiness: Readiness,
     /// Which edges there are.
     pub edges: Edges,
+    /// What names lead to.
+    pub dns: Dns,
 }
 
 impl App {
@@ -82,6 +85,11 @@ impl App {
     /// Which edges there are.
     pub fn edges(&self) -> &Edges {
         &self.0.edges
+    }
+
+    /// What names lead to.
+    pub fn dns(&self) -> &Dns {
+        &self.0.dns
     }
 
     /// Which dependencies are there.

@@ -12,7 +12,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-use super::edge_policy::etag;
+use super::etag::etag;
 use super::fault::{ErrorEnvelope, Refusals};
 use super::page::{Page, PageQuery};
 use crate::command::application::{self, NewApplication};
@@ -20,6 +20,7 @@ use crate::command::edge_policy::{self, EdgeSettings};
 use crate::db::applications::{self, Filter};
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
+use crate::server::FirstId;
 use crate::server::extract::{Json, PathId, Query};
 use crate::settings::Settings;
 use crate::state::App;
@@ -177,6 +178,7 @@ pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
     PathId(workspace): PathId<Workspace>,
+    id: FirstId,
     Json(body): Json<CreateApplication>,
 ) -> Outcome<(StatusCode, [(HeaderName, String); 1], Answer<CreatedApplication>)> {
     let new = NewApplication {
@@ -186,7 +188,11 @@ pub(super) async fn create(
         region: body.region.as_deref(),
         config: body.config.as_ref(),
     };
-    let created = application::create(&app, &caller, workspace, new).await?;
+    let created = if id.is_given() {
+        application::create_once(&app, &caller, workspace, id.of(&app), new).await?
+    } else {
+        application::create(&app, &caller, workspace, new).await?
+    };
     let location = format!(
         "{}/api/v1/applications/{}",
         app.settings().api_url,

@@ -1,17 +1,17 @@
 //! What a team changes of its application at the edge, and what it throws away of the edge's cache.
 
-use authsome_contract::model::Version;
 use authsome_core::error::Failure;
 use authsome_core::id::Application as ApplicationKind;
 use axum::Json as Answer;
 use axum::extract::State;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::applications::{ApplicationDetails, details};
+use super::etag::{etag, matches};
 use super::fault::{ErrorEnvelope, Refusals};
 use crate::command::edge_policy::{self, EdgeSettings};
 use crate::error::Outcome;
@@ -44,24 +44,6 @@ pub(super) struct Purged {
     /// Responses stored until then are not used once the edges have it, which takes a fraction of a second.
     #[serde(with = "time::serde::rfc3339")]
     purged_at: OffsetDateTime,
-}
-
-/// The entity tag of an application: the version of what the edge has of it.
-pub(super) fn etag(version: Version) -> [(HeaderName, String); 1] {
-    [(header::ETAG, format!("\"{version}\""))]
-}
-
-/// Does `If-Match` allow a change of this version (RFC 9110, 13.1.1)? Without the header every change is allowed.
-fn matches(headers: &HeaderMap, version: Version) -> bool {
-    let mut given = headers.get_all(header::IF_MATCH).iter().peekable();
-    if given.peek().is_none() {
-        return true;
-    }
-    let wanted = format!("\"{version}\"");
-    given
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|tag| tag.trim() == "*" || tag.trim() == wanted)
 }
 
 /// Changes what the edge does for an application
@@ -110,32 +92,4 @@ pub(super) async fn purge(
         .replace_millisecond(purged_at.millisecond())
         .map_err(Failure::internal)?;
     Ok((StatusCode::ACCEPTED, Answer(Purged { purged_at })))
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn if_match_names_the_version_or_any() {
-        let version = Version { epoch: 1, row: 7 };
-        let allows = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(header::IF_MATCH, HeaderValue::from_static(value));
-            }
-            matches(&headers, version)
-        };
-        assert!(allows(&[]));
-        assert!(allows(&["*"]));
-        assert!(allows(&["\"1.7\""]));
-        assert!(allows(&["\"1.6\", \"1.7\""]));
-        assert!(allows(&["\"1.6\"", "\"1.7\""]));
-        assert!(!allows(&["\"1.6\""]));
-        assert!(!allows(&["1.7"]));
-        assert!(!allows(&["W/\"1.7\""]), "weak tags never match");
-        assert!(!allows(&[""]));
-    }
 }

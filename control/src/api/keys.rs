@@ -20,6 +20,7 @@ use crate::command::key::{self, NewKey};
 use crate::db::keys;
 use crate::error::{Fields, Outcome};
 use crate::identity::{self, Action, Caller};
+use crate::server::FirstId;
 use crate::server::extract::{Json, PathId, PathIds, Query};
 use crate::state::App;
 use crate::tasks::edges::Acknowledged;
@@ -76,6 +77,25 @@ pub(super) struct Key {
     created_at: OffsetDateTime,
 }
 
+impl Key {
+    /// The only answer that shows a secret key whole.
+    pub(super) fn created(created: key::Created, key_type: KeyType) -> Self {
+        Self {
+            id: created.id,
+            name: created.name,
+            key_type,
+            key: created.key.expose().to_owned(),
+            scopes: created.scopes,
+            networks: created.networks,
+            origins: created.origins,
+            enabled: true,
+            last_used_at: None,
+            expires_at: created.expires_at,
+            created_at: created.created_at,
+        }
+    }
+}
+
 impl From<keys::Key> for Key {
     fn from(row: keys::Key) -> Self {
         Self {
@@ -107,6 +127,7 @@ pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
     PathId(application): PathId<Application>,
+    id: FirstId,
     Json(body): Json<CreateKey>,
 ) -> Outcome<(StatusCode, Answer<Key>)> {
     let new = NewKey {
@@ -117,21 +138,8 @@ pub(super) async fn create(
         networks: &body.networks,
         origins: &body.origins,
     };
-    let created = key::create(&app, &caller, application, new).await?;
-    let answer = Key {
-        id: created.id,
-        name: created.name,
-        key_type: body.key_type,
-        key: created.key.expose().to_owned(),
-        scopes: created.scopes,
-        networks: created.networks,
-        origins: created.origins,
-        enabled: true,
-        last_used_at: None,
-        expires_at: created.expires_at,
-        created_at: created.created_at,
-    };
-    Ok((StatusCode::CREATED, Answer(answer)))
+    let created = key::create_once(&app, &caller, application, id.of(&app), new).await?;
+    Ok((StatusCode::CREATED, Answer(Key::created(created, body.key_type))))
 }
 
 /// The keys of an application that are not revoked, oldest first

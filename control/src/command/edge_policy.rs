@@ -45,7 +45,7 @@ pub async fn change(
     }
     let Some(patch) = patch else { return Ok(()) };
     let before = read(&stored, id)?;
-    let after = merged(&before, patch)?;
+    let after = merge_patch::merged(&before, patch, "edge")?.checked()?;
     if after == before {
         return Ok(());
     }
@@ -133,30 +133,6 @@ fn understood<T: serde::de::DeserializeOwned>(column: &'static str, id: Applicat
         }
         .into()
     })
-}
-
-/// What `before` becomes, or which field of the outcome is wrong.
-fn merged(before: &EdgeSettings, patch: Value) -> Outcome<EdgeSettings> {
-    if !patch.is_object() {
-        let mut fields = Fields::new();
-        fields.refuse("edge", "must be an object");
-        fields.finish()?;
-    }
-    let mut document = serde_json::to_value(before).map_err(Failure::internal)?;
-    merge_patch::apply(&mut document, patch);
-    let after: EdgeSettings = serde_path_to_error::deserialize(document).map_err(|error| {
-        let path = match error.path().to_string().as_str() {
-            "." => "edge".to_owned(),
-            path => format!("edge.{path}"),
-        };
-        let mut fields = Fields::new();
-        fields.refuse(path, error.into_inner().to_string());
-        match fields.finish() {
-            Err(problem) => problem,
-            Ok(()) => Failure::invalid_request("The settings are not understood").into(),
-        }
-    })?;
-    after.checked()
 }
 
 /// The fields that differ, as they were and as they are.

@@ -1,6 +1,7 @@
 //! API keys: digests, masked forms, and what each key may do.
 
-use authsome_core::id::{ApplicationId, KeyId, UserId};
+use authsome_contract::model::Version;
+use authsome_core::id::{ApplicationId, KeyId, UserId, WorkspaceId};
 use authsome_core::key::{ApiKey, Digest, KeyType};
 use authsome_db::DbError;
 use sqlx::PgConnection;
@@ -22,6 +23,7 @@ pub struct Key {
     pub last_used_at: Option<OffsetDateTime>,
     pub expires_at: Option<OffsetDateTime>,
     pub created_at: OffsetDateTime,
+    pub version: Version,
 }
 
 /// A key to write. The key itself goes no further than its digest and masked form, unless it is public.
@@ -88,9 +90,10 @@ pub async fn of_application(
     limit: i64,
     offset: i64,
 ) -> Result<(Vec<Key>, i64), DbError> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"SELECT id AS "id: KeyId", name, type AS key_type, coalesce(public_key, masked) AS "shown!", scopes, networks,
-                  origins, enabled, last_used_at, expires_at, created_at
+                  origins, enabled, last_used_at, expires_at, created_at, epoch, version
            FROM api_keys WHERE application_id = $1 AND revoked_at IS NULL
            ORDER BY created_at, type, id LIMIT $2 OFFSET $3"#,
         application as ApplicationId,
@@ -105,28 +108,152 @@ pub async fn of_application(
     )
     .fetch_one(connection)
     .await?;
-    let keys = rows.into_iter().map(|row| {
-        let key_type = row.key_type.parse().map_err(|_| DbError::Inconsistent {
+    Ok((
+        rows.into_iter().map(Row::into_key).collect::<Result<_, DbError>>()?,
+        total,
+    ))
+}
+
+/// A key of an application that is not revoked.
+pub async fn find(
+    connection: &mut PgConnection,
+    application: ApplicationId,
+    id: KeyId,
+) -> Result<Option<Key>, DbError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT id AS "id: KeyId", name, type AS key_type, coalesce(public_key, masked) AS "shown!", scopes, networks,
+                  origins, enabled, last_used_at, expires_at, created_at, epoch, version
+           FROM api_keys WHERE id = $1 AND application_id = $2 AND revoked_at IS NULL"#,
+        id as KeyId,
+        application as ApplicationId,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(Row::into_key).transpose()
+}
+
+/// As [`find`], the row locked against other changes.
+pub async fn lock(
+    connection: &mut PgConnection,
+    application: ApplicationId,
+    id: KeyId,
+) -> Result<Option<Key>, DbError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT id AS "id: KeyId", name, type AS key_type, coalesce(public_key, masked) AS "shown!", scopes, networks,
+                  origins, enabled, last_used_at, expires_at, created_at, epoch, version
+           FROM api_keys WHERE id = $1 AND application_id = $2 AND revoked_at IS NULL FOR NO KEY UPDATE"#,
+        id as KeyId,
+        application as ApplicationId,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(Row::into_key).transpose()
+}
+
+/// What a team may change of a key.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns of the table, documented in its migration")]
+pub struct Change<'a> {
+    pub name: &'a str,
+    pub scopes: &'a [String],
+    pub networks: &'a [String],
+    pub origins: &'a [String],
+    pub enabled: bool,
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// Writes a change; the version rises with every one, so that it is told by the entity tag.
+pub async fn update(connection: &mut PgConnection, id: KeyId, change: &Change<'_>) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE api_keys SET name = $2, scopes = $3, networks = $4, origins = $5, enabled = $6, expires_at = $7,
+                             version = version + 1
+         WHERE id = $1",
+        id as KeyId,
+        change.name,
+        change.scopes,
+        change.networks,
+        change.origins,
+        change.enabled,
+        change.expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whose a key is.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the columns of the table, documented in its migration")]
+pub struct Owner {
+    pub id: KeyId,
+    pub application_id: ApplicationId,
+    pub workspace_id: WorkspaceId,
+    /// Neither revoked nor past its end, and its application is not gone.
+    pub usable: bool,
+}
+
+/// Whose the key with this digest is, its row locked.
+pub async fn owner(
+    connection: &mut PgConnection,
+    digest: &Digest,
+    now: OffsetDateTime,
+) -> Result<Option<Owner>, DbError> {
+    Ok(sqlx::query_as!(
+        Owner,
+        r#"SELECT k.id AS "id: KeyId", k.application_id AS "application_id: ApplicationId",
+                  a.workspace_id AS "workspace_id: WorkspaceId",
+                  k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2) AND a.status <> 'deleted'
+                      AS "usable!"
+           FROM api_keys k JOIN applications a ON a.id = k.application_id
+           WHERE k.digest = $1 FOR NO KEY UPDATE OF k"#,
+        digest.as_bytes(),
+        now,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+struct Row {
+    id: KeyId,
+    name: String,
+    key_type: String,
+    shown: String,
+    scopes: Vec<String>,
+    networks: Vec<String>,
+    origins: Vec<String>,
+    enabled: bool,
+    last_used_at: Option<OffsetDateTime>,
+    expires_at: Option<OffsetDateTime>,
+    created_at: OffsetDateTime,
+    epoch: i64,
+    version: i64,
+}
+
+impl Row {
+    fn into_key(self) -> Result<Key, DbError> {
+        let key_type = self.key_type.parse().map_err(|_| DbError::Inconsistent {
             table: "api_keys",
             column: "type",
-            row: row.id.to_string(),
-            detail: format!("unknown type {:?}", row.key_type),
+            row: self.id.to_string(),
+            detail: format!("unknown type {:?}", self.key_type),
         })?;
         Ok(Key {
-            id: row.id,
-            name: row.name,
+            id: self.id,
+            name: self.name,
             key_type,
-            shown: row.shown,
-            scopes: row.scopes,
-            networks: row.networks,
-            origins: row.origins,
-            enabled: row.enabled,
-            last_used_at: row.last_used_at,
-            expires_at: row.expires_at,
-            created_at: row.created_at,
+            shown: self.shown,
+            scopes: self.scopes,
+            networks: self.networks,
+            origins: self.origins,
+            enabled: self.enabled,
+            last_used_at: self.last_used_at,
+            expires_at: self.expires_at,
+            created_at: self.created_at,
+            version: Version::from_columns(self.epoch, self.version),
         })
-    });
-    Ok((keys.collect::<Result<_, DbError>>()?, total))
+    }
 }
 
 /// What revoking found.

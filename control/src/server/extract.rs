@@ -32,6 +32,10 @@ pub struct PathId<K: Kind>(pub Id<K>);
 #[derive(Debug)]
 pub struct PathIds<K: Kind, L: Kind>(pub Id<K>, pub Id<L>);
 
+/// The id and the name after it in the path. A text that is not an id names nothing, so it is 404.
+#[derive(Debug)]
+pub struct PathIdName<K: Kind>(pub Id<K>, pub String);
+
 impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Problem;
 
@@ -96,6 +100,16 @@ impl<K: Kind, L: Kind> FromRequestParts<App> for PathIds<K, L> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Outcome<Self> {
         let params = raw(parts, app).await?;
         Ok(Self(nth(&params, 0)?, nth(&params, 1)?))
+    }
+}
+
+impl<K: Kind> FromRequestParts<App> for PathIdName<K> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Outcome<Self> {
+        let params = raw(parts, app).await?;
+        let name = params.iter().nth(1).map_or("", |(_, value)| value);
+        Ok(Self(nth(&params, 0)?, name.to_owned()))
     }
 }
 

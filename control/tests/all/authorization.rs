@@ -1,8 +1,13 @@
 //! Who may call what: every operation of the document, for every role, for a stranger and for nobody.
 
+use authsome_core::clock::SystemClock;
+use authsome_core::entropy::SystemEntropy;
+use authsome_core::id::ApplicationId;
+use authsome_core::key::{ApiKey, KeyMode, KeyType};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::name_server::NameServer;
 use crate::service::{Person, Service};
 
 const EVERYBODY: &[&str] = &["owner", "admin", "developer", "billing", "viewer"];
@@ -62,6 +67,19 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
             Some(json!({ "edge": { "strictSeconds": 30 } })),
         ),
         "purgeApplicationCache" => (Who::Members(BUILDERS), 202, Some(json!({ "tags": ["catalogue"] }))),
+        "listHosts" => (Who::Members(EVERYBODY), 200, None),
+        "addHost" => (
+            Who::Members(BUILDERS),
+            200,
+            Some(json!({ "host": "login.shop.example" })),
+        ),
+        // The record is not published.
+        "verifyHost" => (Who::Members(BUILDERS), 409, None),
+        "removeHost" => (Who::Members(BUILDERS), 204, None),
+        "reportLeakedKey" => (Who::Anybody, 200, Some(json!({ "key": leaked_key() }))),
+        "getKey" => (Who::Members(&["owner", "admin", "developer", "viewer"]), 200, None),
+        "updateKey" => (Who::Members(BUILDERS), 200, Some(json!({ "name": "New" }))),
+        "rollKey" => (Who::Members(BUILDERS), 201, Some(json!({ "overlapSeconds": 3600 }))),
         "listKeys" => (Who::Members(&["owner", "admin", "developer", "viewer"]), 200, None),
         "createKey" => (
             Who::Members(BUILDERS),
@@ -74,19 +92,31 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
     Some(case)
 }
 
+/// Well-formed, and nobody's.
+fn leaked_key() -> String {
+    let entropy = SystemEntropy::new();
+    let application = ApplicationId::generate(&SystemClock, &entropy);
+    let key = ApiKey::generate(KeyType::Secret, KeyMode::Live, &application, &entropy);
+    key.expose().to_owned()
+}
+
 struct World {
     service: Service,
     workspace: String,
     application: String,
     operation: String,
     key: String,
+    /// Not used for anything else, since it is revoked on the way.
+    revoked: String,
     members: Vec<(&'static str, Person)>,
     stranger: Person,
+    _names: NameServer,
 }
 
 impl World {
     async fn new() -> Self {
-        let service = Service::new().await;
+        let names = NameServer::start().await;
+        let service = Service::asking(names.address).await;
         let owner = service.person("owner@x.io").await;
         let workspace = service.workspace(&owner, "pro").await;
         let created = service.application(&owner, &workspace, "shop").await;
@@ -94,6 +124,15 @@ impl World {
         let keys = service
             .get(&format!("/api/v1/applications/{application}/keys"), &owner)
             .await;
+        sqlx::query(
+            "INSERT INTO host_claims (application_id, host, challenge)
+             SELECT $1, name || '.shop.example', repeat('x', 32)
+             FROM (SELECT 'login' AS name UNION ALL SELECT 'h' || n FROM generate_series(1, 999) AS n) AS names",
+        )
+        .bind(&application)
+        .execute(&service.pool)
+        .await
+        .unwrap();
         let mut members = vec![("owner", owner)];
         for role in &EVERYBODY[1..] {
             let person = service.person(&format!("{role}@x.io")).await;
@@ -106,10 +145,12 @@ impl World {
             workspace,
             operation: created.string("operationId"),
             key: keys.json["data"][0]["id"].as_str().unwrap().to_owned(),
+            revoked: keys.json["data"][1]["id"].as_str().unwrap().to_owned(),
             application,
             members,
             stranger,
             service,
+            _names: names,
         }
     }
 
@@ -126,7 +167,8 @@ impl World {
             .replace("{workspaceId}", &self.workspace)
             .replace("{applicationId}", &self.application)
             .replace("{operationId}", &self.operation)
-            .replace("{keyId}", &self.key)
+            .replace("{host}", &format!("h{unique}.shop.example"))
+            .replace("{keyId}", if method == "delete" { &self.revoked } else { &self.key })
             .replace("{sessionId}", "ses_01h455vb4pex5vsknk084sn02q");
         assert!(!path.contains('{'), "no value for a parameter of {template}");
         let mut body = body;

@@ -59,6 +59,7 @@ impl Site {
             },
             metrics: Metrics::new().unwrap(),
             readiness: Readiness::new(shutdown.clone()),
+            dns: authsome_control::dns::Dns::new(authsome_control::dns::DnsSettings::default()),
             edges: Edges::new(Arc::new(SystemClock)),
         });
         let pages = dashboard::router();

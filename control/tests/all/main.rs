@@ -19,6 +19,12 @@ mod edges;
 #[cfg(test)]
 mod envelope;
 #[cfg(test)]
+mod hosts;
+#[cfg(test)]
+mod idempotency;
+#[cfg(test)]
+mod key_changes;
+#[cfg(test)]
 mod key_uses;
 #[cfg(test)]
 mod keys;
@@ -26,6 +32,8 @@ mod keys;
 mod listener;
 #[cfg(test)]
 mod mail;
+#[cfg(test)]
+mod name_server;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use authsome_contract::model::Plan;
 use authsome_control::command::user::{self, Office};
+use authsome_control::dns::{Dns, DnsSettings};
 use authsome_control::identity::{Passwords, Tokens};
 use authsome_control::mail::{Security, Smtp};
 use authsome_control::metrics::Metrics;
@@ -73,12 +74,32 @@ impl Service {
         )
     }
 
+    /// With its own database, asking this name server.
+    pub(crate) async fn asking(server: std::net::SocketAddr) -> Self {
+        let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
+        let dns = DnsSettings {
+            servers: vec![server],
+            timeout: Duration::from_secs(5),
+        };
+        Self::with(
+            PgPool::connect_with(database.options).await.unwrap(),
+            settings(),
+            Router::new(),
+            Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
+            dns,
+        )
+    }
+
     pub(crate) fn on(pool: PgPool, settings: Settings, pages: Router<App>) -> Self {
         let tokens = Tokens::new(&SECRET.into(), &[], Duration::from_hours(1));
-        Self::signing(pool, settings, pages, tokens)
+        Self::with(pool, settings, pages, tokens, DnsSettings::default())
     }
 
     pub(crate) fn signing(pool: PgPool, settings: Settings, pages: Router<App>, tokens: Tokens) -> Self {
+        Self::with(pool, settings, pages, tokens, DnsSettings::default())
+    }
+
+    fn with(pool: PgPool, settings: Settings, pages: Router<App>, tokens: Tokens, dns: DnsSettings) -> Self {
         let clock = ManualClock::new(SystemClock.now());
         let entropy = Arc::new(SystemEntropy::new());
         let app = App::new(Parts {
@@ -91,6 +112,7 @@ impl Service {
             metrics: Metrics::new().unwrap(),
             readiness: Readiness::new(Shutdown::new()),
             edges: Edges::new(Arc::new(SystemClock)),
+            dns: Dns::new(dns),
         });
         Self {
             router: router::router(app.clone(), pages),
@@ -134,6 +156,10 @@ impl Service {
 
     pub(crate) async fn post(&self, path: &str, person: &Person, body: Value) -> Answer {
         self.call(Method::POST, path, Some(&person.token), Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, person: &Person, body: Value) -> Answer {
+        self.call(Method::PATCH, path, Some(&person.token), Some(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str, person: &Person) -> Answer {
