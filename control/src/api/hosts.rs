@@ -29,6 +29,7 @@ pub(super) struct AddHost {
 /// A host name of an application.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 pub(super) struct Host {
     #[schema(example = "login.example.com")]
     host: String,

@@ -19,7 +19,7 @@ use crate::db::applications;
 use crate::db::hosts::{self, Host};
 use crate::dns::{Dns, DnsError};
 use crate::error::{Fields, Outcome, Problem};
-use crate::identity::{self, Action, Caller};
+use crate::identity::{self, Action, Actor, Caller};
 use crate::settings::Settings;
 use crate::state::App;
 
@@ -118,7 +118,7 @@ pub async fn verify(app: &App, caller: &Caller, application: ApplicationId, host
         let (id, challenge) = (holder.application_id, &holder.challenge);
         hosts::claim(&mut transaction, id, host, challenge, None, now).await?;
         let deed = Deed::of_application("host.lose", holder.workspace_id, id, json!({ "host": host }));
-        audit::record(&mut transaction, app, &Default::default(), &deed).await?;
+        audit::record(&mut transaction, app, &Actor::default(), &deed).await?;
     }
     hosts::prove(
         &mut transaction,
