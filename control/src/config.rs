@@ -73,7 +73,8 @@ impl DatabaseConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
-            "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http", "mail", "dns",
+            "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http", "mail",
+            "dns",
         ] {
             reader.ignore(section);
         }

@@ -109,7 +109,7 @@ pub(super) async fn list(
 ) -> Outcome<Answer<Page<Host>>> {
     let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
-    identity::application(&mut connection, caller.user, application, Action::ReadApplications).await?;
+    identity::application(&mut connection, &caller, application, Action::ReadApplications).await?;
     let rows = hosts::of_application(&mut connection, application, window.limit(), window.offset()).await?;
     Ok(Answer(window.of(rows)))
 }

@@ -108,7 +108,7 @@ pub(super) async fn get(
     PathIds(application, id): PathIds<Application, KeyKind>,
 ) -> Outcome<([(HeaderName, String); 1], Answer<Key>)> {
     let mut connection = app.pool().acquire().await?;
-    identity::application(&mut connection, caller.user, application, Action::ReadKeys).await?;
+    identity::application(&mut connection, &caller, application, Action::ReadKeys).await?;
     let key = keys::find(&mut connection, application, id).await?;
     let key = key.ok_or_else(|| Failure::not_found("API key not found"))?;
     Ok((etag(key.version), Answer(key.into())))

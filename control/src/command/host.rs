@@ -45,8 +45,7 @@ pub fn record_value(challenge: &str) -> String {
 /// Claims a name. Claiming it again gives the same challenge, so that nothing that was published is lost.
 pub async fn claim(app: &App, caller: &Caller, application: ApplicationId, host: &str) -> Outcome<(Host, bool)> {
     let mut transaction = app.pool().begin().await?;
-    let workspace =
-        identity::application(&mut transaction, caller.user, application, Action::ChangeApplications).await?;
+    let workspace = identity::application(&mut transaction, caller, application, Action::ChangeApplications).await?;
     let mut fields = Fields::new();
     let host = fields.take("host", read(host, app.settings()));
     fields.finish()?;
@@ -78,7 +77,7 @@ pub async fn claim(app: &App, caller: &Caller, application: ApplicationId, host:
 pub async fn verify(app: &App, caller: &Caller, application: ApplicationId, host: &str) -> Outcome<Host> {
     let claimed = {
         let mut connection = app.pool().acquire().await?;
-        identity::application(&mut connection, caller.user, application, Action::ChangeApplications).await?;
+        identity::application(&mut connection, caller, application, Action::ChangeApplications).await?;
         hosts::find(&mut connection, application, &spelled(host))
             .await?
             .ok_or_else(missing)?
@@ -103,8 +102,7 @@ pub async fn verify(app: &App, caller: &Caller, application: ApplicationId, host
 
     let now = app.clock().now();
     let mut transaction = app.pool().begin().await?;
-    let workspace =
-        identity::application(&mut transaction, caller.user, application, Action::ChangeApplications).await?;
+    let workspace = identity::application(&mut transaction, caller, application, Action::ChangeApplications).await?;
     stays(&mut transaction, application).await?;
     let holder = hosts::holder(&mut transaction, host).await?;
     let holder = holder.filter(|holder| holder.application_id != application);
@@ -141,8 +139,7 @@ pub async fn verify(app: &App, caller: &Caller, application: ApplicationId, host
 pub async fn remove(app: &App, caller: &Caller, application: ApplicationId, host: &str) -> Outcome<()> {
     let host = spelled(host);
     let mut transaction = app.pool().begin().await?;
-    let workspace =
-        identity::application(&mut transaction, caller.user, application, Action::ChangeApplications).await?;
+    let workspace = identity::application(&mut transaction, caller, application, Action::ChangeApplications).await?;
     if !hosts::remove(&mut transaction, application, &host).await? {
         return Err(missing());
     }

@@ -51,7 +51,7 @@ pub async fn change(
     if_match: impl FnOnce(Version) -> bool,
 ) -> Outcome<keys::Key> {
     let mut transaction = app.pool().begin().await?;
-    let workspace = identity::application(&mut transaction, caller.user, application, Action::WriteKeys).await?;
+    let workspace = identity::application(&mut transaction, caller, application, Action::WriteKeys).await?;
     let found = keys::lock(&mut transaction, application, id).await?;
     let key = found.ok_or_else(|| Failure::not_found("API key not found"))?;
     if !if_match(key.version) {

@@ -42,7 +42,7 @@ pub struct Rolled {
 pub async fn roll(app: &App, caller: &Caller, application: ApplicationId, old: KeyId, roll: Roll) -> Outcome<Rolled> {
     let now = app.clock().now();
     let mut transaction = app.pool().begin().await?;
-    let workspace = identity::application(&mut transaction, caller.user, application, Action::WriteKeys).await?;
+    let workspace = identity::application(&mut transaction, caller, application, Action::WriteKeys).await?;
     let mut fields = Fields::new();
     fields.require(
         (Duration::ZERO..=ROLL_OVERLAP_MAX).contains(&roll.overlap),
