@@ -75,18 +75,16 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         ),
         // The record is not published.
         "verifyHost" => (Who::Members(BUILDERS), 409, None),
-        "removeHost" => (Who::Members(BUILDERS), 204, None),
         "reportLeakedKey" => (Who::Anybody, 200, Some(json!({ "key": leaked_key() }))),
-        "getKey" => (Who::Members(&["owner", "admin", "developer", "viewer"]), 200, None),
         "updateKey" => (Who::Members(BUILDERS), 200, Some(json!({ "name": "New" }))),
         "rollKey" => (Who::Members(BUILDERS), 201, Some(json!({ "overlapSeconds": 3600 }))),
-        "listKeys" => (Who::Members(&["owner", "admin", "developer", "viewer"]), 200, None),
+        "getKey" | "listKeys" => (Who::Members(&["owner", "admin", "developer", "viewer"]), 200, None),
         "createKey" => (
             Who::Members(BUILDERS),
             201,
             Some(json!({ "name": "New", "type": "secret" })),
         ),
-        "revokeKey" => (Who::Members(BUILDERS), 204, None),
+        "removeHost" | "revokeKey" => (Who::Members(BUILDERS), 204, None),
         _ => return None,
     };
     Some(case)

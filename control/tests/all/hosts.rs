@@ -99,7 +99,7 @@ async fn a_name_leads_to_its_application_once_its_record_is_published_and_no_lon
     let verified = world.verify(&world.app, HOST).await;
     assert_eq!(verified.status, StatusCode::OK, "{}", verified.text);
     assert_eq!(verified.json["status"], "verified");
-    assert_eq!(world.leads_to().await, [world.app.clone()]);
+    assert_eq!(world.leads_to().await, std::slice::from_ref(&world.app));
     assert_eq!(
         world
             .service
@@ -175,12 +175,12 @@ async fn a_claim_blocks_nobody_and_a_name_goes_to_whoever_controls_it_now() {
         (refused.status, &refused.json["error"]["reason"]),
         (StatusCode::CONFLICT, &json!("taken"))
     );
-    assert_eq!(world.leads_to().await, [world.app.clone()]);
+    assert_eq!(world.leads_to().await, std::slice::from_ref(&world.app));
 
     // The domain changed hands.
     world.names.texts(RECORD, &[&value(&their_claim)]);
     assert_eq!(verify_theirs().await.status, StatusCode::OK);
-    assert_eq!(world.leads_to().await, [other.clone()]);
+    assert_eq!(world.leads_to().await, std::slice::from_ref(&other));
     let lost = world.list(&world.app).await;
     assert_eq!(lost["data"][0]["status"], "pending");
     assert_eq!(lost["data"][0]["record"]["value"], value(&our_claim));
