@@ -17,6 +17,7 @@ use crate::error::Refusal;
 use crate::filter::client_address::Client;
 use crate::filter::cors::Grant;
 use crate::filter::credential::Places;
+use crate::http1::trailers::Trailers;
 use crate::limit::{Occupied, Standing};
 use crate::listener::Accepted;
 use crate::live::Listing;
@@ -112,6 +113,13 @@ impl Forwarding {
     pub async fn open_way(&mut self, upstreams: &Upstreams) -> Result<(), Refusal> {
         let prepared = self.admission.app.prepared.get().ok_or(Refusal::Internal)?;
         self.way.open(upstreams, prepared).await
+    }
+
+    /// Trailers are passed on, where that can be.
+    pub fn carry(&mut self, trailers: Arc<Trailers>) {
+        if let Some(prepared) = self.admission.app.prepared.get() {
+            self.way.carry(prepared, trailers);
+        }
     }
 
     /// The connection for the next attempt, if there is an endpoint and time.

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -37,6 +39,7 @@ use crate::filter::cors::Grant;
 use crate::filter::headers::{self, Forward, Identity, Reply};
 use crate::filter::own_host;
 use crate::filter::shared_host;
+use crate::http1::trailers::Trailers;
 use crate::intake::Verdict;
 use crate::limit::Limiter;
 use crate::listener::Accepted;
@@ -366,6 +369,13 @@ impl ProxyHttp for Edge {
                     }
                 }
                 ctx.part = self.part(session, ctx);
+                if ctx.part.is_none()
+                    && let (Some(accepted), Some(forward)) = (&ctx.accepted, &mut ctx.forward)
+                    && let Some(trailers) = Trailers::of(session.req_header())
+                {
+                    accepted.exchange.carry(Arc::clone(&trailers));
+                    forward.carry(trailers);
+                }
                 // What may be answered from the cache needs no instance yet.
                 if let (None, Some(forward)) = (&ctx.part, &mut ctx.forward)
                     && let Err(refusal) = forward.open_way(&self.upstreams).await
@@ -493,6 +503,12 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
+        if let Some(accepted) = &ctx.accepted {
+            if accepted.patience.is_lost() {
+                error = Error::new_up(ErrorType::ReadTimedout);
+            }
+            accepted.patience.over();
+        }
         let replay = replay_of(session);
         let again = ctx
             .forward
@@ -502,15 +518,38 @@ impl ProxyHttp for Edge {
         error
     }
 
-    async fn upstream_request_filter(
+    async fn connected_to_upstream(
         &self,
         _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        socket: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if let Some(forward) = &mut ctx.forward {
+            forward.way.connected(socket);
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
         let Some(forward) = &ctx.forward else {
             return Err(Error::new(ErrorType::InternalError));
         };
+        if request.headers.contains_key(header::UPGRADE) && !session.as_downstream_mut().is_body_empty() {
+            // As RFC 9110, section 7.8 allows: the tunnel would begin somewhere within the body.
+            request.remove_header(&header::UPGRADE);
+            request.remove_header(&header::CONNECTION);
+        }
+        if let Some(trailers) = forward.way.carried() {
+            trailers.announce(request);
+        }
         let Some(prepared) = forward.prepared() else {
             return Err(Error::new(ErrorType::InternalError));
         };
@@ -541,7 +580,7 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
     ) -> Result<()> {
         if let Some(accepted) = &ctx.accepted {
-            accepted.body_came(end_of_stream);
+            accepted.body_came(body.as_ref().map_or(0, Bytes::len), end_of_stream);
         }
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             // The library would write it as a chunk, which ends the body, and then end the body: the instance would read the second
@@ -551,6 +590,10 @@ impl ProxyHttp for Edge {
         // An upgraded connection is a conversation, not a body.
         if let Some(forward) = &mut ctx.forward {
             forward.way.head_is_sent();
+            if end_of_stream {
+                let patience = ctx.accepted.as_ref().map(|accepted| &accepted.patience);
+                forward.way.request_ends(&self.upstreams, patience);
+            }
         }
         if let (Some(body), Some(forward), false) = (body, &mut ctx.forward, session.was_upgraded()) {
             forward.body_bytes += body.len() as u64;
@@ -568,6 +611,13 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
     ) -> Result<()> {
         let announced = response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS;
+        if let Some(accepted) = &ctx.accepted {
+            if announced {
+                accepted.patience.again();
+            } else {
+                accepted.patience.over();
+            }
+        }
         if let Some(forward) = ctx.forward.as_mut().filter(|_| !announced) {
             forward.answered(&self.upstreams, response.status.as_u16());
         }
@@ -703,6 +753,9 @@ impl ProxyHttp for Edge {
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Ctx) {
         if !ctx.is_probe && !ctx.in_background {
             self.count(session, ctx);
+        }
+        if let Some(accepted) = &ctx.accepted {
+            accepted.patience.over();
         }
         ctx.unsettled = None;
         // Before the connection can carry the next request, of another key perhaps.

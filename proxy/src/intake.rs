@@ -228,7 +228,7 @@ impl Edge {
             subprotocol: subprotocol
                 .then(|| credential::key_subprotocol(&request.headers))
                 .flatten(),
-            way: Way::new(kind, ctx.began),
+            way: Way::new(kind, ctx.began).upgrading(session.is_upgrade_req()),
             refusal: None,
             most_body_bytes,
             body_bytes: 0,

@@ -74,8 +74,38 @@ impl Body {
     /// # Errors
     /// Chunks that servers could read differently.
     pub fn take(&mut self, bytes: &[u8]) -> Result<usize, BadChunks> {
+        self.run(bytes, false, |_| {})
+    }
+
+    /// As [`Self::take`], and keeps the lines of its trailers, each with its line end.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_with_trailers(&mut self, bytes: &[u8], trailers: &mut Vec<u8>) -> Result<usize, BadChunks> {
+        let taken = self.run(bytes, false, |byte| trailers.push(byte))?;
+        if taken > 0 && self.is_done() && trailers.ends_with(b"\r\n") {
+            // The empty line behind them.
+            trailers.truncate(trailers.len() - 2);
+        }
+        Ok(taken)
+    }
+
+    /// As [`Self::take`], but stops where trailers would begin.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_until_trailers(&mut self, bytes: &[u8]) -> Result<usize, BadChunks> {
+        self.run(bytes, true, |_| {})
+    }
+
+    /// Are its chunks over, and nothing behind them was read?
+    pub const fn is_at_trailers(&self) -> bool {
+        matches!(self.0, State::Trailer(0))
+    }
+
+    fn run(&mut self, bytes: &[u8], to_trailers: bool, mut trailing: impl FnMut(u8)) -> Result<usize, BadChunks> {
         let mut at = 0;
-        while at < bytes.len() {
+        while at < bytes.len() && !(to_trailers && self.is_at_trailers()) {
             match &mut self.0 {
                 State::Done => break,
                 State::Bytes(left) | State::Data(left) => {
@@ -90,7 +120,11 @@ impl Body {
                     }
                 }
                 _ => {
+                    let is_trailing = self.0.is_trailing();
                     self.0 = self.0.after(bytes[at])?;
+                    if is_trailing {
+                        trailing(bytes[at]);
+                    }
                     at += 1;
                 }
             }
@@ -100,6 +134,14 @@ impl Body {
 }
 
 impl State {
+    /// Behind the last chunk.
+    const fn is_trailing(self) -> bool {
+        matches!(
+            self,
+            Self::Trailer(_) | Self::TrailerName(_) | Self::TrailerValue(_) | Self::TrailerLf(_) | Self::LastLf
+        )
+    }
+
     /// The state behind a byte that is not data.
     fn after(self, byte: u8) -> Result<Self, BadChunks> {
         Ok(match (self, byte) {
@@ -198,6 +240,35 @@ mod tests {
         assert_eq!(taken(&format!("5;{}", "x".repeat(300))), Err(BadChunks));
         assert_eq!(taken(&format!("0\r\nx: {}", "x".repeat(9000))), Err(BadChunks));
         assert_eq!(taken(&format!("0\r\n{}", "x:\r\n".repeat(9000))), Err(BadChunks));
+    }
+
+    #[test]
+    fn trailers_are_kept_as_they_are_and_their_place_is_found() {
+        for (text, expected) in [
+            ("0\r\n\r\n", ""),
+            ("5\r\nhello\r\n0;x\r\nA: b\r\nC:\r\n\r\n", "A: b\r\nC:\r\n"),
+        ] {
+            let bytes = text.as_bytes();
+            for cut in 0..=bytes.len() {
+                let (mut body, mut trailers) = (Body::new(Length::Chunked), Vec::new());
+                let taken = body.take_with_trailers(&bytes[..cut], &mut trailers).unwrap();
+                assert_eq!(
+                    body.take_with_trailers(&bytes[taken..], &mut trailers).unwrap(),
+                    bytes.len() - taken
+                );
+                assert_eq!(String::from_utf8(trailers).unwrap(), expected, "{text:?}, {cut}");
+                let mut body = Body::new(Length::Chunked);
+                let first = body.take_until_trailers(&bytes[..cut]).unwrap();
+                let place = first + body.take_until_trailers(&bytes[first..]).unwrap();
+                assert!(
+                    text[place..].starts_with(expected) && body.is_at_trailers(),
+                    "{text:?}, {cut}"
+                );
+            }
+        }
+        let mut body = Body::new(Length::Bytes(5));
+        assert_eq!(body.take_until_trailers(b"hello"), Ok(5));
+        assert!(!body.is_at_trailers());
     }
 
     proptest! {

@@ -1,12 +1,16 @@
 //! What a connection and the request on it tell each other.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::trailers::Trailers;
 
 const FORWARDING: u8 = 1;
 const TUNNEL: u8 = 2;
 const SLOW: u8 = 4;
 const MALFORMED: u8 = 8;
 const SUBSTITUTED: u8 = 16;
+const TRAILERS: u8 = 32;
 
 /// Why a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,20 +23,23 @@ pub enum BodyFault {
 
 /// The state of the request that is on a connection. All on one task, so no order between threads matters.
 #[derive(Debug, Default)]
-pub struct Exchange(AtomicU8);
+pub struct Exchange {
+    flags: AtomicU8,
+    trailers: Mutex<Option<Arc<Trailers>>>,
+}
 
 impl Exchange {
     /// The next request.
     pub(super) fn begin(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.flags.store(0, Ordering::Relaxed);
     }
 
     fn set(&self, flag: u8) {
-        self.0.fetch_or(flag, Ordering::Relaxed);
+        self.flags.fetch_or(flag, Ordering::Relaxed);
     }
 
     fn is(&self, flag: u8) -> bool {
-        self.0.load(Ordering::Relaxed) & flag != 0
+        self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
     /// The forwarding path has the request: what is written from now on is ours.
@@ -42,6 +49,20 @@ impl Exchange {
 
     pub(super) fn is_forwarding(&self) -> bool {
         self.is(FORWARDING)
+    }
+
+    /// The trailers of the request and of its answer are passed on.
+    pub fn carry(&self, trailers: Arc<Trailers>) {
+        *self.trailers.lock().unwrap_or_else(PoisonError::into_inner) = Some(trailers);
+        self.set(TRAILERS);
+    }
+
+    /// Those that are passed on.
+    pub(super) fn trailers(&self) -> Option<Arc<Trailers>> {
+        if !self.is(TRAILERS) {
+            return None;
+        }
+        self.trailers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The connection becomes a tunnel: there are no requests on it any more.

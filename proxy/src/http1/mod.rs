@@ -11,6 +11,7 @@ mod exchange;
 pub mod head;
 pub mod pace;
 mod stream;
+pub mod trailers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,6 +149,7 @@ impl Http1 {
         // How the request on the connection finds it.
         session.set_connection_user_context(Some(Box::new(Arc::clone(accepted))));
         let request = self.proxy.process_new_http(session, shutdown);
+        let request = accepted.patience.attend(request);
         let (stream, _settings) = accepted.switch.serve(request).await??.consume();
         let client = *stream.into_any().downcast::<ClientStream>().ok()?;
         client.is_between_requests().then_some(client)

@@ -22,9 +22,10 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::body::{Body, Length};
+use super::body::{BadChunks, Body, Length};
 use super::exchange::BodyFault;
 use super::pace::{Pace, PaceRules};
+use super::trailers::{Follower, Inserter};
 use crate::listener::Accepted;
 
 /// Of the next requests so much is read while one is answered; it shows whether the client is still there.
@@ -44,6 +45,8 @@ pub struct ClientStream {
     timer: Option<Pin<Box<Sleep>>>,
     /// What is sent when the forwarding library answers a head by itself, and how much of it was.
     substitute: (Vec<u8>, usize),
+    /// Puts trailers into the answer.
+    answer: Option<Box<Inserter>>,
 }
 
 impl std::fmt::Debug for ClientStream {
@@ -66,6 +69,7 @@ impl ClientStream {
             waiting: None,
             timer: None,
             substitute: (Vec::new(), 0),
+            answer: None,
         }
     }
 
@@ -77,6 +81,7 @@ impl ClientStream {
         self.waiting = None;
         self.timer = None;
         self.substitute = (Vec::new(), 0);
+        self.answer = None;
         if head == self.buffer.len() {
             // Not split: that would make the allocation a shared one.
             std::mem::take(&mut self.buffer)
@@ -101,7 +106,7 @@ impl ClientStream {
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if !self.buffer.is_empty() {
             let here = self.buffer.len().min(buf.remaining());
-            let Ok(taken) = self.body.take(&self.buffer[..here]) else {
+            let Ok(taken) = take(&mut self.body, &self.accepted, &self.buffer[..here]) else {
                 return Poll::Ready(Err(self.failed(BodyFault::Malformed)));
             };
             buf.put_slice(&self.buffer[..taken]);
@@ -127,7 +132,7 @@ impl ClientStream {
                 read?;
                 let waited = self.waiting.take().map_or(Duration::ZERO, |since| since.elapsed());
                 let read = buf.filled().len() - before;
-                let Ok(taken) = self.body.take(&buf.filled()[before..]) else {
+                let Ok(taken) = take(&mut self.body, &self.accepted, &buf.filled()[before..]) else {
                     buf.set_filled(before);
                     return Poll::Ready(Err(self.failed(BodyFault::Malformed)));
                 };
@@ -154,6 +159,17 @@ impl ClientStream {
         Poll::Pending
     }
 
+    /// As [`AsyncWrite::poll_write`], with trailers where they are passed on.
+    fn poll_answer(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        let Some(trailers) = self.accepted.exchange.trailers() else {
+            return Pin::new(&mut self.inner).poll_write(cx, buf);
+        };
+        let answer = self
+            .answer
+            .get_or_insert_with(|| Box::new(Inserter::new(Follower::answer())));
+        answer.poll_write(Pin::new(&mut self.inner), cx, buf, || trailers.for_client())
+    }
+
     /// Sends our refusal in place of what the forwarding library would say.
     fn poll_substitute(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if !self.accepted.exchange.was_substituted() {
@@ -169,6 +185,14 @@ impl ClientStream {
             self.substitute.1 += ready!(Pin::new(&mut self.inner).poll_write(cx, rest))?;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// How many of these bytes are the body of the request.
+fn take(body: &mut Body, accepted: &Accepted, bytes: &[u8]) -> std::result::Result<usize, BadChunks> {
+    match accepted.exchange.trailers() {
+        None => body.take(bytes),
+        Some(trailers) => body.take_with_trailers(bytes, &mut trailers.of_request()),
     }
 }
 
@@ -202,7 +226,7 @@ impl AsyncWrite for ClientStream {
             ready!(self.poll_substitute(cx))?;
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        self.poll_answer(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -224,6 +248,10 @@ impl AsyncWrite for ClientStream {
         if !self.accepted.exchange.is_forwarding() {
             ready!(self.poll_substitute(cx))?;
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        if self.accepted.exchange.trailers().is_some() {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_answer(cx, first.map_or(&[], |buf| buf));
         }
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }

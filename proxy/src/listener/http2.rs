@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::metrics::Ended;
 use super::{Accepted, Front};
+use crate::config::Limits;
 use crate::drain::Entered;
 use crate::edge::Edge;
 
@@ -138,8 +139,7 @@ impl Front {
                 accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
                     Ok(Some(H2Accept::Session(session))) => {
                         conduct.opened += 1;
-                        let limit = self.limits.client_read;
-                        let request = serve_stream(Arc::clone(&self.proxy), session, limit, shutdown.clone());
+                        let request = serve_stream(Arc::clone(&self.proxy), session, self.limits, shutdown.clone());
                         streams.spawn_on(request, &pingora_runtime::current_handle());
                     }
                     Ok(Some(H2Accept::Rejected)) => conduct.malformed += 1,
@@ -196,21 +196,21 @@ async fn over(leaving: &mut Option<Leaving>) {
 async fn serve_stream(
     proxy: Arc<HttpProxy<Edge>>,
     mut session: HttpSession,
-    limit: Duration,
+    limits: Limits,
     shutdown: ShutdownWatch,
 ) -> bool {
     let accepted = Arc::new(Accepted::default());
     if session.is_body_done() {
-        accepted.body_came(true);
+        accepted.body_came(0, true);
     }
     // How the request on the stream finds it.
     session.req_header_mut().extensions_mut().insert(Arc::clone(&accepted));
     let request = proxy.process_new_http(ServerSession::new_http2(session), &shutdown);
     tokio::select! {
         biased;
-        _ = accepted.switch.serve(request) => {}
+        _ = accepted.switch.serve(accepted.patience.attend(request)) => {}
         // Dropped, the request resets its stream. The library has no deadline for reading a body here.
-        () = accepted.body_stalls(limit) => {}
+        () = accepted.body_stalls(limits.client_read, &limits.pace) => {}
     }
     accepted.has_client_left()
 }

@@ -12,15 +12,18 @@ mod fault;
 pub mod health;
 mod instance;
 mod metrics;
+mod patience;
 mod peer;
 mod probe;
 mod registry;
+mod relay;
 pub mod resolve;
 pub mod retry;
 mod service;
 pub mod set;
 mod settings;
 mod tls;
+mod tunnel;
 mod way;
 
 use std::net::{IpAddr, SocketAddr};
@@ -40,6 +43,7 @@ pub use fault::{Blame, refusal_of};
 pub use health::Outcome;
 pub use instance::{CredentialsError, EDGE_CREDENTIALS_COLUMN, InstanceCredentials};
 pub use metrics::UpstreamMetrics;
+pub use patience::{Line, Patience};
 pub use peer::{Purpose, Timeouts, peer};
 pub use probe::ProbeTarget;
 pub use registry::{Upstreams, Wanted};
@@ -49,6 +53,7 @@ pub use service::UpstreamService;
 pub use set::{Set, Tried};
 pub use settings::{Caps, DnsSettings, ProbeSettings, UpstreamSettings};
 pub use tls::{TlsFileError, TlsFiles, TlsIdentity};
+pub use tunnel::Hold;
 pub use way::{Replay, Way};
 
 /// What is worked out once for a record and used by every request.

@@ -8,11 +8,15 @@ use async_trait::async_trait;
 use pingora::connectors::l4::Connect;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::{VirtualSocket, VirtualSocketStream};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::net::TcpStream;
 
+use super::relay::Relay;
 use super::tls::TlsIdentity;
+use super::tunnel::{Held, Hold};
+use crate::http1::trailers::Trailers;
 
 /// Deadlines of the way to an instance; every one is set on every connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +25,9 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the TLS handshake, where there is one.
     pub tls: Duration,
-    /// To the first byte of an answer, and between two reads of it.
+    /// From the end of the request to the first byte of its answer.
+    pub first_byte: Duration,
+    /// Between two reads of an answer.
     pub read: Duration,
     /// The same on upgraded connections and event streams, which are silent by nature.
     pub stream_idle: Duration,
@@ -44,6 +50,10 @@ pub struct Purpose<'a> {
     pub streaming: bool,
     /// Not out of the pool, nor into it.
     pub fresh: Option<u64>,
+    /// For a connection that is looked at on its way: says when its answer may be read, and can end it.
+    pub hold: Option<&'a Arc<Hold>>,
+    /// Trailers that are passed on; only with a hold.
+    pub trailers: Option<&'a Arc<Trailers>>,
     /// What is left of the time for the whole request.
     pub left: Duration,
 }
@@ -72,9 +82,15 @@ pub fn peer(address: SocketAddr, purpose: &Purpose<'_>, timeouts: &Timeouts, tls
     } else {
         timeouts.idle
     });
+    if name.is_some() || purpose.hold.is_some() {
+        options.custom_l4 = Some(Arc::new(Dial {
+            within: timeouts.connect,
+            hold: purpose.hold.cloned(),
+            trailers: purpose.trailers.cloned(),
+        }));
+    }
     if name.is_some() {
         // The library has one deadline for both steps; this one is then for the handshake alone.
-        options.custom_l4 = Some(Arc::new(Dial(timeouts.connect)));
         options.connection_timeout = Some(timeouts.tls);
         options.total_connection_timeout = Some(timeouts.connect.saturating_add(timeouts.tls));
         options.ca.clone_from(&tls.ca);
@@ -85,7 +101,11 @@ pub fn peer(address: SocketAddr, purpose: &Purpose<'_>, timeouts: &Timeouts, tls
 
 /// Connects, within this time.
 #[derive(Debug)]
-struct Dial(Duration);
+struct Dial {
+    within: Duration,
+    hold: Option<Arc<Hold>>,
+    trailers: Option<Arc<Trailers>>,
+}
 
 #[async_trait]
 impl Connect for Dial {
@@ -93,10 +113,21 @@ impl Connect for Dial {
         let address = address
             .as_inet()
             .ok_or_else(|| Error::explain(ErrorType::InternalError, "not an internet address"))?;
-        let connected = tokio::time::timeout(self.0, TcpStream::connect(address))
+        let connected = tokio::time::timeout(self.within, TcpStream::connect(address))
             .await
             .or_err(ErrorType::ConnectTimedout, "while connecting")?;
-        connected.map(Stream::from).map_err(|error| {
+        let stream = connected.map(|stream| {
+            let Some(hold) = &self.hold else {
+                return Stream::from(stream);
+            };
+            let held = Held::new(stream, Arc::clone(hold));
+            let socket: Box<dyn VirtualSocket> = match &self.trailers {
+                None => Box::new(held),
+                Some(trailers) => Box::new(Relay::new(held, Arc::clone(trailers))),
+            };
+            Stream::from(VirtualSocketStream::new(socket))
+        });
+        stream.map_err(|error| {
             let kind = match error.kind() {
                 std::io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
                 std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
@@ -118,6 +149,7 @@ mod tests {
     const TIMEOUTS: Timeouts = Timeouts {
         connect: Duration::from_secs(1),
         tls: Duration::from_secs(7),
+        first_byte: Duration::from_secs(2),
         read: Duration::from_secs(2),
         stream_idle: Duration::from_secs(3),
         write: Duration::from_secs(4),
@@ -130,6 +162,8 @@ mod tests {
         server_name: None,
         streaming: false,
         fresh: None,
+        hold: None,
+        trailers: None,
         left: Duration::from_mins(1),
     };
 

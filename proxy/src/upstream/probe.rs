@@ -177,6 +177,8 @@ async fn ask(
         server_name: target.server_name.as_deref(),
         streaming: false,
         fresh: Some(0),
+        hold: None,
+        trailers: None,
         left: limit,
     };
     let peer = peer::peer(endpoint.address(), &purpose, &timeouts, &upstreams.tls());

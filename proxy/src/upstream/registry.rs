@@ -22,7 +22,7 @@ use super::resolve::{self, Named};
 use super::retry::{self, Failed, Next};
 use super::set::Tried;
 use super::settings::UpstreamSettings;
-use super::tls::{TlsFileError, TlsIdentity};
+use super::tls::{Stamp, TlsFileError, TlsIdentity};
 use super::{Prepared, Source};
 
 /// An application that nobody asked for in this time, and whose record is no longer in use, is forgotten.
@@ -41,6 +41,8 @@ pub struct Upstreams {
     wanted: mpsc::Sender<Arc<Named>>,
     admissions: Admissions,
     tls: ArcSwap<TlsIdentity>,
+    /// Of the files when they were read first.
+    tls_read: Stamp,
 }
 
 /// Names whose endpoints are wanted; for the service that resolves them.
@@ -55,6 +57,8 @@ impl Upstreams {
     ) -> Result<(Arc<Self>, Wanted), TlsFileError> {
         let (wanted, queue) = mpsc::channel(resolve::WANTED);
         let upstreams = Self {
+            // Before they are read: a change meanwhile makes them be read again.
+            tls_read: settings.tls.stamp(),
             budget: Budget::new(settings.retry_all, Duration::ZERO),
             tls: ArcSwap::from_pointee(settings.tls.load()?),
             settings,
@@ -173,6 +177,10 @@ impl Upstreams {
     /// Whom to trust and as whom to appear.
     pub fn tls(&self) -> arc_swap::Guard<Arc<TlsIdentity>> {
         self.tls.load()
+    }
+
+    pub(super) fn tls_read(&self) -> Stamp {
+        self.tls_read
     }
 
     pub(super) fn replace_tls(&self, identity: TlsIdentity) {

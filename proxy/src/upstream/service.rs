@@ -60,7 +60,7 @@ async fn sweep(upstreams: &Upstreams) {
 /// Reads the certificates again when a file has changed. Files are local and small, so reading them here delays nothing.
 async fn reload(upstreams: &Upstreams) {
     let files = &upstreams.settings().tls;
-    let mut known = files.stamp();
+    let mut known = upstreams.tls_read();
     let mut every = tokio::time::interval(CERTIFICATES);
     loop {
         every.tick().await;

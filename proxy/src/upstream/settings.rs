@@ -115,10 +115,19 @@ impl UpstreamSettings {
 }
 
 fn timeouts(reader: &mut Reader) -> Timeouts {
+    let read = positive(reader, "upstream.read_timeout", 30);
+    let first_byte = reader.or("upstream.first_byte_timeout", read);
+    // The forwarding library waits for no byte of an answer for longer.
+    reader.check(
+        "upstream.first_byte_timeout",
+        !first_byte.is_zero() && first_byte <= read,
+        "must be greater than 0 and at most upstream.read_timeout",
+    );
     Timeouts {
         connect: positive(reader, "upstream.connect_timeout", 2),
         tls: positive(reader, "upstream.tls_timeout", 3),
-        read: positive(reader, "upstream.read_timeout", 30),
+        first_byte,
+        read,
         stream_idle: positive(reader, "upstream.stream_idle_timeout", 600),
         write: positive(reader, "upstream.write_timeout", 30),
         // Go's and Node's servers keep idle connections for a minute or longer.
@@ -255,6 +264,7 @@ mod tests {
     fn every_problem_is_named_by_its_key() {
         let problems = read(&[
             ("AUTHSOME_UPSTREAM_READ_TIMEOUT", "0s"),
+            ("AUTHSOME_UPSTREAM_FIRST_BYTE_TIMEOUT", "10s"),
             ("AUTHSOME_UPSTREAM_RETRY_PERCENT", "101"),
             ("AUTHSOME_UPSTREAM_HEALTH_FAILURES", "0"),
             ("AUTHSOME_UPSTREAM_HEALTH_PATH", "health"),
@@ -267,6 +277,7 @@ mod tests {
         .unwrap_err();
         for key in [
             "upstream.read_timeout",
+            "upstream.first_byte_timeout",
             "upstream.retry.percent",
             "upstream.health.failures",
             "upstream.health.path",

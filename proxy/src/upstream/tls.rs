@@ -5,6 +5,7 @@
 //! speak TLS, and under which name, is in its record. The library trusts anybody whose name it is not told, so a connection
 //! without a name is never made.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -27,6 +28,10 @@ pub struct TlsFiles {
     /// `upstream.tls.key`: PEM.
     pub key: Option<PathBuf>,
 }
+
+/// Time of change, length and number of each file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp([Option<(SystemTime, u64, u64)>; 3]);
 
 /// What a connection needs of them.
 #[derive(Clone, Default)]
@@ -100,13 +105,13 @@ impl TlsFiles {
         })
     }
 
-    /// When they last changed; differs from an earlier one if any of them was replaced.
-    pub fn stamp(&self) -> Vec<Option<SystemTime>> {
-        [&self.ca, &self.certificate, &self.key]
-            .into_iter()
-            .flatten()
-            .map(|path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok())
-            .collect()
+    /// Which files they are now; differs from an earlier one if any of them was replaced or written.
+    pub fn stamp(&self) -> Stamp {
+        let one = |path| {
+            let meta = std::fs::metadata(path).ok()?;
+            Some((meta.modified().ok()?, meta.len(), meta.ino()))
+        };
+        Stamp([&self.ca, &self.certificate, &self.key].map(|path| path.as_ref().and_then(one)))
     }
 
     fn load_ca(&self) -> Result<Option<Arc<CaType>>, TlsFileError> {

@@ -1,5 +1,7 @@
 //! One request's way to an instance over the forwarding library: its permit, its attempts, its deadline.
 
+use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingora::Error;
@@ -9,12 +11,15 @@ use super::app::{Kind, Permit};
 use super::endpoint::Attempt;
 use super::fault;
 use super::health::Outcome;
+use super::patience::{Line, Patience};
 use super::peer::{self, Purpose};
 use super::registry::Upstreams;
 use super::retry::{Failed, Next};
 use super::set::Tried;
+use super::tunnel::Hold;
 use super::{Prepared, Stage};
 use crate::error::Refusal;
+use crate::http1::trailers::Trailers;
 
 /// From the decision to forward until the answer's end, which ends the request's place in the application's count.
 #[derive(Debug)]
@@ -30,6 +35,14 @@ pub struct Way {
     fresh: bool,
     /// The body was asked for, so the head is with the instance.
     head_sent: bool,
+    /// The client asks for a tunnel.
+    upgrades: bool,
+    /// Of the present attempt, if it may become a tunnel or carries trailers.
+    hold: Option<Arc<Hold>>,
+    /// Those that are passed on.
+    trailers: Option<Arc<Trailers>>,
+    /// Of the present attempt.
+    socket: Option<RawFd>,
 }
 
 /// What the request is like; asked for only when an attempt failed.
@@ -55,7 +68,29 @@ impl Way {
             tries: 0,
             fresh: false,
             head_sent: false,
+            upgrades: false,
+            hold: None,
+            trailers: None,
+            socket: None,
         }
+    }
+
+    /// The client asks for a tunnel.
+    #[must_use]
+    pub fn upgrading(self, upgrades: bool) -> Self {
+        Self { upgrades, ..self }
+    }
+
+    /// Trailers are passed on, if its instances do not speak TLS.
+    pub fn carry(&mut self, prepared: &Prepared, trailers: Arc<Trailers>) {
+        if prepared.server_name.is_none() && !self.upgrades {
+            self.trailers = Some(trailers);
+        }
+    }
+
+    /// Those that are.
+    pub fn carried(&self) -> Option<&Trailers> {
+        self.trailers.as_deref()
     }
 
     /// Counts the request in, and finds out whether there is an endpoint. Done once.
@@ -125,11 +160,18 @@ impl Way {
         self.attempt = Some(attempt);
         self.tries += 1;
         self.head_sent = false;
+        let is_watched = self.upgrades || self.trailers.is_some();
+        self.hold = is_watched.then(Arc::default);
+        if let Some(trailers) = &self.trailers {
+            trailers.again();
+        }
         let purpose = Purpose {
             group_key: prepared.group_key,
             server_name: prepared.server_name.as_deref(),
             streaming: self.is_streaming(),
-            fresh: fresh.then(|| upstreams.salt()),
+            fresh: (fresh || is_watched).then(|| upstreams.salt()),
+            hold: self.hold.as_ref(),
+            trailers: self.trailers.as_ref(),
             left,
         };
         Some(peer::peer(
@@ -138,6 +180,36 @@ impl Way {
             &upstreams.settings().timeouts,
             &upstreams.tls(),
         ))
+    }
+
+    /// A connection was made, and the head is about to be sent.
+    pub fn connected(&mut self, socket: RawFd) {
+        self.socket = Some(socket);
+        if let Some(hold) = self.hold.as_ref().filter(|_| self.upgrades) {
+            hold.begin();
+        }
+    }
+
+    /// The last of the request is about to be sent; the answer must begin soon.
+    pub fn request_ends(&self, upstreams: &Upstreams, patience: Option<&Patience>) {
+        if let Some(hold) = &self.hold {
+            hold.end();
+        }
+        let timeouts = &upstreams.settings().timeouts;
+        let allowed = match self.kind {
+            Kind::Request if timeouts.first_byte < timeouts.read => timeouts.first_byte,
+            Kind::Stream if self.upgrades => timeouts.first_byte,
+            // The library's own bound is the same; event streams may begin late, as they may be silent later.
+            _ => return,
+        };
+        let line = match (&self.hold, self.socket) {
+            (Some(hold), _) => Line::Held(Arc::clone(hold)),
+            (None, Some(socket)) => Line::Socket(socket),
+            (None, None) => return,
+        };
+        if let Some(patience) = patience {
+            patience.wait(allowed, line);
+        }
     }
 
     /// The instance has the head, and the body follows.

@@ -6,6 +6,7 @@ use authsome_testkit::wait_for;
 
 use crate::db::{NewApp, Tenants};
 use crate::edge::{Edge, command, key, request};
+use crate::http2;
 use crate::instance::{Instance, Reply, nobody};
 use crate::wire::{Wire, exchange};
 
@@ -46,6 +47,80 @@ async fn a_dead_instance_beside_a_live_one_costs_no_request() {
         assert_eq!(answer.status(), 200);
     }
     assert_eq!(instance.seen().len(), 6, "each was sent exactly once");
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_begin_in_time_is_a_504_and_one_that_comes_slowly_is_not() {
+    let first_byte = Duration::from_secs(1);
+    let tenants = Tenants::new().await;
+    let instance = Instance::connected(move |asked, mut wire| async move {
+        match asked.target() {
+            "/users/silent" => std::future::pending().await,
+            "/users/alive" => {
+                for _ in 0..3 {
+                    tokio::time::sleep(first_byte * 2 / 3).await;
+                    wire.send("HTTP/1.1 102 Processing\r\n\r\n").await;
+                }
+                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            }
+            "/users/half" => {
+                wire.send("HTTP/1.1 200 OK\r\ncontent-").await;
+                std::future::pending().await
+            }
+            _ => {
+                wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+                for _ in 0..2 {
+                    tokio::time::sleep(first_byte * 2).await;
+                    wire.send("4\r\nslow\r\n").await;
+                }
+                wire.send("0\r\n\r\n").await;
+            }
+        }
+        Some(wire)
+    })
+    .await;
+    let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
+    let edge = Edge::start(&tenants, &[("AUTHSOME_UPSTREAM_FIRST_BYTE_TIMEOUT", "1s")]).await;
+    let head = key(&app.secret);
+    let by_http2 = async |tail: &str| {
+        let mut client = http2::Client::plain(&edge.address).await;
+        let path = format!("/v1/{}{tail}", app.id);
+        let asked = http2::request(http::Method::GET, &path, &[("x-api-key", app.secret.expose())]);
+        client.ask(asked).await.unwrap()
+    };
+    let began = Instant::now();
+    let upgrade = format!("{head}upgrade: websocket\r\nconnection: upgrade\r\n");
+    let (silent, half, tunnel, posted, of_http2) = tokio::join!(
+        edge.get(app.id, "/users/silent", &head),
+        edge.get(app.id, "/users/half", &head),
+        edge.get(app.id, "/users/silent", &upgrade),
+        edge.request("POST", app.id, "/users/silent", &head, "body"),
+        by_http2("/users/silent"),
+    );
+    for answer in [silent, half, tunnel, posted] {
+        assert_eq!(
+            (answer.status(), answer.error_code().as_str()),
+            (504, "gateway_timeout")
+        );
+    }
+    assert_eq!(of_http2.status(), 504);
+    assert!(began.elapsed() >= first_byte);
+    assert_eq!(instance.seen().len(), 5, "none was sent a second time");
+    let alive = async {
+        let mut wire = Wire::connect(&edge.address).await;
+        wire.send(request("GET", &format!("/v1/{}/users/alive", app.id), &head, ""))
+            .await;
+        loop {
+            let answer = wire.receive_head().await.unwrap();
+            if answer.status() >= 200 {
+                return answer;
+            }
+        }
+    };
+    let (alive, slow, of_http2) = tokio::join!(alive, edge.get(app.id, "/users/slow", &head), by_http2("/users/slow"),);
+    assert_eq!(alive.status(), 200);
+    assert_eq!((slow.status(), slow.text().as_str()), (200, "slowslow"));
+    assert_eq!((of_http2.status(), of_http2.text().as_str()), (200, "slowslow"));
 }
 
 #[tokio::test]

@@ -384,6 +384,34 @@ async fn a_stream_whose_body_stops_coming_is_ended() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_body_drips_is_ended_and_the_others_on_its_connection_go_on() {
+    let stage = stage(
+        Instance::echo().await,
+        &[
+            ("AUTHSOME_LIMITS_BODY_GRACE", "1s"),
+            ("AUTHSOME_LIMITS_BODY_RATE", "100KiB"),
+        ],
+    )
+    .await;
+    let path = format!("/v1/{}/users", stage.app.id);
+    let key = [("x-api-key", stage.app.secret.expose())];
+    let mut client = Client::plain(&stage.edge.address).await;
+    let began = Instant::now();
+    let (response, mut body) = client.send(request(Method::POST, &path, &key), false).await.unwrap();
+    let dripping = async {
+        while body.send_data("x".into(), false).is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let ended = tokio::time::timeout(PATIENCE, async { tokio::join!(response, dripping).0 });
+    let ended = ended.await.expect("it is waited for");
+    assert!(ended.map_or(true, |answer| !answer.status().is_success()));
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    let answer = client.ask(request(Method::GET, &path, &key)).await.unwrap();
+    assert_eq!(answer.status(), 200, "on the same connection");
+}
+
+#[tokio::test]
 async fn a_stopping_edge_tells_its_clients_to_go_and_finishes_what_they_asked() {
     let (go, wait) = tokio::sync::watch::channel(false);
     let instance = Instance::connected(move |_, mut wire| {

@@ -61,10 +61,6 @@ async fn edge(endpoint: String, settings: &[(&str, &str)]) -> (Secure, Edge, App
     (secure, edge, app, tenants)
 }
 
-/// With several threads a 101 can overtake the end of the request's empty body, and the forwarding library then takes that for the
-/// end of the tunnel: only where the instance answers within microseconds, as one in the test's own process does.
-pub(crate) const ONE_THREAD: [(&str, &str); 1] = [("AUTHSOME_SERVER_THREADS", "1")];
-
 /// A connection of HTTP/1.1 in the clear, and one through TLS.
 async fn both(edge: &Edge, secure: &Secure) -> [(&'static str, Box<dyn Io>); 2] {
     [
@@ -84,7 +80,7 @@ async fn websockets_carry_messages_of_any_size_both_ways_and_close_in_order() {
         }
     })
     .await;
-    let (secure, edge, app, _tenants) = edge(server.address.to_string(), &ONE_THREAD).await;
+    let (secure, edge, app, _tenants) = edge(server.address.to_string(), &[]).await;
     for (what, stream) in both(&edge, &secure).await {
         let mut asked = format!("ws://api.authsome.test/v1/{}/v1/me/events", app.id)
             .into_client_request()
@@ -114,6 +110,50 @@ async fn websockets_carry_messages_of_any_size_both_ways_and_close_in_order() {
         let closed = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap();
         assert_eq!(closed.unwrap().unwrap(), Message::Close(Some(farewell)), "{what}");
     }
+}
+
+/// Accepts a tunnel before it has read a byte of the request, and sends back what it hears.
+async fn hasty(mut stream: TcpStream) {
+    stream
+        .write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+        .await
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let (mut from, mut to) = stream.split();
+    // However it ends, the client has judged it.
+    let _ = tokio::io::copy(&mut from, &mut to).await;
+}
+
+#[tokio::test]
+async fn a_tunnel_stays_open_however_early_the_instance_accepts_it() {
+    let server = Server::start(hasty).await;
+    let (secure, edge, app, _tenants) = edge(server.address.to_string(), &[("AUTHSOME_SERVER_THREADS", "4")]).await;
+    let head = format!("{}upgrade: websocket\r\nconnection: upgrade\r\n", key(&app.public));
+    let asked = request("GET", &format!("/v1/{}/v1/me/events", app.id), &head, "");
+    for round in 0..150 {
+        for (what, stream) in both(&edge, &secure).await {
+            let mut wire = Wire::new(stream);
+            wire.send(&asked).await;
+            assert_eq!(wire.receive_head().await.unwrap().status(), 101, "{what}, {round}");
+            wire.send("ping").await;
+            assert_eq!(wire.exactly(4).await, b"ping", "{what}, {round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_with_a_body_is_a_plain_request_and_its_body_arrives() {
+    let instance = Instance::start(|_| Reply::ok("", "done")).await;
+    let (_secure, edge, app, _tenants) = edge(instance.endpoint(), &[]).await;
+    let head = format!("{}upgrade: websocket\r\nconnection: upgrade\r\n", key(&app.public));
+    let answer = edge.request("GET", app.id, "/v1/me/events", &head, "hello").await;
+    assert_eq!(answer.status(), 200);
+    let seen = instance.only();
+    assert_eq!((seen.header("upgrade"), seen.header("connection")), (None, None));
+    assert_eq!(seen.text(), "hello");
 }
 
 #[tokio::test]
@@ -310,7 +350,61 @@ async fn a_client_that_does_not_read_makes_the_instance_wait_and_not_the_edge_gr
 }
 
 #[tokio::test]
-async fn a_body_with_trailers_arrives_whole_and_its_trailers_end_at_the_edge() {
+async fn trailers_pass_both_ways_over_http_1_where_they_are_asked_for() {
+    let instance = Instance::start(|asked| {
+        assert!(matches!(asked.text().as_str(), "hello" | ""));
+        Reply::Bytes(
+            b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n\
+              HTTP/1.1 200 OK\r\ntrailer: x-check\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\
+              x-check: 1\r\nset-cookie: a=b\r\nx-authsome-region: forged\r\n\r\n"
+                .to_vec(),
+        )
+    })
+    .await;
+    let (secure, edge, app, _tenants) = edge(instance.endpoint(), &[]).await;
+    let target = format!("/v1/{}/users", app.id);
+    let key = key(&app.secret);
+    let body = "5\r\nhello\r\n0\r\nX-Sum: 7\r\nHost: evil\r\nX-AuthSome-App-ID: forged\r\n\r\n";
+    let chunked = "transfer-encoding: chunked\r\ntrailer: x-sum, host\r\n";
+    let asking = "te: trailers\r\nconnection: te\r\n";
+    let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    for (what, stream) in both(&edge, &secure).await {
+        let mut wire = Wire::new(stream);
+        for (head, body, upwards, downwards) in [
+            (
+                format!("{key}{chunked}{asking}"),
+                body,
+                pair("x-sum", "7"),
+                pair("x-check", "1"),
+            ),
+            (format!("{key}{chunked}"), body, pair("x-sum", "7"), vec![]),
+            (format!("{key}{asking}"), "", vec![], pair("x-check", "1")),
+            (key.clone(), "", vec![], vec![]),
+            (
+                format!("{key}{chunked}{asking}"),
+                body,
+                pair("x-sum", "7"),
+                pair("x-check", "1"),
+            ),
+        ] {
+            wire.send(format!("POST {target} HTTP/1.1\r\nhost: a\r\n{head}\r\n{body}"))
+                .await;
+            assert_eq!(wire.receive_head().await.unwrap().status(), 103, "{what}");
+            let answer = wire.receive().await.unwrap();
+            assert_eq!((answer.status(), answer.text().as_str()), (200, "body"), "{what}");
+            assert_eq!(answer.trailers, downwards, "{what}, {head}");
+            let seen = instance.seen().pop().unwrap();
+            assert_eq!(seen.trailers, upwards, "{what}, {head}");
+            let te = (!downwards.is_empty()).then_some("trailers");
+            assert_eq!(seen.header("te"), te, "{what}, {head}");
+            let announced = (!upwards.is_empty()).then_some("x-sum");
+            assert_eq!(seen.header("trailer"), announced, "{what}, {head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn over_http_2_a_body_with_trailers_arrives_whole_and_its_trailers_end_at_the_edge() {
     let instance = Instance::start(|asked| {
         assert_eq!(asked.text(), "hello");
         Reply::Bytes(

@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 
 use crate::db::{App, NewApp, Tenants};
 use crate::edge::{Edge, key, request};
-use crate::edge_protocols::ONE_THREAD;
 use crate::http2::{self, Client};
 use crate::instance::{Instance, nobody};
 use crate::meter_usage::Aggregator;
@@ -440,8 +439,7 @@ async fn what_is_still_open_at_the_deadline_is_closed_and_counted() {
     })
     .await;
     let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
-    let settings = [ONE_THREAD[0], ("AUTHSOME_SHUTDOWN_DEADLINE", "9s")];
-    let edge = Edge::start(&tenants, &settings).await;
+    let edge = Edge::start(&tenants, &[("AUTHSOME_SHUTDOWN_DEADLINE", "9s")]).await;
     let mut wire = Wire::connect(&edge.address).await;
     let head = format!("{}upgrade: websocket\r\nconnection: upgrade\r\n", key(&app.public));
     wire.send(request("GET", &format!("/v1/{}/v1/me/events", app.id), &head, ""))

@@ -296,14 +296,19 @@ async fn a_head_that_drips_through_tls_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_closes_its_connection_through_tls() {
+async fn a_revoked_key_closes_its_connections_through_tls() {
     let (authority, certificates) = (Authority::new(), tempfile::tempdir().unwrap());
     authority.issue(certificates.path(), "api", &["api.authsome.test"]);
     let address = format!("127.0.0.1:{}", port::free().unwrap());
     let tenants = Tenants::new().await;
-    let instance = Instance::connected(|_, mut wire| async move {
-        wire.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-            .await;
+    let instance = Instance::connected(|asked, mut wire| async move {
+        if asked.header("upgrade").is_some() {
+            wire.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+                .await;
+        } else {
+            wire.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+                .await;
+        }
         while wire.try_send("d\r\ndata: again\n\n\r\n").await {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -319,20 +324,27 @@ async fn a_revoked_key_closes_its_connection_through_tls() {
     let fed = Fed::start_with(&tenants, &settings).await;
     let mut open = Vec::new();
     for by in [&app.public, &other] {
-        let stream = connect(&address, "api.authsome.test", &authority.client(HTTP1)).await;
-        let mut wire = Wire::new(stream.unwrap());
-        wire.send(request("GET", &format!("/v1/{}/v1/me/events", app.id), &key(by), ""))
-            .await;
-        assert_eq!(wire.receive_head().await.unwrap().status(), 200);
-        open.push(wire);
+        for (upgrade, status) in [("upgrade: websocket\r\nconnection: upgrade\r\n", 101), ("", 200)] {
+            let stream = connect(&address, "api.authsome.test", &authority.client(HTTP1)).await;
+            let mut wire = Wire::new(stream.unwrap());
+            let head = format!("{}{upgrade}", key(by));
+            wire.send(request("GET", &format!("/v1/{}/v1/me/events", app.id), &head, ""))
+                .await;
+            assert_eq!(wire.receive_head().await.unwrap().status(), status);
+            open.push(wire);
+        }
     }
     let began = Instant::now();
     fed.revoke(&tenants, &app, &app.public).await;
-    while open[0].heard().await.is_some() {}
+    for wire in &mut open[..2] {
+        while wire.heard().await.is_some() {}
+    }
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    assert_eq!(fed.closed("key").await, 1);
-    for _ in 0..20 {
-        assert!(open[1].heard().await.is_some(), "the other key's stream goes on");
+    assert_eq!(fed.closed("key").await, 2);
+    for wire in &mut open[2..] {
+        for _ in 0..20 {
+            assert!(wire.heard().await.is_some(), "the other key's connections go on");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use authsome_testkit::wait_for;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -14,7 +15,8 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::db::{App, NewApp, Tenants};
-use crate::edge::{Edge, key};
+use crate::edge::{Edge, key, request};
+use crate::wire::{PATIENCE, Wire};
 
 const NAME: &str = "instance.test";
 
@@ -192,6 +194,105 @@ async fn an_instance_that_asks_for_a_certificate_gets_the_edges() {
         assert!(!edge.program.log().contains("PRIVATE KEY"));
     }
     assert_eq!(answered.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_renewed_is_shown_without_a_restart_and_a_broken_one_is_not() {
+    let (tenants, files) = (Tenants::new().await, Files(tempfile::tempdir().unwrap()));
+    let (ours, foreign) = (Authority::new(), Authority::new());
+    let (address, _) = instance(&ours.sign(NAME, ExtendedKeyUsagePurpose::ServerAuth), Some(&ours)).await;
+    let app = secured(&tenants, address, NAME).await;
+    let write = |authority: &Authority| {
+        let pair = authority.sign("edge.test", ExtendedKeyUsagePurpose::ClientAuth);
+        [
+            files.write("edge.pem", &pair.certificate.pem()),
+            files.write("edge.key", &pair.key.serialize_pem()),
+        ]
+    };
+    let ca = files.write("ca.pem", &ours.issuer.as_ref().pem());
+    let [certificate, key] = write(&foreign);
+    let settings = [
+        ("AUTHSOME_UPSTREAM_TLS_CA", ca.as_str()),
+        ("AUTHSOME_UPSTREAM_TLS_CERTIFICATE", certificate.as_str()),
+        ("AUTHSOME_UPSTREAM_TLS_KEY", key.as_str()),
+    ];
+    let edge = Edge::start(&tenants, &settings).await;
+    assert_eq!(status(&edge, &app).await, 502);
+    write(&ours);
+    wait_for("the renewed certificate", PATIENCE, async || {
+        (status(&edge, &app).await == 200).then_some(())
+    })
+    .await
+    .unwrap();
+    files.write("edge.pem", "noise");
+    wait_for("the broken certificate to be noticed", PATIENCE, async || {
+        let log = edge.program.log();
+        log.contains("the certificates for instances stay as they were")
+            .then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(status(&edge, &app).await, 200);
+    write(&foreign);
+    wait_for(
+        "connections with the former certificate to be used no more",
+        PATIENCE,
+        async || (status(&edge, &app).await == 502).then_some(()),
+    )
+    .await
+    .unwrap();
+}
+
+/// An instance that speaks TLS, accepts a tunnel before it has read the request, and sends back what it hears.
+async fn hasty(pair: &Pair) -> String {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::try_from(pair.key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![pair.certificate.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut wire = Wire::new(acceptor.accept(stream).await.unwrap());
+                wire.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+                    .await;
+                wire.receive_head().await.unwrap();
+                while let Some(heard) = wire.heard().await {
+                    wire.send(heard).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_tunnel_through_tls_stays_open_however_early_the_instance_accepts_it() {
+    let (tenants, files, authority) = (
+        Tenants::new().await,
+        Files(tempfile::tempdir().unwrap()),
+        Authority::new(),
+    );
+    let address = hasty(&authority.sign(NAME, ExtendedKeyUsagePurpose::ServerAuth)).await;
+    let app = secured(&tenants, address, NAME).await;
+    let ca = files.write("ca.pem", &authority.issuer.as_ref().pem());
+    let edge = Edge::start(&tenants, &[("AUTHSOME_UPSTREAM_TLS_CA", &ca)]).await;
+    let head = format!("{}upgrade: websocket\r\nconnection: upgrade\r\n", key(&app.public));
+    for round in 0..100 {
+        let mut wire = Wire::connect(&edge.address).await;
+        wire.send(request("GET", &format!("/v1/{}/v1/me/events", app.id), &head, ""))
+            .await;
+        assert_eq!(wire.receive_head().await.unwrap().status(), 101, "{round}");
+        wire.send("ping").await;
+        assert_eq!(wire.exactly(4).await, b"ping", "{round}");
+    }
 }
 
 #[tokio::test]

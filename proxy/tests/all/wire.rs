@@ -16,6 +16,8 @@ pub(crate) struct Message {
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// Names in lower case.
+    pub(crate) trailers: Vec<(String, String)>,
 }
 
 impl Message {
@@ -76,6 +78,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 pub(crate) struct Wire {
     stream: Box<dyn Bytes>,
     buffer: Vec<u8>,
+    /// Of the body that was read last.
+    trailers: Vec<(String, String)>,
 }
 
 impl Wire {
@@ -83,6 +87,7 @@ impl Wire {
         Self {
             stream: Box::new(stream),
             buffer: Vec::new(),
+            trailers: Vec::new(),
         }
     }
 
@@ -156,7 +161,7 @@ impl Wire {
         Some(Message {
             start,
             headers,
-            body: Vec::new(),
+            ..Message::default()
         })
     }
 
@@ -168,6 +173,7 @@ impl Wire {
             while let Some(part) = self.chunk().await {
                 message.body.extend(part);
             }
+            message.trailers = std::mem::take(&mut self.trailers);
         } else if message.start.starts_with("HTTP/") && !matches!(message.status(), 204 | 304 | 101) {
             while self.read_more().await > 0 {}
             message.body = std::mem::take(&mut self.buffer);
@@ -180,7 +186,9 @@ impl Wire {
         let line = self.line().await;
         let length = usize::from_str_radix(line.trim(), 16).unwrap_or_else(|_| panic!("bad chunk length {line:?}"));
         let part = self.exactly(length).await;
-        self.line().await;
+        while let Some((name, value)) = self.line().await.split_once(':') {
+            self.trailers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
         (length > 0).then_some(part)
     }
 
@@ -208,11 +216,6 @@ impl Wire {
     /// Is the connection closed without another byte?
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && self.read_more().await == 0
-    }
-
-    /// As [`Self::is_closed`], not waiting for longer than this.
-    pub(crate) async fn is_closed_within(&mut self, patience: Duration) -> bool {
-        tokio::time::timeout(patience, self.is_closed()).await.unwrap_or(false)
     }
 
     /// 0 at the end, and when the peer has reset the connection.
