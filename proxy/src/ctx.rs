@@ -74,6 +74,8 @@ pub struct Ctx {
     pub part: Option<Part>,
     /// The edge itself asks again for what it serves from the cache meanwhile; nobody's request.
     pub in_background: bool,
+    /// A request of HTTP/2 that the edge asks again for, and that says HTTP/1.1 meanwhile.
+    pub asks_as_http1: bool,
 }
 
 /// A request that was let through.

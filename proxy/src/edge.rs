@@ -321,6 +321,7 @@ impl ProxyHttp for Edge {
             forward: None,
             part: None,
             in_background: false,
+            asks_as_http1: false,
         }
     }
 
@@ -422,8 +423,8 @@ impl ProxyHttp for Edge {
         _is_fresh: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<ForcedFreshness>> {
-        Ok(match (&ctx.part, &ctx.forward) {
-            (Some(part), Some(forward)) => part.judge(&forward.admission.app.record, meta),
+        Ok(match (&self.cache, &ctx.part, &ctx.forward) {
+            (Some(cache), Some(part), Some(forward)) => cache.judge(part, &forward.admission.app.record, meta),
             _ => Some(ForcedFreshness::ForceMiss),
         })
     }
@@ -446,9 +447,18 @@ impl ProxyHttp for Edge {
         })
     }
 
-    fn should_serve_stale(&self, _session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
         match error {
-            None => ctx.part.as_ref().is_some_and(Part::may_serve_while_asking),
+            None => {
+                let serves = ctx.part.as_ref().is_some_and(Part::may_serve_while_asking);
+                if serves && session.req_header().version == Version::HTTP_2 {
+                    // The library writes the head of its own request from this one and reads it as one of HTTP/1.1; with the version
+                    // of HTTP/2 in it, it could not. Put right when the answer begins.
+                    session.req_header_mut().set_version(Version::HTTP_11);
+                    ctx.asks_as_http1 = true;
+                }
+                serves
+            }
             // The client's own fault, or its going away, says nothing of the instance.
             Some(error) => *error.esource() != ErrorSource::Downstream,
         }
@@ -625,6 +635,9 @@ impl ProxyHttp for Edge {
     }
 
     async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if std::mem::take(&mut ctx.asks_as_http1) {
+            session.req_header_mut().set_version(Version::HTTP_2);
+        }
         if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
             // Passed on, it would turn the client's connection into a tunnel that nobody asked for.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));

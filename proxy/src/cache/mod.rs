@@ -7,6 +7,7 @@
 
 mod metrics;
 mod policy;
+mod purged;
 mod status;
 mod storage;
 mod unlikely;
@@ -29,6 +30,7 @@ pub use policy::{Asked, Usage};
 pub use storage::Bounds;
 
 use metrics::Outcome;
+use purged::Purged;
 use storage::{Memory, Origin};
 use unlikely::Unlikely;
 
@@ -62,6 +64,7 @@ pub struct ResponseCache {
     memory: &'static Memory,
     lock: &'static CacheKeyLockImpl,
     unlikely: &'static Unlikely,
+    purged: &'static Purged,
     metrics: &'static CacheMetrics,
     wait: Duration,
 }
@@ -99,6 +102,7 @@ impl ResponseCache {
             memory: Box::leak(Box::new(Memory::new(bounds, metrics.clone()))),
             lock: Box::leak(Box::new(CacheLock::new(LOCK_AGE))),
             unlikely: Box::leak(Box::new(Unlikely::new())),
+            purged: Box::leak(Box::new(Purged::new())),
             metrics: Box::leak(Box::new(metrics)),
             wait: settings.wait,
         })
@@ -126,7 +130,10 @@ impl ResponseCache {
             usage,
             key,
             path,
-            purge_known: app.cache_purges.newest(),
+            purge_known: self
+                .purged
+                .with(app.id, &app.cache_purges)
+                .map_or(i64::MIN, |purges| purges.newest()),
             app: app.id,
         })
     }
@@ -136,6 +143,25 @@ impl ResponseCache {
         let mut overrides = CacheOptionOverrides::default();
         overrides.wait_timeout = Some(self.wait);
         cache.enable(self.memory, None, None, Some(self.lock), Some(overrides));
+    }
+
+    /// May what was found be used? `None`: as its time says.
+    pub fn judge(&self, part: &Part, app: &AppRecord, meta: &CacheMeta) -> Option<ForcedFreshness> {
+        let Some(origin) = meta.extensions().get::<Origin>() else {
+            return Some(ForcedFreshness::ForceMiss);
+        };
+        let tags = || origin.tags.iter().map(|tag| &**tag);
+        if self
+            .purged
+            .with(app.id, &app.cache_purges)
+            .is_some_and(|purges| purges.covers(origin.purge_known, tags()))
+        {
+            return Some(ForcedFreshness::ForceMiss);
+        }
+        // Served stale still if the instance cannot be asked.
+        part.usage
+            .validate
+            .then_some(ForcedFreshness::ForceExpiredServeStale { expired_at: None })
     }
 
     /// Is the response to be kept?
@@ -202,23 +228,6 @@ impl Part {
     /// For the library.
     pub fn key(&self) -> CacheKey {
         self.key.clone()
-    }
-
-    /// May what was found be used? `None`: as its time says.
-    pub fn judge(&self, app: &AppRecord, meta: &CacheMeta) -> Option<ForcedFreshness> {
-        let Some(origin) = meta.extensions().get::<Origin>() else {
-            return Some(ForcedFreshness::ForceMiss);
-        };
-        if app
-            .cache_purges
-            .covers(origin.purge_known, origin.tags.iter().map(|tag| &**tag))
-        {
-            return Some(ForcedFreshness::ForceMiss);
-        }
-        // Served stale still if the instance cannot be asked.
-        self.usage
-            .validate
-            .then_some(ForcedFreshness::ForceExpiredServeStale { expired_at: None })
     }
 
     /// May what is past its time be served while the instance is asked in the background?

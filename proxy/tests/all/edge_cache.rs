@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use authsome_testkit::{NatsOptions, NatsServer};
+use authsome_testkit::{NatsOptions, NatsServer, wait_for};
 use tokio::sync::Notify;
 
 use crate::db::{App, NewApp, Tenants};
 use crate::edge::{Edge, key, request};
+use crate::http2::{self, Client};
 use crate::instance::{Instance, Reply};
 use crate::meter_usage::Aggregator;
 use crate::wire::{Message, PATIENCE, Wire, exchange};
@@ -39,17 +40,17 @@ fn hit(message: &Message) -> bool {
         .is_some_and(|status| status.starts_with("authsome-edge; hit"))
 }
 
-/// Asks until the answer is what is waited for.
+/// Asks until the answer is what is waited for; not so often that the application's limit would be what is met.
 async fn until(edge: &Edge, app: &App, tail: &str, wanted: impl Fn(&Message) -> bool) -> Message {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
+    let found = wait_for(tail, PATIENCE, async || {
         let message = edge.get(app.id, tail, "").await;
         if message.status() == 200 && wanted(&message) {
-            return message;
+            Ok(message)
+        } else {
+            Err(format!("{message:?}"))
         }
-        assert!(tokio::time::Instant::now() < deadline, "still {message:?}");
-        tokio::task::yield_now().await;
-    }
+    });
+    found.await.unwrap()
 }
 
 #[tokio::test]
@@ -242,6 +243,44 @@ async fn what_is_past_its_time_is_served_while_the_instance_is_asked_and_nobody_
     }
     edge.program.stop().await.unwrap();
     aggregator.until(sent).await;
+}
+
+#[tokio::test]
+async fn what_is_past_its_time_is_renewed_where_it_was_found_behind_a_trusted_proxy_and_over_http_2_too() {
+    let tenants = Tenants::new().await;
+    let instance = counting("cache-control: max-age=2, stale-while-revalidate=600\r\n").await;
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[("AUTHSOME_TRUSTED_PROXIES", "127.0.0.0/8")]).await;
+    let said = [("x-forwarded-proto", "https"), ("x-forwarded-for", "203.0.113.7")];
+    let lines: String = said.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
+    let mut client = Client::plain(&edge.address).await;
+    for tail in ["/open/a", "/open/b"] {
+        let path = format!("/v1/{}{tail}", app.id);
+        let mut ask = async |by_http2: bool| {
+            if by_http2 {
+                let answer = client
+                    .ask(http2::request(http::Method::GET, &path, &said))
+                    .await
+                    .unwrap();
+                assert_eq!(answer.status(), 200);
+                return answer.text();
+            }
+            edge.get(app.id, tail, &lines).await.text()
+        };
+        let by_http2 = tail == "/open/b";
+        let first = ask(by_http2).await;
+        let before = instance.seen().len();
+        // Answered as it was until one request finds it past its time; that one has it renewed for the others.
+        let renewed = wait_for("the renewed answer", PATIENCE, async || {
+            (ask(by_http2).await != first).then_some(())
+        });
+        if let Err(error) = renewed.await {
+            panic!("{error}: {:#?}", instance.seen());
+        }
+        assert!(instance.seen().len() > before);
+        let renewed = instance.seen().pop().unwrap();
+        assert_eq!(renewed.header("x-forwarded-proto"), Some("https"), "{renewed:?}");
+    }
 }
 
 #[tokio::test]

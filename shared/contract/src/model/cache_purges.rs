@@ -43,22 +43,49 @@ impl CachePurges {
                     .any(|tag| self.tags.get(tag).is_some_and(|at| *at > known)))
     }
 
+    /// Is every purge of the other one here too, or a later one in its place?
+    pub fn includes(&self, other: &Self) -> bool {
+        let covered = |at: i64, here: Option<i64>| here >= Some(at) || self.all_ms >= Some(at);
+        other.all_ms <= self.all_ms
+            && other
+                .tags
+                .iter()
+                .all(|(tag, at)| covered(*at, self.tags.get(tag).copied()))
+    }
+
+    /// Adds the purges of another state of the same application, an earlier or a later one. Nothing that either
+    /// of them covers is not covered by both together.
+    pub fn join(&mut self, other: &Self) {
+        self.all_ms = self.all_ms.max(other.all_ms);
+        for (tag, at) in &other.tags {
+            let here = self.tags.entry(tag.clone()).or_insert(*at);
+            *here = (*here).max(*at);
+        }
+        let all = self.all_ms;
+        self.tags.retain(|_, tagged| Some(*tagged) > all);
+        self.bound();
+    }
+
+    /// Where there are too many tags the oldest purge becomes one of everything: too much is thrown away rather than too little.
+    fn bound(&mut self) {
+        while self.tags.len() > MOST_TAGS {
+            let oldest = self.tags.values().min().copied();
+            self.all_ms = self.all_ms.max(oldest);
+            self.tags.retain(|_, tagged| Some(*tagged) > oldest);
+        }
+    }
+
     /// Everything that was asked for before now. Tags' own times before it say nothing any more.
     pub fn purge_all(&mut self, now_ms: i64) {
         self.all_ms = Some(self.next(now_ms));
         self.tags.clear();
     }
 
-    /// What carries the tag and was asked for before now. Where there are too many tags the oldest purge becomes one of
-    /// everything: too much is thrown away rather than too little.
+    /// What carries the tag and was asked for before now.
     pub fn purge_tag(&mut self, tag: &str, now_ms: i64) {
         let at = self.next(now_ms);
         self.tags.insert(tag.to_owned(), at);
-        while self.tags.len() > MOST_TAGS {
-            let oldest = self.tags.values().min().copied();
-            self.all_ms = self.all_ms.max(oldest);
-            self.tags.retain(|_, tagged| Some(*tagged) > oldest);
-        }
+        self.bound();
     }
 
     /// Above every purge there was, also where the clock went back or stands still.
@@ -104,6 +131,39 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn two_states_together_cover_what_either_covers(
+            first in prop::collection::vec((0_u32..80, 0_i64..1_000), 0..100),
+            second in prop::collection::vec((0_u32..80, 0_i64..1_000), 0..100),
+            all in (any::<bool>(), any::<bool>()),
+            known in 0_i64..1_100,
+        ) {
+            let state = |purged: &[(u32, i64)], all| {
+                let mut purges = CachePurges::default();
+                for (n, (tag, at)) in purged.iter().enumerate() {
+                    purges.purge_tag(&tag.to_string(), *at);
+                    if all && n == purged.len() / 2 {
+                        purges.purge_all(*at);
+                    }
+                }
+                purges
+            };
+            let (one, other) = (state(&first, all.0), state(&second, all.1));
+            let mut both = one.clone();
+            both.join(&other);
+            prop_assert!(both.tags.len() <= MOST_TAGS);
+            prop_assert!(both.includes(&one) && both.includes(&other));
+            for tag in 0..80_u32 {
+                let tag = tag.to_string();
+                let either = one.covers(known, [tag.as_str()]) || other.covers(known, [tag.as_str()]);
+                prop_assert!(!either || both.covers(known, [tag.as_str()]));
+            }
+            let newest = both.newest();
+            prop_assert_eq!(newest, one.newest().max(other.newest()));
+            both.join(&one);
+            prop_assert!(both.includes(&other) && both.newest() == newest);
+        }
+
         #[test]
         fn however_many_tags_are_purged_nothing_that_was_purged_comes_back(
             purged in prop::collection::vec((0_u32..200, 0_i64..1_000), 1..300),
