@@ -11,6 +11,9 @@ use crate::state::State;
 /// The name of the control database.
 pub(crate) const CONTROL_DATABASE: &str = "control";
 
+/// Every name below `localhost` leads to this machine (RFC 6761, section 6.3); browsers and curl know that without a resolver.
+const APPS_DOMAIN: &str = "apps.localhost";
+
 /// Variables that the programs read besides `AUTHSOME_*`, and that would win over their files.
 const SEED_VARIABLES: [&str; 6] = [
     "DATABASE_URL",
@@ -68,12 +71,13 @@ pub(crate) fn write(
         quoted(&edge_url),
     );
     let proxy = format!(
-        "region = \"local\"\n\n[listen]\naddress = {}\nadmin = {}\n\n{dependencies}[public]\nedge = {}\n\n[edge]\n\
-         name = \"local\"\n\n[data]\ndirectory = {}\n\n[encryption]\nedge_key = {}\n\n[shutdown]\nlinger = \"500ms\"\n\
+        "region = \"local\"\n\n[listen]\naddress = {}\nadmin = {}\n\n{dependencies}[public]\nedge = {}\n\
+         apps_domain = {}\n\n[edge]\nname = \"local\"\n\n[data]\ndirectory = {}\n\n[encryption]\nedge_key = {}\n\n[shutdown]\nlinger = \"500ms\"\n\
          deadline = \"10s\"\n",
         address(ports.edge),
         address(ports.edge_admin),
         quoted(&edge_url),
+        quoted(APPS_DOMAIN),
         path(&state.file("edge")),
         quoted(&secrets.edge_key),
     );
@@ -113,6 +117,14 @@ pub(crate) fn control_url(ports: &Ports) -> String {
 /// Where customers' requests go.
 pub(crate) fn edge_url(ports: &Ports) -> String {
     format!("http://127.0.0.1:{}", ports.edge)
+}
+
+/// An application's own host, where no path stands before its own.
+pub(crate) fn own_url(ports: &Ports, application_id: &str) -> String {
+    let suffix = application_id
+        .split_once('_')
+        .map_or(application_id, |(_, suffix)| suffix);
+    format!("http://{suffix}.{APPS_DOMAIN}:{}", ports.edge)
 }
 
 fn address(port: u16) -> String {

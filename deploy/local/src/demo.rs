@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::configuration::{CONTROL_DATABASE, control_url, edge_url, foreign_variables};
+use crate::configuration::{CONTROL_DATABASE, control_url, edge_url, foreign_variables, own_url};
 use crate::console;
 use crate::control_api::{Application, ControlApi};
 use crate::db;
@@ -35,6 +35,9 @@ const ONE_THING: Duration = Duration::from_mins(2);
 pub(crate) struct Demo {
     control_url: String,
     edge_url: String,
+    /// Of the application itself.
+    #[serde(default)]
+    own_url: String,
     admin_urls: AdminUrls,
     email: String,
     password: String,
@@ -91,6 +94,7 @@ pub(crate) async fn ensure(state: &State, ports: &Ports, servers: &Servers) -> R
     let demo = Demo {
         control_url: control_url(ports),
         edge_url: edge_url(ports),
+        own_url: own_url(ports, &application.id),
         admin_urls: AdminUrls {
             control: admin(ports.control_admin),
             proxy: admin(ports.edge_admin),
@@ -221,6 +225,7 @@ impl Demo {
         let Self {
             control_url,
             edge_url,
+            own_url,
             email,
             password,
             application_id,
@@ -232,6 +237,7 @@ impl Demo {
         console::say(&format!(
             "\nAuthSome Cloud runs.\n\n\
              Edge             {base}\n\
+             Its own host     {own_url}\n\
              Public key       {public_key}\n\
              Secret key       {secret_key}\n\n\
              Sign a user up:\n\n  \

@@ -165,6 +165,7 @@ async fn everything_that_up_prints_works_and_its_secrets_are_private() {
     let fields = [
         "controlUrl",
         "edgeUrl",
+        "ownUrl",
         "email",
         "password",
         "workspaceId",
@@ -196,6 +197,16 @@ async fn everything_that_up_prints_works_and_its_secrets_are_private() {
         let answer = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(answer.contains(expected), "{line}\nanswered {answer}");
     }
+    // On its own host the application has the whole path.
+    let (own, secret) = (platform.demo("ownUrl"), platform.demo("secretKey"));
+    assert!(said.contains(own), "{said}");
+    let output = tokio::process::Command::new("curl")
+        .args(["-sS", &format!("{own}/users"), "-H", &format!("X-API-Key: {secret}")])
+        .output()
+        .await
+        .unwrap();
+    let answer = String::from_utf8_lossy(&output.stdout);
+    assert!(answer.contains("\"total\":1"), "{own} answered {answer}");
     for step in ["database", "redis"] {
         assert!(said.to_lowercase().contains(step), "progress is shown: {said}");
     }
