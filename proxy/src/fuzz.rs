@@ -110,6 +110,13 @@ pub fn chunks(input: &[u8]) {
     if taken.is_ok() {
         assert_eq!(at_once, body);
     }
+    let (mut kept, mut lines) = (Body::new(Length::Chunked), Vec::new());
+    assert_eq!(kept.take_with_trailers(input, &mut lines), taken);
+    assert!(lines.is_empty() || !kept.is_done() || lines.ends_with(b"\r\n"));
+    let mut halted = Body::new(Length::Chunked);
+    let to_trailers = halted.take_until_trailers(input);
+    let whole = to_trailers.and_then(|before| Ok(before + halted.take(&input[before..])?));
+    assert_eq!(whole, taken);
 }
 
 /// The reader of keys and the maker of the instance's head. Input: a query, and lines of headers, each `name:value`.
