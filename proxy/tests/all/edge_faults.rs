@@ -65,7 +65,7 @@ async fn an_answer_that_does_not_begin_in_time_is_a_504_and_one_that_comes_slowl
             }
             "/users/half" => {
                 wire.send("HTTP/1.1 200 OK\r\ncontent-").await;
-                std::future::pending().await;
+                std::future::pending::<()>().await;
             }
             _ => {
                 wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
