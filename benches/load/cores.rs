@@ -87,11 +87,20 @@ pub(crate) fn stay_on(cores: &[usize]) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn stay_on(_cores: &[usize]) {}
 
-/// As many files (and so connections) as the system lets a process open; children inherit it.
+/// As many files as the system lets a process open; children inherit it.
 pub(crate) fn open_many_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Without it the runs with ten thousand connections say what is missing.
+        // Refused: there are fewer connections then, see `connections`.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+}
+
+/// So many connections, or as many as a contender can have that needs another one to the upstream for each.
+pub(crate) fn connections(wanted: usize) -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+    /// Listeners, logs, counters, connections to servers.
+    const OTHERS: u64 = 500;
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(files.saturating_sub(OTHERS) / 2).map_or(wanted, |most| wanted.min(most))
 }

@@ -5,19 +5,19 @@
 
 use std::path::Path;
 
-use authsome_benches::measure::machine;
 use authsome_benches::stream;
 use authsome_core::secret::SecretUrl;
 use authsome_testkit::{NatsOptions, NatsServer};
 
 use crate::contenders::{self, Contender, Running};
-use crate::cores::Cores;
+use crate::cores::{self, Cores};
 use crate::fleet::Fleet;
 use crate::generator::{self, Traffic};
 use crate::measure;
 use crate::plan::Plan;
 use crate::report::{Curve, Point};
 use crate::scenario::{self, Work};
+use crate::suite::busy;
 
 /// Requests that are made in advance; keys beyond that are left out evenly.
 const REQUESTS: usize = 100_000;
@@ -36,13 +36,16 @@ pub(crate) fn of_running(running: &[&Running], fleet: &Fleet, plan: &Plan, cores
     ]
 }
 
-fn connections(running: &[&Running], fleet: &Fleet, plan: &Plan, cores: &Cores) -> Curve {
-    println!("load: cost over connections ({})", machine());
+fn connections(running: &[&Running], fleet: &Fleet, plan: &Plan, of: &Cores) -> Curve {
+    println!("load: cost over connections (load {})", busy());
     let traffic = Work::Get.traffic(fleet, plan);
-    let point = |running: &Running, at| Point {
-        contender: running.contender.name(),
-        at,
-        sample: measure::flat_out(cores, running, &traffic, at, plan),
+    let point = |running: &Running, at| {
+        let at = cores::connections(at);
+        Point {
+            contender: running.contender.name(),
+            at,
+            sample: measure::flat_out(of, running, &traffic, at, plan),
+        }
     };
     Curve {
         name: "Cost over connections",
@@ -52,7 +55,7 @@ fn connections(running: &[&Running], fleet: &Fleet, plan: &Plan, cores: &Cores) 
 }
 
 fn bodies(running: &[&Running], fleet: &Fleet, plan: &Plan, cores: &Cores) -> Curve {
-    println!("load: cost over the size of the answer ({})", machine());
+    println!("load: cost over the size of the answer (load {})", busy());
     let point = |running: &Running, at: usize| {
         let tail = format!("bytes-{at}");
         let requests = fleet.keys.iter().map(|key| scenario::get(key, &tail, key.key.expose()));
@@ -89,7 +92,7 @@ fn each<'r>(sizes: &[usize], running: &[&'r Running], point: impl Fn(&'r Running
 pub(crate) async fn of_tables(plan: &Plan, cores: &Cores, upstream: u16, directory: &Path) -> Vec<Curve> {
     let mut keys = Vec::new();
     for count in &plan.curves.keys {
-        println!("load: cost over keys, {count} ({})", machine());
+        println!("load: cost over keys, {count} (load {})", busy());
         let fleet = Fleet::new(*count, APPS.min(*count), upstream);
         let edge = Fed::start(&fleet, cores, directory, &format!("keys-{count}"), None).await;
         keys.push(edge.point(&fleet, plan, cores, *count, Contender::Edge.name()));
@@ -98,7 +101,7 @@ pub(crate) async fn of_tables(plan: &Plan, cores: &Cores, upstream: u16, directo
     let mut tenants = Vec::new();
     for count in &plan.curves.tenants {
         for (pool, name) in [(None, Contender::Edge.name()), (Some(WIDE_POOL), "edge-wide-pool")] {
-            println!("load: cost over tenants, {count}, {name} ({})", machine());
+            println!("load: cost over tenants, {count}, {name} (load {})", busy());
             let fleet = Fleet::new(KEYS.min(plan.keys).max(*count), *count, upstream);
             let edge = Fed::start(&fleet, cores, directory, &format!("tenants-{count}-{name}"), pool).await;
             tenants.push(edge.point(&fleet, plan, cores, *count, name));
@@ -132,7 +135,7 @@ async fn threads(plan: &Plan, upstream: u16, directory: &Path) -> Option<Curve> 
     let fleet = Fleet::new(plan.keys, plan.apps, upstream);
     let mut points = Vec::new();
     for count in (0..).map(|power| 1 << power).take_while(|count| *count <= most) {
-        println!("load: cost over threads, {count} ({})", machine());
+        println!("load: cost over threads, {count} (load {})", busy());
         let cores = Cores::divide(count);
         let edge = Fed::start(&fleet, &cores, directory, &format!("threads-{count}"), None).await;
         points.push(edge.point(&fleet, plan, &cores, count, Contender::Edge.name()));

@@ -67,7 +67,7 @@ pub(crate) async fn count(around: &Surroundings<'_>, plan: &Plan) -> Vec<Instruc
             let took = began.elapsed();
             std::thread::sleep(took);
             let without = counters.since_last(3);
-            with.saturating_sub(without) as f64 / counted.len() as f64
+            (with as f64 - without as f64) / counted.len() as f64
         })
         .await
         .unwrap();

@@ -29,7 +29,6 @@ mod role;
 mod scenario;
 mod soak;
 mod suite;
-mod upstream;
 
 use std::process::ExitCode;
 

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use authsome_benches::upstream;
+
 use crate::contenders::bare;
-use crate::upstream;
 
 /// Says which role a process has; the edge reads its command line itself.
 pub(crate) const VARIABLE: &str = "AUTHSOME_BENCH_ROLE";

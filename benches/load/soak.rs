@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::accounting;
 use crate::contenders::Running;
-use crate::cores::Cores;
+use crate::cores::{Cores, connections};
 use crate::fleet::Fleet;
 use crate::generator::{Closed, Idle, Traffic};
 use crate::plan::Plan;
@@ -17,6 +17,7 @@ const LOOKS: u64 = 10;
 /// A contender: first requests, then connections that are open beside them, then neither.
 pub(crate) fn soak(running: &Running, fleet: &Fleet, plan: &Plan, cores: &Cores) -> Vec<SoakPoint> {
     let traffic = Work::Get.traffic(fleet, plan);
+    let open = connections(plan.soak.connections);
     let mut points = Vec::new();
     let mut look = |phase: &str, requests: u64, connections: usize| {
         points.push(SoakPoint {
@@ -43,16 +44,12 @@ pub(crate) fn soak(running: &Running, fleet: &Fleet, plan: &Plan, cores: &Cores)
     let Traffic::Http { requests, .. } = &traffic else {
         unreachable!("a GET is a request");
     };
-    let idle = Idle::open(running.address, &requests[0], plan.soak.connections);
-    look("connections open", done, plan.soak.connections);
+    let idle = Idle::open(running.address, &requests[0], open);
+    look("connections open", done, open);
     let load = Closed::start(cores, running.address, &traffic, plan.connections);
     std::thread::sleep(plan.window);
     let more = load.progress().done;
-    look(
-        "requests beside them",
-        done + more,
-        plan.soak.connections + plan.connections,
-    );
+    look("requests beside them", done + more, open + plan.connections);
     load.stop();
     drop(idle);
     // Until the contender has noticed: what it still holds then it keeps.

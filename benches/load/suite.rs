@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use authsome_benches::measure::machine;
 use authsome_testkit::GuardedChild;
 
 use crate::contenders::{self, Contender, Running, Surroundings};
@@ -91,8 +90,8 @@ impl Bench {
         {
             println!("load: starting {}", contender.name());
             match contender.start(&around).await {
-                Some(contender) => running.push(contender),
-                None => missing.push(contender.name().to_owned()),
+                Ok(contender) => running.push(contender),
+                Err(why) => missing.push(format!("{} ({why})", contender.name())),
             }
         }
         Self {
@@ -106,7 +105,7 @@ impl Bench {
     }
 
     fn measure(&self, plan: &Plan, cores: &Cores) -> Report {
-        let mut load = vec![machine()];
+        let mut load = vec![busy()];
         self.warm(plan);
         let mut scenarios = Vec::new();
         if plan.has(Part::Requests) {
@@ -136,7 +135,7 @@ impl Bench {
         } else {
             Vec::new()
         };
-        load.push(machine());
+        load.push(busy());
         Report {
             conditions: self.conditions(plan, cores, load),
             scenarios,
@@ -168,7 +167,7 @@ impl Bench {
 
     /// In turn, round after round.
     fn scenario(&self, scenario: &Scenario, plan: &Plan, cores: &Cores) -> Table {
-        println!("load: {} ({})", scenario.title, machine());
+        println!("load: {} (load {})", scenario.title, busy());
         let taking_part: Vec<&Running> = scenario
             .contenders
             .iter()
@@ -235,7 +234,7 @@ impl Bench {
             let bare = measure::flat_out(cores, self.bare(), &traffic, plan.connections, plan);
             (bare.per_second * RATE / 100.0).round() * 100.0
         });
-        println!("load: latency at {rate} requests a second ({})", machine());
+        println!("load: latency at {rate} requests a second (load {})", busy());
         let rounds = plan.rounds.min(3);
         let mut found = vec![Vec::new(); self.running.len()];
         for _ in 0..rounds {
@@ -290,12 +289,16 @@ impl Bench {
 
     /// Ends all but the upstream, which others may ask yet.
     async fn end(self) -> (GuardedChild, u16) {
-        for running in self.running {
-            running.kill().await;
-        }
+        futures::future::join_all(self.running.into_iter().map(Running::stop)).await;
         self.platform.stop().await;
         (self.upstream, self.listen.port())
     }
+}
+
+/// Processes that want to run, over the last minute.
+pub(crate) fn busy() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// The folder below `target` that this executable was built in.

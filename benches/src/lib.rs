@@ -13,3 +13,4 @@ pub mod edge;
 pub mod measure;
 pub mod records;
 pub mod stream;
+pub mod upstream;

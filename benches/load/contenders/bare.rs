@@ -53,5 +53,5 @@ pub(super) async fn start(around: &Surroundings<'_>, wrapper: Option<&Wrapper>) 
         .env(LISTEN, address.to_string())
         .env(UPSTREAM, around.upstream.to_string())
         .env(THREADS, around.cores.contender.len().to_string());
-    Running::new(Contender::Bare, address, answers(command, address).await)
+    Running::new(Contender::Bare, address, answers(command, address).await.unwrap())
 }

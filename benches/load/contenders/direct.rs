@@ -21,7 +21,7 @@ pub(super) async fn start(cores: &Cores, listen: SocketAddr, directory: &Path) -
     .env(VARIABLE, Role::Upstream.name())
     .env(LISTEN, all.to_string())
     .env(THREADS, cores.upstream.len().to_string());
-    let child = answers(command, listen).await;
+    let child = answers(command, listen).await.unwrap();
     let row = Running {
         contender: Contender::Direct,
         address: listen,

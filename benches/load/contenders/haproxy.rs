@@ -4,9 +4,11 @@
 use std::fmt::Write;
 use std::fs;
 
+use crate::cores::connections;
+
 use super::{Contender, Running, Surroundings, answers, find, free, on_cores};
 
-pub(super) async fn start(around: &Surroundings<'_>) -> Option<Running> {
+pub(super) async fn start(around: &Surroundings<'_>) -> Result<Running, String> {
     let program = find("haproxy")?;
     let directory = around.directory.join("haproxy");
     fs::create_dir_all(&directory).unwrap();
@@ -19,7 +21,7 @@ pub(super) async fn start(around: &Surroundings<'_>) -> Option<Running> {
     let limited = hexadecimal(around.fleet.limited.key.digest().as_bytes());
     let address = free();
     let configuration = format!(
-        "global\n  nbthread {threads}\n  maxconn 32768\n\
+        "global\n  nbthread {threads}\n  maxconn {maxconn}\n\
          defaults\n  mode http\n  timeout connect 2s\n  timeout client 600s\n  timeout server 600s\n  timeout http-keep-alive 600s\n\
          \x20 http-reuse always\n\
          frontend edge\n  bind {address}\n\
@@ -40,6 +42,7 @@ pub(super) async fn start(around: &Surroundings<'_>) -> Option<Running> {
          \x20 http-response set-header X-AuthSome-App-ID %[var(txn.app)]\n\
          \x20 default_backend instances\n\
          backend instances\n  server one {upstream}\n",
+        maxconn = connections(10_000),
         threads = around.cores.contender.len(),
         map = map.display(),
         upstream = around.upstream,
@@ -55,10 +58,10 @@ pub(super) async fn start(around: &Surroundings<'_>) -> Option<Running> {
     .arg("-db")
     .arg("-f")
     .arg(file.display().to_string());
-    Some(Running::new(
+    Ok(Running::new(
         Contender::HaProxy,
         address,
-        answers(command, address).await,
+        answers(command, address).await?,
     ))
 }
 

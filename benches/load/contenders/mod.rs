@@ -94,14 +94,14 @@ impl Contender {
         }
     }
 
-    /// Starts it; nothing when what it needs is not installed.
-    pub(crate) async fn start(self, around: &Surroundings<'_>) -> Option<Running> {
+    /// Starts it, or says why it does not take part: it is not installed, or does not start.
+    pub(crate) async fn start(self, around: &Surroundings<'_>) -> Result<Running, String> {
         match self {
-            Self::Direct => None,
-            Self::Bare => Some(bare::start(around, None).await),
-            Self::Edge => Some(edge::start(around, Way::Lane, None).await),
-            Self::EdgeProxy => Some(edge::start(around, Way::HttpProxy, None).await),
-            Self::EdgeLogged => Some(edge::start(around, Way::Logged, None).await),
+            Self::Direct => Err("it is the upstream, which runs already".to_owned()),
+            Self::Bare => Ok(bare::start(around, None).await),
+            Self::Edge => Ok(edge::start(around, Way::Lane, None).await),
+            Self::EdgeProxy => Ok(edge::start(around, Way::HttpProxy, None).await),
+            Self::EdgeLogged => Ok(edge::start(around, Way::Logged, None).await),
             Self::Nginx => nginx::start(around).await,
             Self::NginxLua => nginx_lua::start(around).await,
             Self::HaProxy => haproxy::start(around).await,
@@ -126,6 +126,13 @@ impl Running {
             address,
             pid: child.pid(),
             child: Some(child),
+        }
+    }
+
+    /// As an operator does it, so that it writes what it writes at its end (a profile, say).
+    pub(crate) async fn stop(self) {
+        if let Some(mut child) = self.child {
+            child.stop().await.unwrap();
         }
     }
 
@@ -167,8 +174,8 @@ pub(crate) fn free() -> SocketAddr {
 }
 
 /// A server that this machine may have; one that it lacks does not take part.
-fn find(program: &str) -> Option<PathBuf> {
-    installed::find(program).ok()
+fn find(program: &str) -> Result<PathBuf, String> {
+    installed::find(program).map_err(|_| format!("{program} is not installed"))
 }
 
 /// A command on these cores.
@@ -190,7 +197,7 @@ fn wrapped(cores: &Cores, program: PathBuf, log: PathBuf, wrapper: Option<&Wrapp
 }
 
 /// Starts a command and waits until its address answers anything in HTTP.
-async fn answers(command: GuardedCommand, address: SocketAddr) -> GuardedChild {
+async fn answers(command: GuardedCommand, address: SocketAddr) -> Result<GuardedChild, String> {
     let child = command.spawn().await.unwrap();
     let name = child.name().to_owned();
     let at = address.to_string();
@@ -198,12 +205,10 @@ async fn answers(command: GuardedCommand, address: SocketAddr) -> GuardedChild {
         http_probe::status(&at, "/v1/health").await
     })
     .await;
-    assert!(
-        seen.is_ok(),
-        "{name} does not answer ({seen:?}):\n{}",
-        child.log_tail(30)
-    );
-    child
+    match seen {
+        Ok(_) => Ok(child),
+        Err(error) => Err(format!("{error}; its log ends with:\n{}", child.log_tail(20))),
+    }
 }
 
 /// Gives Redis two commands that it answers with OK.

@@ -4,15 +4,18 @@
 use std::fmt::Write;
 use std::fs;
 
+use crate::cores::connections;
+
 use super::{Contender, Running, Surroundings, answers, find, free, on_cores};
 
 /// What every nginx here has in common; `http` and `location` are what the contender adds.
 pub(super) fn configuration(around: &Surroundings<'_>, modules: &str, http: &str, server: &str) -> String {
     let threads = around.cores.contender.len();
     let upstream = around.upstream;
+    let connections = 2 * connections(10_000);
     format!(
-        "{modules}daemon off;\nworker_processes {threads};\nworker_rlimit_nofile 65536;\npid nginx.pid;\nerror_log stderr warn;\n\
-         events {{ worker_connections 32768; }}\n\
+        "{modules}daemon off;\nworker_processes {threads};\npid nginx.pid;\nerror_log stderr warn;\n\
+         events {{ worker_connections {connections}; }}\n\
          http {{\n\
          access_log off;\nserver_tokens off;\nkeepalive_requests 1000000000;\nkeepalive_timeout 600s;\n\
          client_body_temp_path body;\nproxy_temp_path proxy;\nfastcgi_temp_path fastcgi;\nuwsgi_temp_path uwsgi;\nscgi_temp_path scgi;\n\
@@ -30,7 +33,7 @@ pub(super) const FORWARD: &str = "proxy_http_version 1.1;\nproxy_set_header Conn
      proxy_set_header X-Forwarded-Proto $scheme;\nproxy_set_header X-Request-Id $request_id;\n\
      proxy_pass http://instances$2$is_args$args;\n";
 
-pub(super) async fn start(around: &Surroundings<'_>) -> Option<Running> {
+pub(super) async fn start(around: &Surroundings<'_>) -> Result<Running, String> {
     let program = find("nginx")?;
     let directory = around.directory.join("nginx-map");
     fs::create_dir_all(&directory).unwrap();
@@ -65,7 +68,11 @@ pub(super) async fn start(around: &Surroundings<'_>) -> Option<Running> {
         around.directory.join("nginx-map.log"),
     )
     .args_of(&directory, &file);
-    Some(Running::new(Contender::Nginx, address, answers(command, address).await))
+    Ok(Running::new(
+        Contender::Nginx,
+        address,
+        answers(command, address).await?,
+    ))
 }
 
 /// The arguments that every nginx here is started with.

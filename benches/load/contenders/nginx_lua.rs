@@ -63,10 +63,10 @@ ngx.req.set_header("X-AuthSome-App-ID", app)
 ngx.header["X-AuthSome-App-ID"] = app
 "#;
 
-pub(super) async fn start(around: &Surroundings<'_>) -> Option<Running> {
+pub(super) async fn start(around: &Surroundings<'_>) -> Result<Running, String> {
     let program = find("nginx")?;
     if !MODULES.iter().all(|module| Path::new(module).exists()) {
-        return None;
+        return Err("libnginx-mod-http-lua is not installed".to_owned());
     }
     let redis = &around.platform.redis;
     for part in around.fleet.keys.chunks(1_000) {
@@ -106,10 +106,10 @@ pub(super) async fn start(around: &Surroundings<'_>) -> Option<Running> {
         around.directory.join("nginx-lua.log"),
     )
     .args_of(&directory, &file);
-    Some(Running::new(
+    Ok(Running::new(
         Contender::NginxLua,
         address,
-        answers(command, address).await,
+        answers(command, address).await?,
     ))
 }
 

@@ -40,7 +40,7 @@ pub(super) fn of(report: &Report) -> String {
     if !conditions.missing.is_empty() {
         let _ = write!(
             page,
-            "<p>Not installed, so not measured: {}.</p>",
+            "<p>Not measured: {}.</p>",
             escaped(&conditions.missing.join(", "))
         );
     }

@@ -23,11 +23,7 @@ pub(super) fn of(report: &Report) -> String {
         conditions.load.join(" → "),
     );
     if !conditions.missing.is_empty() {
-        let _ = writeln!(
-            text,
-            "not installed, so not measured: {}",
-            conditions.missing.join(", ")
-        );
+        let _ = writeln!(text, "not measured: {}", conditions.missing.join(", "));
     }
     for table in &report.scenarios {
         scenario(&mut text, table);

@@ -1,5 +1,6 @@
 //! Rows of the control database: one workspace, its applications and their keys.
 
+pub mod flow;
 pub mod tenants;
 
 use authsome_core::clock::SystemClock;

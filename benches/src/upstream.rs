@@ -20,7 +20,7 @@ const BUFFER: usize = 64 * 1024;
 const BACKLOG: u32 = 4096;
 
 /// Serves until the process is killed.
-pub(crate) fn serve(address: SocketAddr, threads: usize) -> ExitCode {
+pub fn serve(address: SocketAddr, threads: usize) -> ExitCode {
     let answers = Arc::new(Answers::new());
     let workers: Vec<_> = (0..threads)
         .map(|_| {

@@ -1,0 +1,4 @@
+//! What must not grow, whatever the machine does besides.
+#![cfg(test)]
+
+mod allocations;
