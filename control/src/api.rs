@@ -3,8 +3,11 @@
 //! The OpenAPI document is made from the handlers; `control/openapi.json` is its committed copy, and a test compares them.
 
 mod account;
+mod application_actions;
 mod applications;
+mod audit;
 mod auth;
+mod catalogue;
 mod edge_policy;
 mod edges;
 mod etag;
@@ -13,6 +16,7 @@ mod hosts;
 mod key_changes;
 mod keys;
 mod manners;
+mod operation_events;
 mod operations;
 mod page;
 mod workspaces;
@@ -41,6 +45,7 @@ use crate::state::App;
         (name = "keys", description = "API keys of an application"),
         (name = "hosts", description = "Host names of an application, proved by DNS"),
         (name = "operations", description = "Long work and its steps"),
+        (name = "audit", description = "What happened in a workspace, as a chain of hashes"),
         (name = "edges", description = "Where requests of customers are decided, and how far changes have come there"),
     ),
     components(schemas(fault::ErrorEnvelope)),
@@ -82,7 +87,18 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(workspaces::create, workspaces::list))
         .routes(routes!(workspaces::get))
         .routes(routes!(applications::create, applications::list))
-        .routes(routes!(applications::get, edge_policy::update))
+        .routes(routes!(
+            applications::get,
+            edge_policy::update,
+            application_actions::delete
+        ))
+        .routes(routes!(application_actions::restart))
+        .routes(routes!(application_actions::suspend))
+        .routes(routes!(application_actions::resume))
+        .routes(routes!(application_actions::retry))
+        .routes(routes!(application_actions::undelete))
+        .routes(routes!(catalogue::plans))
+        .routes(routes!(catalogue::regions))
         .routes(routes!(edge_policy::purge))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(key_changes::get, key_changes::update, keys::revoke))
@@ -93,6 +109,11 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(hosts::remove))
         .routes(routes!(operations::get))
         .routes(routes!(operations::of_application))
+        .routes(routes!(operation_events::cancel))
+        .routes(routes!(operation_events::watch))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::head))
         .routes(routes!(edges::list))
 }
 

@@ -3,6 +3,9 @@
 //! Owns the vocabulary (`noun.verb`) and fills in who, from where, and in which request. If the event cannot be written, the
 //! change does not happen either.
 
+pub mod checkpoint;
+pub mod verify;
+
 use authsome_core::id::{ApplicationId, EventId, KeyId, UserId, WorkspaceId};
 use authsome_db::audit::{ActorType, Event};
 use serde_json::{Value, json};

@@ -6,11 +6,14 @@
 
 pub mod account;
 pub mod application;
+pub mod audit_trail;
 pub mod edge_policy;
 pub mod host;
 pub mod key;
 mod merge_patch;
 pub mod name;
+pub mod operation;
 pub mod routing;
+pub mod staff_suspension;
 pub mod user;
 pub mod workspace;

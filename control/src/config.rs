@@ -14,6 +14,7 @@ use authsome_core::telemetry::{self, Format};
 use ipnet::IpNet;
 use url::Url;
 
+use crate::audit::checkpoint::Signer;
 use crate::dns::DnsSettings;
 use crate::identity;
 use crate::mail::Smtp;
@@ -48,6 +49,8 @@ pub struct Config {
     pub encryption: Option<PlatformRing>,
     /// `mail.url`, `mail.from`, `mail.tls`: the server that letters go out by. Without it they wait.
     pub mail: Option<Smtp>,
+    /// `audit.signing_key`: signs the heads of the audit trail. Without it nothing is signed, and nothing is dropped.
+    pub audit_key: Option<Signer>,
     /// `dns.*`: who is asked about names of customers.
     pub dns: DnsSettings,
     /// `public.*`, `regions`, `plans.*`: what clients may see.
@@ -74,7 +77,7 @@ impl DatabaseConfig {
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
             "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http", "mail",
-            "dns",
+            "dns", "audit",
         ] {
             reader.ignore(section);
         }
@@ -102,7 +105,7 @@ impl CopiesConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
-            "listen", "jwt", "public", "plans", "regions", "shutdown", "http", "mail", "dns",
+            "listen", "jwt", "public", "plans", "regions", "shutdown", "http", "mail", "dns", "audit",
         ] {
             reader.ignore(section);
         }
@@ -166,6 +169,7 @@ impl Config {
         let encryption = reader.optional("encryption.key");
 
         let mail = mail::read(reader);
+        let audit_key = audit_key(reader);
         let dns = DnsSettings::read(reader);
         let settings = settings(reader, listen);
         let (log_filter, log_format) = log(reader);
@@ -186,6 +190,7 @@ impl Config {
             jwt_lifetime,
             encryption,
             mail,
+            audit_key,
             dns,
             settings,
             log_filter,
@@ -193,6 +198,13 @@ impl Config {
             timing,
         })
     }
+}
+
+fn audit_key(reader: &mut Reader) -> Option<Signer> {
+    let seed: Option<SecretString> = reader.optional("audit.signing_key");
+    let signer = seed.as_ref().map(Signer::parse).transpose();
+    reader.check("audit.signing_key", signer.is_ok(), "must be 32 bytes in base64");
+    signer.ok().flatten()
 }
 
 /// One file may serve all programs.

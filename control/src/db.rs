@@ -5,14 +5,17 @@
 
 pub mod accounts;
 pub mod applications;
+pub mod audit_trail;
 pub mod edge_policy;
 pub mod edges;
 pub mod hosts;
 pub mod idempotency;
+pub mod intents;
 pub mod key_uses;
 pub mod keys;
 pub mod mails;
 pub mod memberships;
+pub mod operation_events;
 pub mod outbox;
 pub mod rebuild;
 pub mod restore;

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use authsome_control::audit::verify::Head;
 use authsome_control::command::routing::{self, Works, Written};
 use authsome_control::command::user::{self, Office};
+use authsome_control::command::{audit_trail, staff_suspension};
 use authsome_control::config::{Config, CopiesConfig, DatabaseConfig};
 use authsome_control::identity::Passwords;
 use authsome_control::tasks::connect;
@@ -17,10 +19,11 @@ use authsome_core::clock::SystemClock;
 use authsome_core::config::ConfigArgs;
 use authsome_core::entropy::{self, SystemEntropy};
 use authsome_core::error::Chain;
+use authsome_core::id::IdError;
 use authsome_core::secret::SecretString;
 use authsome_core::telemetry::{self, Format};
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::{Args, Parser, Subcommand};
 use prometheus::Registry;
 
@@ -55,10 +58,43 @@ enum Verb {
     /// Operators' tools.
     #[command(subcommand)]
     Admin(Admin),
+    /// The audit trail.
+    #[command(subcommand)]
+    Audit(Audit),
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Compute every hash of the trail again and compare; prints JSON.
+    ///
+    /// Finds any event that was altered, removed or put in, by the chain itself, by its signed checkpoints, and by heads that were
+    /// kept elsewhere. Reads the database and changes nothing.
+    ///
+    /// Exit code 0: nothing was found. 1: `findings` says what, or the database could not be read.
+    Verify(VerifyAudit),
+    /// Print the heads of all chains, a line of JSON each, to be kept elsewhere for `verify --head`.
+    Heads,
+}
+
+#[derive(Args)]
+struct VerifyAudit {
+    /// Only this chain: a workspace id, or `platform`.
+    #[arg(long, value_name = "CHAIN")]
+    chain: Option<String>,
+    /// A file of heads, as `heads` or the API printed them, a line of JSON each.
+    #[arg(long, value_name = "FILE")]
+    head: Option<PathBuf>,
+    /// The public key of checkpoints, 32 bytes in base64; any that fits where it is left out.
+    #[arg(long, value_name = "BASE64")]
+    public_key: Vec<String>,
 }
 
 #[derive(Subcommand)]
 enum Admin {
+    /// Stop an application in the name of staff; its team reads the reason and cannot start it.
+    SuspendApplication(SuspendApplication),
+    /// Take back `suspend-application`. The application stays stopped until its team starts it.
+    ReleaseApplication(ReleaseApplication),
     /// Create a person who may sign in; prints JSON.
     CreateUser(CreateUser),
     /// Write the edges' copies of the routing table (Redis and the stream) anew from Postgres; prints JSON.
@@ -79,6 +115,23 @@ enum Admin {
     ///
     /// Exit codes as for rebuild-routing. Running it again does no harm.
     Restored(Patience),
+}
+
+#[derive(Args)]
+struct SuspendApplication {
+    /// The application.
+    #[arg(long, value_name = "ID")]
+    id: String,
+    /// Why, in words for its team: 1 to 500 characters.
+    #[arg(long)]
+    reason: String,
+}
+
+#[derive(Args)]
+struct ReleaseApplication {
+    /// The application.
+    #[arg(long, value_name = "ID")]
+    id: String,
 }
 
 #[derive(Args)]
@@ -117,6 +170,10 @@ async fn main() -> ExitCode {
         Verb::Serve => serve(&args).await,
         Verb::Migrate => migrate(&args).await,
         Verb::Openapi => Ok(print(&api::document())),
+        Verb::Audit(Audit::Verify(what)) => verify_audit(&args, what).await,
+        Verb::Audit(Audit::Heads) => audit_heads(&args).await,
+        Verb::Admin(Admin::SuspendApplication(what)) => staff(&args, &what.id, Some(&what.reason)).await,
+        Verb::Admin(Admin::ReleaseApplication(what)) => staff(&args, &what.id, None).await,
         Verb::Admin(Admin::CreateUser(user)) => create_user(&args, user).await,
         Verb::Admin(Admin::RebuildRouting(patience)) => routing_table(&args, &patience, false).await,
         Verb::Admin(Admin::Restored(patience)) => routing_table(&args, &patience, true).await,
@@ -218,6 +275,57 @@ async fn routing_table(args: &ConfigArgs, patience: &Patience, restored: bool) -
         written(&done)
     };
     Ok(print(&format!("{answer}\n")))
+}
+
+async fn verify_audit(args: &ConfigArgs, what: VerifyAudit) -> Exit {
+    let config = database(args)?;
+    let known = match &what.head {
+        None => Vec::new(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| complain(&error))?;
+            let lines = text.lines().filter(|line| !line.trim().is_empty());
+            let heads: Result<Vec<Head>, _> = lines.map(serde_json::from_str).collect();
+            heads.map_err(|error| complain(&error))?
+        }
+    };
+    let keys: Result<Vec<Vec<u8>>, _> = what.public_key.iter().map(|key| STANDARD.decode(key)).collect();
+    let keys = keys.map_err(|error| complain(&error))?;
+    let pool = start::pool(&config.url, 2).map_err(|error| complain(&error))?;
+    let report = audit_trail::report(&pool, what.chain.as_deref(), &known, &keys)
+        .await
+        .map_err(|error| complain(&error))?;
+    let text = serde_json::to_string_pretty(&report).unwrap_or_default();
+    print(&format!("{text}\n"));
+    Ok(if report.findings.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn audit_heads(args: &ConfigArgs) -> Exit {
+    let config = database(args)?;
+    let pool = start::pool(&config.url, 2).map_err(|error| complain(&error))?;
+    let heads = audit_trail::heads(&pool).await.map_err(|error| complain(&error))?;
+    let lines: String = heads
+        .iter()
+        .map(|head| serde_json::to_string(head).unwrap_or_default() + "\n")
+        .collect();
+    Ok(print(&lines))
+}
+
+async fn staff(args: &ConfigArgs, id: &str, reason: Option<&str>) -> Exit {
+    let config = database(args)?;
+    let id = id.parse().map_err(|error: IdError| complain(&error))?;
+    let pool = start::pool(&config.url, 2).map_err(|error| complain(&error))?;
+    let entropy = SystemEntropy::new();
+    staff_suspension::set(&pool, &SystemClock, &entropy, id, reason)
+        .await
+        .map_err(|problem| complain(problem.failure()))?;
+    Ok(print(&format!(
+        "{}\n",
+        serde_json::json!({ "id": id, "suspendedByStaff": reason.is_some() })
+    )))
 }
 
 fn written(written: &Written) -> serde_json::Value {

@@ -27,9 +27,11 @@ use crate::readiness::Readiness;
 use crate::server::listener::{self, BindError};
 use crate::state::{App, Parts};
 use crate::tasks::aggregator::Aggregator;
+use crate::tasks::audit_keeper::AuditKeeper;
 use crate::tasks::edges::Edges;
 use crate::tasks::key_uses::KeyUsesTask;
 use crate::tasks::mailer::{MailMetrics, Mailer};
+use crate::tasks::operation_feed::OperationFeed;
 use crate::tasks::relay::Relay;
 use crate::tasks::{TaskError, connect};
 use crate::{admin, dashboard, router, tasks};
@@ -96,6 +98,7 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
     tell(&readiness, &redis, &nats);
 
     let edges = Edges::new(Arc::clone(&clock));
+    let operation_feed = OperationFeed::default();
     let app = App::new(Parts {
         pool: pool.clone(),
         clock: Arc::clone(&clock),
@@ -107,6 +110,7 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         readiness: readiness.clone(),
         edges: edges.clone(),
         dns: Dns::new(config.dns),
+        operation_feed: operation_feed.clone(),
     });
     tracing::info!(api = %config.listen, admin = %config.admin, version = env!("CARGO_PKG_VERSION"), "listening");
     let pages = dashboard::router();
@@ -138,6 +142,13 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         entropy: Arc::clone(&entropy),
         metrics: tasks::relay::RelayMetrics::register(metrics.registry()).map_err(TaskError::from)?,
     };
+    let watch_operations = operation_feed.run(pool.clone(), lifecycle.soft());
+    let audit_keeper = AuditKeeper {
+        pool: pool.clone(),
+        signer: config.audit_key,
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+    };
     let listen_to_edges = edges.run(pool.clone(), nats.clone(), lifecycle.soft());
     let key_uses = KeyUsesTask {
         pool: pool.clone(),
@@ -154,6 +165,11 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
     lifecycle.spawn_critical(
         "relay",
         once(prepared.clone(), shutdown.clone(), relay.run(lifecycle.soft())),
+    );
+    lifecycle.spawn_critical("operations", once(prepared.clone(), shutdown.clone(), watch_operations));
+    lifecycle.spawn_critical(
+        "audit",
+        once(prepared.clone(), shutdown.clone(), audit_keeper.run(lifecycle.soft())),
     );
     lifecycle.spawn_critical("edges", once(prepared.clone(), shutdown.clone(), listen_to_edges));
     let mailer = Mailer {

@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::settings::Settings;
 use crate::tasks::edges::Edges;
+use crate::tasks::operation_feed::OperationFeed;
 
 /// The application. Clones are the same.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ pub struct Parts {
     pub edges: Edges,
     /// What names lead to.
     pub dns: Dns,
+    /// Tells of operations.
+    pub operation_feed: OperationFeed,
 }
 
 impl App {
@@ -90,6 +93,11 @@ impl App {
     /// What names lead to.
     pub fn dns(&self) -> &Dns {
         &self.0.dns
+    }
+
+    /// Tells of operations.
+    pub fn operation_feed(&self) -> &OperationFeed {
+        &self.0.operation_feed
     }
 
     /// Which dependencies are there.

@@ -24,7 +24,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::db::{self, RecordError};
 use crate::lease::Fence;
-use crate::plan::{Planned, StepStatus, Verdict};
+use crate::plan::{Planned, StepStatus, Verdict, stops_as};
 use crate::step::Outcome;
 
 /// Executions of an operation before it fails.
@@ -129,13 +129,20 @@ impl Ledger<'_> {
     pub async fn succeed(&self, last: Option<(Step, &Outcome)>) -> Result<Recorded, RecordError> {
         let mut tx = self.fenced().await?;
         let application = self.operation.application_id;
-        match transition(&mut tx, application, Event::Succeeded, self.operation.deadline_at).await {
-            Ok(_) => {}
-            Err(TransitionError::Illegal(_)) => return Ok(Recorded::MovedOn),
-            Err(error) => return Err(error.into()),
-        }
-        if !db::ledger::observed_within(&mut tx, application, self.operation.generation).await? {
-            return Ok(Recorded::MovedOn);
+        let generation = self.operation.generation;
+        if let Some(status) = stops_as(self.operation.kind) {
+            if !db::ledger::stopped_within(&mut tx, application, generation, status).await? {
+                return Ok(Recorded::MovedOn);
+            }
+        } else {
+            match transition(&mut tx, application, Event::Succeeded, self.operation.deadline_at).await {
+                Ok(_) => {}
+                Err(TransitionError::Illegal(_)) => return Ok(Recorded::MovedOn),
+                Err(error) => return Err(error.into()),
+            }
+            if !db::ledger::observed_within(&mut tx, application, generation).await? {
+                return Ok(Recorded::MovedOn);
+            }
         }
         if let Some((step, outcome)) = last {
             let status = settled(outcome);

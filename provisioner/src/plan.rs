@@ -221,10 +221,10 @@ pub fn decide(
     if generation < intent.generation {
         return Decision::Superseded;
     }
-    let Some(steps) = steps_of(kind) else {
+    let Some(steps) = Step::of(kind) else {
         return Decision::Fail(Verdict::not_carried_out(kind));
     };
-    if !is_current(intent, generation) {
+    if !is_current(intent, kind, generation) {
         return Decision::Superseded;
     }
     if now >= deadline {
@@ -241,23 +241,25 @@ pub fn decide(
     )
 }
 
-/// Is an operation of this generation, which is to leave the application running, still what is wanted? Not once there is a
-/// newer intent, nor once the application has left the status in which its success could be recorded (deleted, say).
-pub fn is_current(intent: &Intent, generation: i64) -> bool {
-    generation >= intent.generation
-        && intent.desired == Desired::Running
-        && intent.status.after(Event::Succeeded).is_ok()
+/// Is an operation of this kind and generation still what is wanted? Not once there is a newer intent, nor once the
+/// application has left the status in which its success could be recorded (deleted while it was to be restarted, say).
+pub fn is_current(intent: &Intent, kind: JobKind, generation: i64) -> bool {
+    let fits = match stops_as(kind) {
+        Some(status) => intent.status == status,
+        None => intent.desired == Desired::Running && intent.status.after(Event::Succeeded).is_ok(),
+    };
+    generation >= intent.generation && fits
 }
 
-/// The steps of a kind of operation in their order; `None` for what this release does not carry out.
-pub const fn steps_of(kind: JobKind) -> Option<&'static [Step]> {
+/// The status that an operation which stops the application leaves as it found it; `None` for one that leaves it running.
+pub const fn stops_as(kind: JobKind) -> Option<AppStatus> {
     match kind {
-        JobKind::Provision => Some(Step::ALL),
-        JobKind::Update
+        JobKind::Suspend => Some(AppStatus::Suspended),
+        JobKind::Delete => Some(AppStatus::Deleting),
+        JobKind::Provision
+        | JobKind::Update
         | JobKind::Restart
-        | JobKind::Suspend
         | JobKind::Resume
-        | JobKind::Delete
         | JobKind::Undelete
         | JobKind::Purge
         | JobKind::Rotate => None,

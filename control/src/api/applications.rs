@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::etag::etag;
 use super::fault::{ErrorEnvelope, Refusals};
 use super::page::{Page, PageQuery};
+use crate::command::application::config::ApplicationConfig;
 use crate::command::application::{self, NewApplication};
 use crate::command::edge_policy::{self, EdgeSettings};
 use crate::db::applications::{self, Filter};
@@ -39,8 +40,8 @@ pub(super) struct CreateApplication {
     environment: Environment,
     /// The platform's default region where it is left out.
     region: Option<String>,
-    /// Settings of the AuthSome instance, at most 64 KiB.
-    #[schema(value_type = Option<Object>)]
+    /// Settings of the AuthSome instance.
+    #[schema(value_type = Option<ApplicationConfig>)]
     config: Option<Value>,
 }
 
@@ -88,8 +89,17 @@ pub(super) struct ApplicationDetails {
     #[serde(flatten)]
     application: Application,
     dashboard_url: String,
-    #[schema(value_type = Object)]
+    #[schema(value_type = ApplicationConfig)]
     config: Value,
+    /// The team's own notes.
+    #[schema(value_type = Object)]
+    metadata: Value,
+    /// Why our staff stopped it. Its team cannot start it then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staff_suspension: Option<String>,
+    /// A deleted application: until when it can be brought back.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    purge_after: Option<OffsetDateTime>,
     /// What the edge does for it.
     edge: EdgeSettings,
     resources: Resources,
@@ -267,6 +277,9 @@ pub(super) async fn details(
     let details = ApplicationDetails {
         dashboard_url: app.settings().application_page(id),
         config: row.config.clone(),
+        metadata: row.metadata.clone(),
+        staff_suspension: row.staff_suspension.clone(),
+        purge_after: row.purge_after,
         edge,
         resources: Resources {
             cpu_limit: row.cpu_limit.clone(),

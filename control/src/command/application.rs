@@ -1,6 +1,11 @@
-//! Creating applications: the intent, its first keys, and the operation that makes it real.
+//! Creating applications: the intent, its first keys, and the operation that makes it real. What becomes of one afterwards is in
+//! the files below.
 
-use authsome_contract::model::{Environment, Step, WorkspaceStatus};
+pub mod config;
+mod lifecycle;
+mod update;
+
+use authsome_contract::model::{Environment, Plan, Step, WorkspaceStatus};
 use authsome_contract::wire::Job;
 use authsome_contract::wire::job::JobKind;
 use authsome_core::error::Failure;
@@ -19,11 +24,11 @@ use crate::error::{Fields, Outcome, Problem};
 use crate::identity::{self, Action, Caller};
 use crate::state::App;
 
+pub use lifecycle::{Begun, GRACE, Verb, act, staff};
+pub use update::{Changes, update};
+
 /// How long the first build may take before the reconciler looks at it.
 const PROVISIONING_DEADLINE: Duration = Duration::minutes(10);
-
-/// The largest configuration, in bytes of JSON.
-const CONFIG_MAX: usize = 64 * 1024;
 
 /// The reason of the refusal to create a thing a second time under the same id.
 pub const ALREADY_CREATED: &str = "already_created";
@@ -104,12 +109,7 @@ async fn write(
     if let Some(limit) = plan.application_limit()
         && applications::count_towards_limit(&mut transaction, workspace).await? >= i64::from(limit)
     {
-        let message = format!("The {plan} plan allows {limit} applications; delete one or change the plan");
-        let details = json!({ "plan": plan, "limit": limit });
-        return Err(Failure::forbidden(message)
-            .with_reason("application_limit")
-            .with_details(details)
-            .into());
+        return Err(limit_reached(plan, limit));
     }
 
     let row = applications::NewApplication {
@@ -145,6 +145,15 @@ async fn write(
         secret_key,
         operation,
     })
+}
+
+/// 403: the plan allows no more.
+fn limit_reached(plan: Plan, limit: u32) -> Problem {
+    let message = format!("The {plan} plan allows {limit} applications; delete one or change the plan");
+    Failure::forbidden(message)
+        .with_reason("application_limit")
+        .with_details(json!({ "plan": plan, "limit": limit }))
+        .into()
 }
 
 /// 409 that names the field, as for wrong fields.
@@ -190,13 +199,7 @@ fn validate<'a>(app: &'a App, new: &NewApplication<'_>) -> Outcome<Input<'a>> {
         }
     };
     let config = new.config.cloned().unwrap_or_else(|| json!({}));
-    fields.require(config.is_object(), "config", "must be a JSON object");
-    fields.require(!holds_nul(&config), "config", "must not contain the character U+0000");
-    fields.require(
-        config.to_string().len() <= CONFIG_MAX,
-        "config",
-        "must be at most 64 KiB of JSON",
-    );
+    config::check(&config, &mut fields);
     fields.finish()?;
     Ok(Input {
         name: name.unwrap_or_default(),
@@ -204,16 +207,6 @@ fn validate<'a>(app: &'a App, new: &NewApplication<'_>) -> Outcome<Input<'a>> {
         region: region.unwrap_or_default(),
         config,
     })
-}
-
-/// The one character that Postgres cannot keep in JSON.
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
-        _ => false,
-    }
 }
 
 async fn first_key(

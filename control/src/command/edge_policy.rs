@@ -29,25 +29,23 @@ pub async fn current(connection: &mut PgConnection, id: ApplicationId) -> Outcom
     Ok((read(&stored, id)?, stored.version))
 }
 
-/// Merges `patch` into the settings (RFC 7396). `if_match`, where it is given, decides by the row's version whether the
-/// caller knows what it changes.
-pub async fn change(
-    app: &App,
-    caller: &Caller,
+/// Merges `patch` into the settings (RFC 7396) within the transaction of a change of the application, whose row is locked, and
+/// returns what differs. `if_match` decides by the row's version whether the caller knows what it changes.
+pub(super) async fn apply(
+    connection: &mut PgConnection,
     id: ApplicationId,
     patch: Option<Value>,
     if_match: impl FnOnce(Version) -> bool,
-) -> Outcome<()> {
-    let mut transaction = app.pool().begin().await?;
-    let (workspace, stored) = lock(&mut transaction, caller, id).await?;
+) -> Outcome<Option<Value>> {
+    let stored = edge_policy::lock(connection, id).await?.ok_or_else(missing)?;
     if !if_match(stored.version) {
         return Err(Problem::precondition_failed());
     }
-    let Some(patch) = patch else { return Ok(()) };
+    let Some(patch) = patch else { return Ok(None) };
     let before = read(&stored, id)?;
     let after = merge_patch::merged(&before, patch, "edge")?.checked()?;
     if after == before {
-        return Ok(());
+        return Ok(None);
     }
     let policy: Vec<PathRule> = after.path_policy.iter().map(PathRule::from).collect();
     let row = edge_policy::Change {
@@ -57,11 +55,8 @@ pub async fn change(
         path_policy: &json!(policy),
         cache_policy: &json!(CachePolicy::from(&after.cache_policy)),
     };
-    edge_policy::update(&mut transaction, id, &row).await?;
-    let deed = Deed::of_application("application.update", workspace, id, difference(&before, &after));
-    audit::record(&mut transaction, app, &caller.actor, &deed).await?;
-    transaction.commit().await?;
-    Ok(())
+    edge_policy::update(connection, id, &row).await?;
+    Ok(Some(difference(&before, &after)))
 }
 
 /// Throws away what the edges' caches hold of the application: what carries one of `tags`, or everything where there are
@@ -150,7 +145,7 @@ fn difference(before: &EdgeSettings, after: &EdgeSettings) -> Value {
             (name, change)
         })
         .collect();
-    json!({ "edge": changed })
+    Value::Object(changed)
 }
 
 fn missing() -> Problem {

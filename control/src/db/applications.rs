@@ -19,6 +19,9 @@ pub struct Application {
     pub region: String,
     pub status: AppStatus,
     pub config: Value,
+    pub metadata: Value,
+    pub staff_suspension: Option<String>,
+    pub purge_after: Option<OffsetDateTime>,
     pub cpu_limit: String,
     pub memory_limit: String,
     pub storage_limit: String,
@@ -128,7 +131,7 @@ pub async fn get(
     let row = sqlx::query_as!(
         Row,
         r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.slug,
-                  a.environment, a.region, a.status, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
+                  a.environment, a.region, a.status, a.config, a.metadata, a.staff_suspension, a.purge_after, a.cpu_limit, a.memory_limit, a.storage_limit,
                   cardinality(a.endpoints)::bigint AS "endpoints!", a.failure_reason, a.failure_remediation,
                   (SELECT k.public_key FROM api_keys k
                    WHERE k.application_id = a.id AND k.type = 'public' AND k.enabled AND k.revoked_at IS NULL
@@ -158,7 +161,7 @@ pub async fn of_workspace(
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.slug,
-                  a.environment, a.region, a.status, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
+                  a.environment, a.region, a.status, a.config, a.metadata, a.staff_suspension, a.purge_after, a.cpu_limit, a.memory_limit, a.storage_limit,
                   cardinality(a.endpoints)::bigint AS "endpoints!", a.failure_reason, a.failure_remediation,
                   (SELECT k.public_key FROM api_keys k
                    WHERE k.application_id = a.id AND k.type = 'public' AND k.enabled AND k.revoked_at IS NULL
@@ -205,6 +208,9 @@ struct Row {
     region: String,
     status: String,
     config: Value,
+    metadata: Value,
+    staff_suspension: Option<String>,
+    purge_after: Option<OffsetDateTime>,
     cpu_limit: String,
     memory_limit: String,
     storage_limit: String,
@@ -228,6 +234,9 @@ impl Row {
             slug: self.slug,
             region: self.region,
             config: self.config,
+            metadata: self.metadata,
+            staff_suspension: self.staff_suspension,
+            purge_after: self.purge_after,
             cpu_limit: self.cpu_limit,
             memory_limit: self.memory_limit,
             storage_limit: self.storage_limit,

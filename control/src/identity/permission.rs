@@ -43,6 +43,7 @@ impl Role {
     pub const fn may(self, action: Action) -> bool {
         match action {
             Action::ReadWorkspace | Action::ReadApplications | Action::ReadOperations => true,
+            Action::ReadAudit => matches!(self, Self::Owner | Self::Admin),
             Action::ReadKeys => !matches!(self, Self::Billing),
             Action::CreateApplications | Action::ChangeApplications | Action::WriteKeys => {
                 matches!(self, Self::Owner | Self::Admin | Self::Developer)
@@ -68,11 +69,13 @@ pub enum Action {
     WriteKeys,
     /// Watch operations.
     ReadOperations,
+    /// See the audit trail.
+    ReadAudit,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ReadWorkspace,
         Self::ReadApplications,
         Self::CreateApplications,
@@ -80,6 +83,7 @@ impl Action {
         Self::ReadKeys,
         Self::WriteKeys,
         Self::ReadOperations,
+        Self::ReadAudit,
     ];
 
     /// What a refused caller reads: "Your role does not allow you to {…}".
@@ -92,6 +96,7 @@ impl Action {
             Self::ReadKeys => "see API keys",
             Self::WriteKeys => "create or revoke API keys",
             Self::ReadOperations => "see operations",
+            Self::ReadAudit => "see the audit trail",
         }
     }
 }

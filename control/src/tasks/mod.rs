@@ -5,10 +5,12 @@
 //! when the process stops, and fail only for what no retry can mend.
 
 pub mod aggregator;
+pub mod audit_keeper;
 pub mod connect;
 pub mod edges;
 pub mod key_uses;
 pub mod mailer;
+pub mod operation_feed;
 pub mod relay;
 
 /// Why a task cannot run at all.

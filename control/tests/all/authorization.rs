@@ -67,14 +67,20 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
             Some(json!({ "edge": { "strictSeconds": 30 } })),
         ),
         "purgeApplicationCache" => (Who::Members(BUILDERS), 202, Some(json!({ "tags": ["catalogue"] }))),
+        "listPlans" | "listRegions" => (Who::Anybody, 200, None),
+        // Asked of an application that is being destroyed, and of its operation, which has ended.
+        "restartApplication" | "suspendApplication" | "resumeApplication" | "retryApplication" | "deleteApplication"
+        | "undeleteApplication" | "cancelOperation"
+        // The record is not published.
+        | "verifyHost" => (Who::Members(BUILDERS), 409, None),
+        "watchOperation" => (Who::Members(EVERYBODY), 200, None),
+        "listAuditEvents" | "exportAuditEvents" | "getAuditHead" => (Who::Members(&["owner", "admin"]), 200, None),
         "listHosts" => (Who::Members(EVERYBODY), 200, None),
         "addHost" => (
             Who::Members(BUILDERS),
             200,
             Some(json!({ "host": "login.shop.example" })),
         ),
-        // The record is not published.
-        "verifyHost" => (Who::Members(BUILDERS), 409, None),
         "reportLeakedKey" => (Who::Anybody, 200, Some(json!({ "key": leaked_key() }))),
         "updateKey" => (Who::Members(BUILDERS), 200, Some(json!({ "name": "New" }))),
         "rollKey" => (Who::Members(BUILDERS), 201, Some(json!({ "overlapSeconds": 3600 }))),
@@ -103,6 +109,8 @@ struct World {
     workspace: String,
     application: String,
     operation: String,
+    /// An application that is being destroyed, and its operation.
+    doomed: (String, String),
     key: String,
     /// Not used for anything else, since it is revoked on the way.
     revoked: String,
@@ -131,6 +139,14 @@ impl World {
         .execute(&service.pool)
         .await
         .unwrap();
+        let doomed = service.application(&owner, &workspace, "doomed").await;
+        for statement in [
+            "UPDATE applications SET status = 'purging', deleted_at = now() WHERE slug = 'doomed'",
+            "UPDATE operations SET status = 'failed', finished_at = now()
+             WHERE application_id = (SELECT id FROM applications WHERE slug = 'doomed')",
+        ] {
+            sqlx::query(statement).execute(&service.pool).await.unwrap();
+        }
         let mut members = vec![("owner", owner)];
         for role in &EVERYBODY[1..] {
             let person = service.person(&format!("{role}@x.io")).await;
@@ -142,6 +158,7 @@ impl World {
         Self {
             workspace,
             operation: created.string("operationId"),
+            doomed: (doomed.string("id"), doomed.string("operationId")),
             key: keys.json["data"][0]["id"].as_str().unwrap().to_owned(),
             revoked: keys.json["data"][1]["id"].as_str().unwrap().to_owned(),
             application,
@@ -161,10 +178,25 @@ impl World {
         body: Option<Value>,
         unique: usize,
     ) -> u16 {
+        let is_final = (method, template) == ("delete", "/applications/{applicationId}")
+            || [
+                "/restart",
+                "/suspend",
+                "/resume",
+                "/retry",
+                "/undelete",
+                "/cancel",
+                "/events",
+            ]
+            .iter()
+            .any(|action| template.ends_with(action));
         let path = template
             .replace("{workspaceId}", &self.workspace)
-            .replace("{applicationId}", &self.application)
-            .replace("{operationId}", &self.operation)
+            .replace(
+                "{applicationId}",
+                if is_final { &self.doomed.0 } else { &self.application },
+            )
+            .replace("{operationId}", if is_final { &self.doomed.1 } else { &self.operation })
             .replace("{host}", &format!("h{unique}.shop.example"))
             .replace("{keyId}", if method == "delete" { &self.revoked } else { &self.key })
             .replace("{sessionId}", "ses_01h455vb4pex5vsknk084sn02q");

@@ -59,6 +59,7 @@ impl Site {
             },
             metrics: Metrics::new().unwrap(),
             readiness: Readiness::new(shutdown.clone()),
+            operation_feed: authsome_control::tasks::operation_feed::OperationFeed::default(),
             dns: authsome_control::dns::Dns::new(authsome_control::dns::DnsSettings::default()),
             edges: Edges::new(Arc::new(SystemClock)),
         });

@@ -204,7 +204,7 @@ async fn what_is_not_allowed_is_named_by_its_path_and_nothing_is_changed() {
             Method::PATCH,
             &world.path(),
             Some(&world.owner.token),
-            Some(json!({ "name": "New" })),
+            Some(json!({ "colour": "red" })),
         )
         .await;
     unknown.assert_error(400, "invalid_request");

@@ -7,6 +7,8 @@ mod aggregator;
 #[cfg(test)]
 mod applications;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod authorization;
@@ -29,6 +31,8 @@ mod key_uses;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod listener;
 #[cfg(test)]
 mod mail;
@@ -36,6 +40,8 @@ mod mail;
 mod name_server;
 #[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod operation_events;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]

@@ -112,6 +112,7 @@ impl Service {
             metrics: Metrics::new().unwrap(),
             readiness: Readiness::new(Shutdown::new()),
             edges: Edges::new(Arc::new(SystemClock)),
+            operation_feed: authsome_control::tasks::operation_feed::OperationFeed::default(),
             dns: Dns::new(dns),
         });
         Self {

@@ -1,6 +1,6 @@
 //! The rows of `operations` and `provisioning_steps` as work goes on. Every statement that records names the lease.
 
-use authsome_contract::model::Step;
+use authsome_contract::model::{AppStatus, Step};
 use authsome_core::id::{ApplicationId, OperationId};
 use authsome_db::DbError;
 use authsome_db::operation::{OperationStatus, StepRow};
@@ -252,6 +252,24 @@ pub async fn observed_within(
          WHERE id = $1 AND generation = $2",
         application as ApplicationId,
         generation,
+    )
+    .execute(connection)
+    .await?;
+    Ok(observed.rows_affected() == 1)
+}
+
+/// The application is stopped, as its intent of this generation says; false if the intent is another by now.
+pub async fn stopped_within(
+    connection: &mut PgConnection,
+    application: ApplicationId,
+    generation: i64,
+    status: AppStatus,
+) -> Result<bool, RecordError> {
+    let observed = sqlx::query!(
+        "UPDATE applications SET observed_generation = $2 WHERE id = $1 AND generation = $2 AND status = $3",
+        application as ApplicationId,
+        generation,
+        status.as_str(),
     )
     .execute(connection)
     .await?;

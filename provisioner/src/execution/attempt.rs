@@ -49,7 +49,7 @@ impl Engine {
             let Some(intent) = self.intent(operation.application_id).await? else {
                 return Ok(Attempt::MovedOn);
             };
-            if !plan::is_current(&intent, operation.generation) {
+            if !plan::is_current(&intent, operation.kind, operation.generation) {
                 return Ok(Attempt::MovedOn);
             }
             let begun = tokio::time::Instant::now();

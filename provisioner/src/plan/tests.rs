@@ -60,8 +60,9 @@ fn an_older_generation_is_superseded_whatever_the_kind_and_status() {
 #[test]
 fn a_kind_that_is_not_carried_out_fails_with_a_reason_that_names_it() {
     for &kind in JobKind::ALL {
-        let decision = decided(&intent(AppStatus::Provisioning, false, 1), kind, 1, &[]);
-        if steps_of(kind).is_some() {
+        let status = stops_as(kind).unwrap_or(AppStatus::Provisioning);
+        let decision = decided(&intent(status, false, 1), kind, 1, &[]);
+        if Step::of(kind).is_some() {
             assert!(matches!(decision, Decision::Run(_)), "{kind}");
         } else {
             let Decision::Fail(verdict) = decision else {
@@ -83,6 +84,21 @@ fn a_build_runs_only_where_its_success_can_be_recorded() {
             );
             assert_eq!(matches!(decision, Decision::Run(_)), runs, "{status}");
             assert_eq!(decision == Decision::Superseded, !runs, "{status}");
+        }
+    }
+}
+
+#[test]
+fn an_operation_that_stops_an_application_runs_only_while_it_is_to_be_stopped_for_that_reason() {
+    for (kind, stops) in [
+        (JobKind::Suspend, AppStatus::Suspended),
+        (JobKind::Delete, AppStatus::Deleting),
+    ] {
+        for &status in AppStatus::ALL {
+            for activated in [false, true] {
+                let decision = decided(&intent(status, activated, 1), kind, 1, &[]);
+                assert_eq!(matches!(decision, Decision::Run(_)), status == stops, "{kind} {status}");
+            }
         }
     }
 }

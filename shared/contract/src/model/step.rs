@@ -1,6 +1,7 @@
 //! The steps of provisioning, in their order.
 
 use super::closed::closed_set;
+use crate::wire::job::JobKind;
 
 closed_set! {
     /// One step between intent and a serving instance. The order of the variants is the order of execution.
@@ -34,6 +35,18 @@ impl Step {
     /// Position in the order of execution, from 0.
     pub fn ordinal(self) -> i32 {
         self as i32
+    }
+
+    /// The steps of a kind of operation in their order; `None` for what this release does not carry out. Whatever leaves the
+    /// application running goes through all of them but a restart: each finds what is there, and does what is missing.
+    pub const fn of(kind: JobKind) -> Option<&'static [Self]> {
+        match kind {
+            JobKind::Provision | JobKind::Update | JobKind::Resume | JobKind::Undelete => Some(Self::ALL),
+            JobKind::Restart => Some(&[Self::Preflight, Self::Instance, Self::Rollout, Self::Activate]),
+            // The edge refuses by the status, before a step is taken.
+            JobKind::Suspend | JobKind::Delete => Some(&[Self::Instance, Self::Activate]),
+            JobKind::Purge | JobKind::Rotate => None,
+        }
     }
 
     /// What the step does, for people who watch it.
