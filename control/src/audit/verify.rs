@@ -57,7 +57,7 @@ pub struct Finding {
 /// The heads of all chains as they are now.
 pub async fn heads(connection: &mut PgConnection) -> Result<Vec<Head>, DbError> {
     let chains = audit_trail::chains(connection).await?;
-    Ok(chains.iter().map(|chain| head(chain)).collect())
+    Ok(chains.iter().map(head).collect())
 }
 
 /// The head of one chain.
