@@ -73,9 +73,8 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         | "undeleteApplication" | "cancelOperation"
         // The record is not published.
         | "verifyHost" => (Who::Members(BUILDERS), 409, None),
-        "watchOperation" => (Who::Members(EVERYBODY), 200, None),
+        "watchOperation" | "listHosts" => (Who::Members(EVERYBODY), 200, None),
         "listAuditEvents" | "exportAuditEvents" | "getAuditHead" => (Who::Members(&["owner", "admin"]), 200, None),
-        "listHosts" => (Who::Members(EVERYBODY), 200, None),
         "addHost" => (
             Who::Members(BUILDERS),
             200,
