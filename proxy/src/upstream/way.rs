@@ -43,6 +43,8 @@ pub struct Way {
     trailers: Option<Arc<Trailers>>,
     /// Of the present attempt.
     socket: Option<RawFd>,
+    /// The answer of the present attempt has begun.
+    answering: bool,
 }
 
 /// What the request is like; asked for only when an attempt failed.
@@ -72,6 +74,7 @@ impl Way {
             hold: None,
             trailers: None,
             socket: None,
+            answering: false,
         }
     }
 
@@ -160,6 +163,7 @@ impl Way {
         self.attempt = Some(attempt);
         self.tries += 1;
         self.head_sent = false;
+        self.answering = false;
         let is_watched = self.upgrades || self.trailers.is_some();
         self.hold = is_watched.then(Arc::default);
         if let Some(trailers) = &self.trailers {
@@ -195,6 +199,10 @@ impl Way {
         if let Some(hold) = &self.hold {
             hold.end();
         }
+        if self.answering {
+            // Before it had all of the request; or the request is the end of a tunnel.
+            return;
+        }
         let timeouts = &upstreams.settings().timeouts;
         let allowed = match self.kind {
             Kind::Request if timeouts.first_byte < timeouts.read => timeouts.first_byte,
@@ -219,6 +227,7 @@ impl Way {
 
     /// The instance answers with this status.
     pub fn answered(&mut self, upstreams: &Upstreams, prepared: &Prepared, status: u16) {
+        self.answering = true;
         if let Some(attempt) = &mut self.attempt {
             upstreams.settle(prepared, attempt, upstreams.outcome_of(status));
         }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use authsome_testkit::wait_for;
+use tokio::net::TcpListener;
 
 use crate::db::{NewApp, Tenants};
 use crate::edge::{Edge, command, key, request};
@@ -121,6 +122,31 @@ async fn an_answer_that_does_not_begin_in_time_is_a_504_and_one_that_comes_slowl
     assert_eq!(alive.status(), 200);
     assert_eq!((slow.status(), slow.text().as_str()), (200, "slowslow"));
     assert_eq!((of_http2.status(), of_http2.text().as_str()), (200, "slowslow"));
+}
+
+#[tokio::test]
+async fn an_answer_that_began_before_the_request_ended_may_take_its_time() {
+    let first_byte = Duration::from_secs(1);
+    let (tenants, listener) = (Tenants::new().await, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let endpoint = listener.local_addr().unwrap().to_string();
+    let answering = tokio::spawn(async move {
+        let mut wire = Wire::new(listener.accept().await.unwrap().0);
+        wire.receive_head().await.unwrap();
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n").await;
+        assert_eq!(wire.exactly(5).await, b"hello");
+        tokio::time::sleep(first_byte * 2).await;
+        wire.send("slow").await;
+    });
+    let app = tenants.app(NewApp::at(&[endpoint])).await;
+    let edge = Edge::start(&tenants, &[("AUTHSOME_UPSTREAM_FIRST_BYTE_TIMEOUT", "1s")]).await;
+    let mut wire = Wire::connect(&edge.address).await;
+    let head = format!("{}content-length: 5\r\n", key(&app.secret));
+    wire.send(request("POST", &format!("/v1/{}/users", app.id), &head, ""))
+        .await;
+    assert_eq!(wire.receive_head().await.unwrap().status(), 200);
+    wire.send("hello").await;
+    assert_eq!(wire.exactly(4).await, b"slow");
+    answering.await.unwrap();
 }
 
 #[tokio::test]
