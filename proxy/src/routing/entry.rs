@@ -13,6 +13,7 @@ use http::HeaderValue;
 
 use super::freshness::Freshness;
 use super::key::HeldKey;
+use super::table::Presence;
 use super::uses::Stamp;
 use crate::limit::{AppLimits, Seat};
 use crate::meter;
@@ -41,6 +42,7 @@ pub struct KeyEntry {
     pub limit: Seat,
     pub(super) freshness: Freshness,
     pub(super) used: Stamp,
+    pub(super) presence: Presence,
 }
 
 impl KeyEntry {
@@ -51,6 +53,7 @@ impl KeyEntry {
             limit: Seat::default(),
             freshness,
             used: Stamp::default(),
+            presence: Presence::default(),
         }
     }
 

@@ -285,7 +285,7 @@ pub struct FillTotals {
 }
 
 /// Counts what leaves one table.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Evictions([IntCounter; 4]);
 
 impl Evictions {

@@ -23,21 +23,24 @@ use super::hash::UniformState;
 use super::metrics::RoutingMetrics;
 use super::pulse::{Age, Bounds, Pulse};
 use crate::meter::Meter;
+use keys::Keys;
 use parts::Parts;
 
 pub(super) use changes::Applied;
 pub(super) use fills::{Absence, Settled};
+pub(super) use keys::Presence;
 
 mod changes;
 mod fills;
 mod hosts;
+mod keys;
 mod load;
 mod parts;
 
 type Names<K, V> = Cache<K, V, UniformState>;
 
 pub(super) struct Table {
-    keys: Parts<Digest, Arc<KeyEntry>>,
+    keys: Keys,
     apps: Parts<ApplicationId, Arc<AppSlot>>,
     absent_keys: Names<Digest, ()>,
     absent_apps: Names<ApplicationId, ()>,
@@ -72,17 +75,13 @@ impl Table {
             }
         };
         Self {
-            keys: Parts::new(settings.keys_bytes, |bytes| {
+            keys: {
                 let (evictions, notice) = (metrics.evictions("key"), notice());
-                Cache::builder()
-                    .max_capacity(bytes)
-                    .weigher(|_, entry: &Arc<KeyEntry>| entry.weight())
-                    .eviction_listener(move |_, _, cause| {
-                        evictions.count(cause);
-                        notice(cause);
-                    })
-                    .build_with_hasher(hasher())
-            }),
+                Keys::new(settings.keys_bytes, hasher, move |cause| {
+                    evictions.count(cause);
+                    notice(cause);
+                })
+            },
             apps: Parts::new(settings.apps_bytes, |bytes| {
                 let (evictions, notice) = (metrics.evictions("app"), notice());
                 Cache::builder()
@@ -124,7 +123,7 @@ impl Table {
     }
 
     pub(super) fn key(&self, digest: &Digest, now_ms: i64) -> Lookup<Arc<KeyEntry>> {
-        match self.keys.get(digest) {
+        match self.keys.find(digest, now_ms) {
             Some(entry) if self.is_fresh(&entry, now_ms) => Lookup::Hit(entry),
             None if self.absent_keys.contains_key(digest) => Lookup::Absent,
             Some(_) | None => Lookup::Unknown,
