@@ -16,6 +16,7 @@ mod hosts;
 mod key_changes;
 mod keys;
 mod manners;
+mod members;
 mod operation_events;
 mod operations;
 mod page;
@@ -41,6 +42,7 @@ use crate::state::App;
     tags(
         (name = "auth", description = "Accounts, signing in and out"),
         (name = "workspaces", description = "What a team owns and pays for"),
+        (name = "members", description = "Who belongs to a workspace, and as what"),
         (name = "applications", description = "Isolated AuthSome instances"),
         (name = "keys", description = "API keys of an application"),
         (name = "hosts", description = "Host names of an application, proved by DNS"),
@@ -85,7 +87,14 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(account::reset_password))
         .routes(routes!(account::change_password))
         .routes(routes!(workspaces::create, workspaces::list))
-        .routes(routes!(workspaces::get))
+        .routes(routes!(workspaces::get, workspaces::update, workspaces::delete))
+        .routes(routes!(workspaces::restore))
+        .routes(routes!(workspaces::transfer))
+        .routes(routes!(members::invite, members::list))
+        .routes(routes!(members::get, members::update, members::remove))
+        .routes(routes!(members::send_again))
+        .routes(routes!(members::leave))
+        .routes(routes!(members::accept))
         .routes(routes!(applications::create, applications::list))
         .routes(routes!(
             applications::get,

@@ -6,7 +6,7 @@
 pub mod checkpoint;
 pub mod verify;
 
-use authsome_core::id::{ApplicationId, EventId, KeyId, UserId, WorkspaceId};
+use authsome_core::id::{ApplicationId, EventId, KeyId, MemberId, UserId, WorkspaceId};
 use authsome_db::audit::{ActorType, Event};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -49,6 +49,15 @@ impl Deed {
             workspace: Some(workspace),
             changes,
             ..Self::of_user(action, None)
+        }
+    }
+
+    /// To a member of a workspace.
+    pub fn of_member(action: &'static str, workspace: WorkspaceId, member: MemberId, changes: Value) -> Self {
+        Self {
+            resource: "member",
+            resource_id: Some(member.to_string()),
+            ..Self::of_workspace(action, workspace, changes)
         }
     }
 

@@ -10,6 +10,7 @@ pub mod audit_trail;
 pub mod edge_policy;
 pub mod host;
 pub mod key;
+pub mod member;
 mod merge_patch;
 pub mod name;
 pub mod operation;

@@ -14,6 +14,7 @@ pub mod intents;
 pub mod key_uses;
 pub mod keys;
 pub mod mails;
+pub mod members;
 pub mod memberships;
 pub mod operation_events;
 pub mod outbox;

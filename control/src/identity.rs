@@ -12,9 +12,9 @@ mod permission;
 mod session;
 mod token;
 
-pub use access::{application, operation, workspace};
+pub use access::{allow, application, operation, workspace};
 pub use caller::{Actor, Caller};
 pub use password::{PasswordError, Passwords, acceptable};
-pub use permission::{Action, Role};
+pub use permission::{Action, Role, table};
 pub use session::{Session, refresh, sign_in};
 pub use token::{SECRET_MIN, TokenError, Tokens};

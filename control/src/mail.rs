@@ -79,6 +79,23 @@ pub async fn post_sparingly(connection: &mut PgConnection, app: &App, recipient:
     post(connection, app, recipient, letter).await
 }
 
+/// As [`post`], unless the address was sent [`A_DAY`] letters of this kind in a day: then `false`.
+pub async fn post_within_a_day(
+    connection: &mut PgConnection,
+    app: &App,
+    recipient: &str,
+    letter: &Letter,
+) -> Outcome<bool> {
+    let (kind, _) = row(letter);
+    let now = app.clock().now();
+    let (day, _) = mails::written_since(connection, recipient, &kind, now - Duration::days(1), now).await?;
+    if day >= A_DAY {
+        return Ok(false);
+    }
+    post(connection, app, recipient, letter).await?;
+    Ok(true)
+}
+
 fn row(letter: &Letter) -> (String, Value) {
     // A struct of ids always serialises.
     let mut value = serde_json::to_value(letter).unwrap_or_default();

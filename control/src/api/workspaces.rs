@@ -1,18 +1,21 @@
-//! Workspaces: create, list, get.
+//! Workspaces: create, list, get, change, delete, restore, transfer.
 
 use authsome_contract::model::{Plan, WorkspaceStatus};
 use authsome_core::error::Failure;
-use authsome_core::id::{UserId, Workspace as WorkspaceKind, WorkspaceId};
+use authsome_core::id::{MemberId, UserId, Workspace as WorkspaceKind, WorkspaceId};
 use axum::Json as Answer;
 use axum::extract::State;
-use http::{HeaderName, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use time::OffsetDateTime;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
+use super::etag::{etag, matches};
 use super::fault::{ErrorEnvelope, Refusals};
+use super::members::version;
 use super::page::{Page, PageQuery};
-use crate::command::workspace::{self, NewWorkspace};
+use crate::command::workspace::{self, NewWorkspace, Settings};
 use crate::db::workspaces;
 use crate::error::Outcome;
 use crate::identity::{Caller, Role};
@@ -33,6 +36,41 @@ pub(super) struct CreateWorkspace {
     plan: Option<Plan>,
 }
 
+/// What to change. What is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpdateWorkspace {
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    slug: Option<String>,
+    /// Merged into what there is (JSON merge patch, RFC 7396): `null` takes a member away. At most 16 KiB.
+    #[schema(value_type = Option<Object>)]
+    #[serde(default, deserialize_with = "present")]
+    metadata: Option<Value>,
+}
+
+/// `null` is a value, and different from nothing.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// Whose the workspace is to be.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TransferWorkspace {
+    #[schema(value_type = String, example = "mem_01h455vb4pex5vsknk084sn02q")]
+    member_id: MemberId,
+}
+
+/// Which workspaces to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListFilter {
+    #[param(value_type = Option<String>)]
+    status: Option<WorkspaceStatus>,
+}
+
 /// A workspace.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -49,10 +87,18 @@ pub(super) struct Workspace {
     owner_id: UserId,
     /// What the caller is in it.
     role: Role,
+    /// Whatever its people keep there.
+    #[schema(value_type = Object)]
+    metadata: Value,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<OffsetDateTime>,
+    /// Until then a deleted workspace can be restored.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    purge_after: Option<OffsetDateTime>,
 }
 
 impl From<workspaces::Workspace> for Workspace {
@@ -65,10 +111,19 @@ impl From<workspaces::Workspace> for Workspace {
             status: row.status,
             owner_id: row.owner_id,
             role: row.role,
+            metadata: row.metadata,
             created_at: row.created_at,
             updated_at: row.updated_at,
+            deleted_at: row.deleted_at,
+            purge_after: row.purge_after,
         }
     }
+}
+
+type Tagged = ([(HeaderName, String); 1], Answer<Workspace>);
+
+fn tagged(row: workspaces::Workspace) -> Tagged {
+    (etag(version(row.revision)), Answer(row.into()))
 }
 
 /// Creates a workspace; the caller owns it
@@ -92,33 +147,109 @@ pub(super) async fn create(
 }
 
 /// The caller's workspaces, oldest first
+///
+/// Deleted ones only where they are asked for, and only those that the caller owns.
 #[utoipa::path(get, path = "/workspaces", tag = "workspaces", operation_id = "listWorkspaces", security(("bearer" = [])),
-    params(PageQuery), responses((status = 200, body = Page<Workspace>), Refusals))]
+    params(ListFilter, PageQuery), responses((status = 200, body = Page<Workspace>), Refusals))]
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
+    Query(filter): Query<ListFilter>,
     Query(page): Query<PageQuery>,
 ) -> Outcome<Answer<Page<Workspace>>> {
     let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
-    let rows = workspaces::all_of_member(&mut connection, caller.user, window.limit(), window.offset()).await?;
+    let (limit, offset) = (window.limit(), window.offset());
+    let rows = workspaces::all_of_member(&mut connection, caller.user, filter.status, limit, offset).await?;
     Ok(Answer(window.of(rows)))
 }
 
 /// A workspace
 #[utoipa::path(get, path = "/workspaces/{workspaceId}", tag = "workspaces", operation_id = "getWorkspace",
     security(("bearer" = [])), params(("workspaceId" = String, Path)),
-    responses((status = 200, body = Workspace), Refusals,
+    responses((status = 200, body = Workspace, headers(("ETag" = String, description = "For `If-Match`"))), Refusals,
         (status = 404, body = ErrorEnvelope, description = "There is none, or the caller is no member")))]
-pub(super) async fn get(
+pub(super) async fn get(State(app): State<App>, caller: Caller, PathId(id): PathId<WorkspaceKind>) -> Outcome<Tagged> {
+    let mut connection = app.pool().acquire().await?;
+    // Every role may see its workspace, so membership is the whole check.
+    let row = workspaces::of_member(&mut connection, caller.user, id).await?;
+    Ok(tagged(row.ok_or_else(|| Failure::not_found("Workspace not found"))?))
+}
+
+/// Changes a workspace
+#[utoipa::path(patch, path = "/workspaces/{workspaceId}", tag = "workspaces", operation_id = "updateWorkspace",
+    security(("bearer" = [])), params(("workspaceId" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the workspace that the change was made from")),
+    request_body = UpdateWorkspace, responses(
+        (status = 200, body = Workspace, headers(("ETag" = String, description = "Of the workspace as it now is"))), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is none, or the caller is no member"),
+        (status = 409, body = ErrorEnvelope, description = "The slug is taken"),
+        (status = 412, body = ErrorEnvelope, description = "The workspace is not the one that `If-Match` names")))]
+pub(super) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId<WorkspaceKind>,
+    headers: HeaderMap,
+    Json(body): Json<UpdateWorkspace>,
+) -> Outcome<Tagged> {
+    let change = Settings {
+        name: body.name.as_deref(),
+        slug: body.slug.as_deref(),
+        metadata: body.metadata,
+    };
+    let if_match = |revision| matches(&headers, version(revision));
+    let row = workspace::update(&app, &caller, id, change, if_match).await?;
+    Ok(tagged(row))
+}
+
+/// Deletes a workspace
+///
+/// Its applications serve nobody from now on. For thirty days its owners can restore it, with everything in it.
+#[utoipa::path(delete, path = "/workspaces/{workspaceId}", tag = "workspaces", operation_id = "deleteWorkspace",
+    security(("bearer" = [])), params(("workspaceId" = String, Path)), responses((status = 204), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller is no owner"),
+        (status = 404, body = ErrorEnvelope, description = "There is none, or the caller is no member")))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId<WorkspaceKind>,
+) -> Outcome<StatusCode> {
+    workspace::delete(&app, &caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Restores a deleted workspace
+#[utoipa::path(post, path = "/workspaces/{workspaceId}/restore", tag = "workspaces", operation_id = "restoreWorkspace",
+    security(("bearer" = [])), params(("workspaceId" = String, Path)),
+    responses((status = 200, body = Workspace), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller is no owner"),
+        (status = 404, body = ErrorEnvelope, description = "There is none, or its thirty days are over"),
+        (status = 409, body = ErrorEnvelope, description = "The workspace is not deleted")))]
+pub(super) async fn restore(
     State(app): State<App>,
     caller: Caller,
     PathId(id): PathId<WorkspaceKind>,
 ) -> Outcome<Answer<Workspace>> {
-    let mut connection = app.pool().acquire().await?;
-    // Every role may see its workspace, so membership is the whole check.
-    let row = workspaces::of_member(&mut connection, caller.user, id).await?;
-    Ok(Answer(
-        row.ok_or_else(|| Failure::not_found("Workspace not found"))?.into(),
-    ))
+    let row = workspace::restore(&app, &caller, id).await?;
+    Ok(Answer(row.into()))
+}
+
+/// Transfers a workspace to another member
+///
+/// The member becomes an owner; whose name the workspace was on stays in it as an admin.
+#[utoipa::path(post, path = "/workspaces/{workspaceId}/transfer", tag = "workspaces", operation_id = "transferWorkspace",
+    security(("bearer" = [])), params(("workspaceId" = String, Path)), request_body = TransferWorkspace,
+    responses((status = 200, body = Workspace), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller is no owner"),
+        (status = 404, body = ErrorEnvelope, description = "There is none, or the caller is no member"),
+        (status = 409, body = ErrorEnvelope, description = "The workspace is on this member's name")))]
+pub(super) async fn transfer(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId<WorkspaceKind>,
+    Json(body): Json<TransferWorkspace>,
+) -> Outcome<Answer<Workspace>> {
+    let row = workspace::transfer(&app, &caller, id, body.member_id).await?;
+    Ok(Answer(row.into()))
 }

@@ -1,4 +1,10 @@
-//! Creating workspaces.
+//! Workspaces: created here; their settings and their end in files of their own.
+
+mod ending;
+mod settings;
+
+pub use ending::{GRACE, delete, restore, transfer};
+pub use settings::{Settings, update};
 
 use authsome_contract::model::Plan;
 use authsome_core::error::Failure;

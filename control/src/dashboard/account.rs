@@ -69,7 +69,7 @@ struct ResetPage {
 #[derive(Deserialize)]
 pub(super) struct Linked {
     #[serde(default)]
-    token: String,
+    pub(super) token: String,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +121,7 @@ fn answer<T: Template>(
     }
 }
 
-fn refused(problem: Problem) -> Outcome<(http::StatusCode, String)> {
+pub(super) fn refused(problem: Problem) -> Outcome<(http::StatusCode, String)> {
     // What is wrong with a link is said in a sentence of its own, without the name of a field.
     let reason = problem.failure().reason();
     if problem.failure().code() == ErrorCode::InvalidRequest && reason.is_some() {

@@ -8,6 +8,7 @@ mod account;
 mod applications;
 mod assets;
 mod form;
+mod invitation;
 mod keys;
 mod login;
 mod page;
@@ -34,6 +35,7 @@ pub fn router() -> Router<App> {
         .route("/verify-email", get(account::verify_form).post(account::verify))
         .route("/forgot-password", get(account::forgot_form).post(account::forgot))
         .route("/reset-password", get(account::reset_form).post(account::reset))
+        .route("/invitation", get(invitation::form).post(invitation::accept))
         .route("/workspaces", get(workspaces::list).post(workspaces::create))
         .route("/workspaces/{id}", get(workspaces::show))
         .route(

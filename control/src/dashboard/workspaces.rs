@@ -116,7 +116,7 @@ pub(super) async fn create(
 
 async fn list_page(app: &App, visitor: &Visitor, name: String, error: Option<String>) -> Outcome<WorkspacesPage> {
     let mut connection = app.pool().acquire().await?;
-    let (workspaces, total) = workspaces::all_of_member(&mut connection, visitor.caller.user, SHOWN, 0).await?;
+    let (workspaces, total) = workspaces::all_of_member(&mut connection, visitor.caller.user, None, SHOWN, 0).await?;
     Ok(WorkspacesPage {
         frame: Frame::of(visitor),
         workspaces,

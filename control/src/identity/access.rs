@@ -48,7 +48,8 @@ pub async fn operation(
     Ok(workspace)
 }
 
-fn allow(role: Role, action: Action) -> Outcome<()> {
+/// Refuses what the role does not allow.
+pub fn allow(role: Role, action: Action) -> Outcome<()> {
     if role.may(action) {
         return Ok(());
     }

@@ -1,10 +1,10 @@
 //! Which role may do what: one table, pure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What a member is in a workspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Everything, ownership included.
@@ -42,8 +42,15 @@ impl Role {
     /// The whole table. A new action does not compile until it has a row.
     pub const fn may(self, action: Action) -> bool {
         match action {
-            Action::ReadWorkspace | Action::ReadApplications | Action::ReadOperations => true,
-            Action::ReadAudit => matches!(self, Self::Owner | Self::Admin),
+            Action::ReadWorkspace | Action::ReadMembers | Action::ReadApplications | Action::ReadOperations => true,
+            Action::ReadAudit
+            | Action::UpdateWorkspace
+            | Action::WriteMembers
+            | Action::ReadTokens
+            | Action::WriteTokens => {
+                matches!(self, Self::Owner | Self::Admin)
+            }
+            Action::DeleteWorkspace | Action::TransferOwnership | Action::GrantOwnership => matches!(self, Self::Owner),
             Action::ReadKeys => !matches!(self, Self::Billing),
             Action::CreateApplications | Action::ChangeApplications | Action::WriteKeys => {
                 matches!(self, Self::Owner | Self::Admin | Self::Developer)
@@ -57,6 +64,22 @@ impl Role {
 pub enum Action {
     /// See the workspace itself.
     ReadWorkspace,
+    /// Change its name, slug and metadata.
+    UpdateWorkspace,
+    /// Delete it, and restore it.
+    DeleteWorkspace,
+    /// Put it on somebody else's name.
+    TransferOwnership,
+    /// See who belongs to it.
+    ReadMembers,
+    /// Invite, change, suspend and remove members who are no owners.
+    WriteMembers,
+    /// Make, change and remove owners.
+    GrantOwnership,
+    /// See its service tokens, masked.
+    ReadTokens,
+    /// Create and revoke service tokens.
+    WriteTokens,
     /// See its applications.
     ReadApplications,
     /// Create applications.
@@ -75,8 +98,16 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 16] = [
         Self::ReadWorkspace,
+        Self::UpdateWorkspace,
+        Self::DeleteWorkspace,
+        Self::TransferOwnership,
+        Self::ReadMembers,
+        Self::WriteMembers,
+        Self::GrantOwnership,
+        Self::ReadTokens,
+        Self::WriteTokens,
         Self::ReadApplications,
         Self::CreateApplications,
         Self::ChangeApplications,
@@ -90,6 +121,14 @@ impl Action {
     pub const fn phrase(self) -> &'static str {
         match self {
             Self::ReadWorkspace => "see this workspace",
+            Self::UpdateWorkspace => "change this workspace",
+            Self::DeleteWorkspace => "delete or restore this workspace",
+            Self::TransferOwnership => "transfer this workspace",
+            Self::ReadMembers => "see members",
+            Self::WriteMembers => "invite, change or remove members",
+            Self::GrantOwnership => "make, change or remove owners",
+            Self::ReadTokens => "see service tokens",
+            Self::WriteTokens => "create or revoke service tokens",
             Self::ReadApplications => "see applications",
             Self::CreateApplications => "create applications",
             Self::ChangeApplications => "change applications",
@@ -99,6 +138,48 @@ impl Action {
             Self::ReadAudit => "see the audit trail",
         }
     }
+
+    /// What a service token must be given to do it. `None`: only people do it.
+    pub const fn scope(self) -> Option<&'static str> {
+        match self {
+            Self::ReadWorkspace => Some("workspace:read"),
+            Self::UpdateWorkspace => Some("workspace:write"),
+            Self::ReadMembers => Some("members:read"),
+            Self::ReadApplications => Some("applications:read"),
+            Self::CreateApplications | Self::ChangeApplications => Some("applications:write"),
+            Self::ReadKeys => Some("keys:read"),
+            Self::WriteKeys => Some("keys:write"),
+            Self::ReadOperations => Some("operations:read"),
+            Self::ReadAudit => Some("audit:read"),
+            Self::DeleteWorkspace
+            | Self::TransferOwnership
+            | Self::WriteMembers
+            | Self::GrantOwnership
+            | Self::ReadTokens
+            | Self::WriteTokens => None,
+        }
+    }
+}
+
+/// The whole table as it stands in the documentation.
+pub fn table() -> String {
+    let mut table = String::from("| To … | Scope of a service token |");
+    for role in Role::ALL {
+        table.extend([" ", role.as_str(), " |"]);
+    }
+    table.push_str("\n|---|---|---|---|---|---|---|\n");
+    for action in Action::ALL {
+        table.extend(["| ", action.phrase(), " | "]);
+        match action.scope() {
+            Some(scope) => table.extend(["`", scope, "` |"]),
+            None => table.push_str("people only |"),
+        }
+        for role in Role::ALL {
+            table.push_str(if role.may(action) { " yes |" } else { " |" });
+        }
+        table.push('\n');
+    }
+    table
 }
 
 #[cfg(test)]
@@ -125,6 +206,21 @@ mod tests {
             ] {
                 assert!(!role.may(action), "{role:?} {action:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let page = include_str!("../../../docs/control-api.md");
+        let (_, rest) = page.split_once("<!-- permissions -->\n").unwrap();
+        let (documented, _) = rest.split_once("<!-- /permissions -->").unwrap();
+        assert_eq!(documented, table());
+    }
+
+    #[test]
+    fn an_action_of_a_service_token_is_one_of_admins() {
+        for action in Action::ALL {
+            assert!(action.scope().is_none() || Role::Admin.may(action), "{action:?}");
         }
     }
 

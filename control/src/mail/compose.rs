@@ -2,12 +2,15 @@
 
 use askama::Template;
 use authsome_core::error::Failure;
-use authsome_core::id::UserId;
+use authsome_core::id::{MemberId, UserId};
 use sqlx::PgConnection;
 
 use super::Letter;
 use crate::command::account::{confirmation_mark, reset_mark};
+use crate::command::member::invitation_mark;
 use crate::db::accounts::{self, Account};
+use crate::db::members::{self, MemberStatus};
+use crate::db::workspaces;
 use crate::error::Outcome;
 use crate::identity::link::{self, Purpose};
 use crate::state::App;
@@ -63,7 +66,7 @@ pub async fn compose(
             let account = addressee(connection, *user, recipient).await?;
             account.map(|account| password_changed(app, &account))
         }
-        Letter::Invitation { member: _ } => None,
+        Letter::Invitation { member } => invitation(connection, app, *member, recipient).await?,
     };
     words.as_ref().map(render).transpose()
 }
@@ -155,6 +158,42 @@ async fn reset(connection: &mut PgConnection, app: &App, recipient: &str) -> Out
             page(app, &format!("/reset-password?token={token}")),
         )),
         note: UNEXPECTED,
+    }))
+}
+
+async fn invitation(connection: &mut PgConnection, app: &App, id: MemberId, recipient: &str) -> Outcome<Option<Words>> {
+    let Some(member) = members::find(connection, id).await? else {
+        return Ok(None);
+    };
+    let Some(workspace) = workspaces::name(connection, member.workspace_id).await? else {
+        return Ok(None);
+    };
+    if member.status != MemberStatus::Invited || member.email.to_lowercase() != recipient.to_lowercase() {
+        return Ok(None);
+    }
+    let inviter = match member.invited_by {
+        Some(user) => accounts::find(connection, user).await?,
+        None => None,
+    };
+    let inviter = inviter.map_or_else(
+        || "Somebody".to_owned(),
+        |account| format!("{} ({})", account.name, account.email),
+    );
+    let mark = invitation_mark(&member);
+    let token = link::make(app.tokens(), Purpose::Invitation, id, mark, app.clock().now());
+    Ok(Some(Words {
+        subject: format!("You are invited to {workspace}"),
+        greeting: "Hello,".to_owned(),
+        paragraphs: vec![format!(
+            "{inviter} invites you to the workspace {workspace} of AuthSome Cloud, as {}. Sign in, or sign up with this \
+             address, and accept. The link is good for seven days.",
+            member.role.as_str()
+        )],
+        action: Some((
+            "Accept the invitation",
+            page(app, &format!("/invitation?token={token}")),
+        )),
+        note: "If you do not know who this is, ignore this letter: nothing happens without the link.",
     }))
 }
 

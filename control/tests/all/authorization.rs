@@ -11,7 +11,11 @@ use crate::name_server::NameServer;
 use crate::service::{Person, Service};
 
 const EVERYBODY: &[&str] = &["owner", "admin", "developer", "billing", "viewer"];
+const ADMINS: &[&str] = &["owner", "admin"];
 const BUILDERS: &[&str] = &["owner", "admin", "developer"];
+
+/// Somebody in the workspace who plays no other part.
+const MEMBER: &str = "mem_01h455vb4pex5vsknk084sn02q";
 
 enum Who {
     /// No token is needed.
@@ -52,6 +56,23 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
             Some(json!({ "password": "not it", "newPassword": crate::service::PASSWORD })),
         ),
         "me" | "listSessions" | "listWorkspaces" | "listEdges" => (Who::SignedIn, 200, None),
+        "acceptInvitation" => (Who::SignedIn, 400, Some(json!({ "token": "x" }))),
+        "updateWorkspace" => (Who::Members(ADMINS), 200, Some(json!({ "name": "New" }))),
+        "deleteWorkspace" => (Who::Members(&["owner"]), 204, None),
+        // It is not deleted.
+        "restoreWorkspace" => (Who::Members(&["owner"]), 409, None),
+        "transferWorkspace" => (Who::Members(&["owner"]), 200, Some(json!({ "memberId": MEMBER }))),
+        "listMembers" | "getMember" | "watchOperation" | "listHosts" => (Who::Members(EVERYBODY), 200, None),
+        "leaveWorkspace" => (Who::Members(EVERYBODY), 204, None),
+        "inviteMember" => (
+            Who::Members(ADMINS),
+            201,
+            Some(json!({ "email": "invited@x.io", "role": "viewer" })),
+        ),
+        "updateMember" => (Who::Members(ADMINS), 200, Some(json!({ "status": "suspended" }))),
+        "removeMember" => (Who::Members(ADMINS), 204, None),
+        // The member has accepted.
+        "resendInvitation" => (Who::Members(ADMINS), 409, None),
         "createWorkspace" => (Who::SignedIn, 201, Some(json!({ "name": "New" }))),
         "getWorkspace" | "listApplications" | "getApplication" | "getOperation" | "listOperations" => {
             (Who::Members(EVERYBODY), 200, None)
@@ -73,7 +94,6 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         | "undeleteApplication" | "cancelOperation"
         // The record is not published.
         | "verifyHost" => (Who::Members(BUILDERS), 409, None),
-        "watchOperation" | "listHosts" => (Who::Members(EVERYBODY), 200, None),
         "listAuditEvents" | "exportAuditEvents" | "getAuditHead" => (Who::Members(&["owner", "admin"]), 200, None),
         "addHost" => (
             Who::Members(BUILDERS),
@@ -152,6 +172,20 @@ impl World {
             service.join(&workspace, &person, role).await;
             members.push((role, person));
         }
+        let bystander = service.person("bystander@x.io").await;
+        service.join(&workspace, &bystander, "viewer").await;
+        let as_known = "UPDATE team_members SET id = $1 WHERE user_id = $2";
+        sqlx::query(as_known)
+            .bind(MEMBER)
+            .bind(&bystander.id)
+            .execute(&service.pool)
+            .await
+            .unwrap();
+        // A workspace has more than one owner where one may leave.
+        let second = service.person("second@x.io").await;
+        service.join(&workspace, &second, "owner").await;
+        let keep = "CREATE TABLE kept_members AS SELECT * FROM team_members";
+        sqlx::query(keep).execute(&service.pool).await.unwrap();
         let stranger = service.person("stranger@x.io").await;
         service.workspace(&stranger, "free").await;
         Self {
@@ -198,6 +232,7 @@ impl World {
             .replace("{operationId}", if is_final { &self.doomed.1 } else { &self.operation })
             .replace("{host}", &format!("h{unique}.shop.example"))
             .replace("{keyId}", if method == "delete" { &self.revoked } else { &self.key })
+            .replace("{memberId}", MEMBER)
             .replace("{sessionId}", "ses_01h455vb4pex5vsknk084sn02q");
         assert!(!path.contains('{'), "no value for a parameter of {template}");
         let mut body = body;
@@ -212,10 +247,17 @@ impl World {
 
     /// Undoes what the next caller must not find.
     async fn mend(&self) {
-        sqlx::query("UPDATE sessions SET revoked_at = NULL WHERE revoked_at IS NOT NULL")
-            .execute(&self.service.pool)
-            .await
-            .unwrap();
+        for statement in [
+            "UPDATE sessions SET revoked_at = NULL WHERE revoked_at IS NOT NULL",
+            "UPDATE workspaces SET status = 'active', status_before_deletion = NULL, deleted_at = NULL, purge_after = NULL
+             WHERE status = 'deleted'",
+            "DELETE FROM team_members t USING kept_members k WHERE k.id = t.id AND k IS DISTINCT FROM t",
+            "DELETE FROM team_members WHERE status = 'invited'",
+            "INSERT INTO team_members SELECT k.* FROM kept_members k WHERE NOT EXISTS (
+                 SELECT FROM team_members t WHERE t.id = k.id)",
+        ] {
+            sqlx::query(statement).execute(&self.service.pool).await.unwrap();
+        }
     }
 }
 

@@ -37,6 +37,8 @@ mod listener;
 #[cfg(test)]
 mod mail;
 #[cfg(test)]
+mod members;
+#[cfg(test)]
 mod name_server;
 #[cfg(test)]
 mod openapi;
@@ -56,5 +58,7 @@ mod rows;
 mod service;
 #[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod workspace_life;
 #[cfg(test)]
 mod workspaces;

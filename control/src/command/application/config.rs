@@ -238,7 +238,7 @@ fn seconds(text: &str) -> Option<u64> {
 }
 
 /// The one character that Postgres cannot keep in JSON.
-pub(super) fn holds_nul(value: &Value) -> bool {
+pub(in crate::command) fn holds_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(holds_nul),
