@@ -9,7 +9,7 @@ The load suite: CPU, throughput, latency and memory of the edge beside a bare Pi
 
 Usage: cargo bench --bench load -- [OPTIONS]
 
-  --quick            two minutes instead of half an hour
+  --quick            two minutes and a half instead of half an hour
   --test             seconds: does everything work? The figures mean nothing
   --only PART,…      parts to run: requests, latency, streams, soak, curves, instructions (needs valgrind)
   --rounds N         rounds of each measurement

@@ -45,6 +45,7 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     /// Of one measurement of latencies.
     pub(crate) latency_window: Duration,
+    pub(crate) latency_rounds: usize,
     /// Requests a second for the latencies.
     pub(crate) rate: Option<f64>,
     /// Connections of the generator.
@@ -88,6 +89,7 @@ impl Plan {
             window: Duration::from_secs(3),
             warm_up: Duration::from_millis(500),
             latency_window: Duration::from_secs(10),
+            latency_rounds: 3,
             rate: None,
             connections: 64,
             keys: 10_000,
@@ -114,9 +116,10 @@ impl Plan {
             name: "quick",
             parts: vec![Part::Requests, Part::Latency, Part::Streams],
             rounds: 3,
-            window: Duration::from_secs(1),
-            warm_up: Duration::from_millis(200),
+            window: Duration::from_millis(700),
+            warm_up: Duration::from_millis(150),
             latency_window: Duration::from_secs(2),
+            latency_rounds: 1,
             ..Self::full()
         }
     }
@@ -130,6 +133,7 @@ impl Plan {
             window: Duration::from_millis(100),
             warm_up: Duration::ZERO,
             latency_window: Duration::from_millis(200),
+            latency_rounds: 1,
             rate: Some(100.0),
             connections: 4,
             keys: 50,

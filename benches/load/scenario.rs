@@ -189,9 +189,14 @@ pub(crate) fn post(key: &Key, bytes: usize) -> Vec<u8> {
     request
 }
 
-/// With another letter in the middle of its secret, so that only its checksum is wrong.
+/// With another letter in the middle of its secret, so that only its checksum is wrong. Not the same letter in the other case:
+/// to nginx's `map` that is the same key.
 fn mistyped(text: &str) -> String {
     let at = text.len() / 2;
-    let other = if &text[at..=at] == "a" { "b" } else { "a" };
+    let other = if text[at..=at].eq_ignore_ascii_case("a") {
+        "b"
+    } else {
+        "a"
+    };
     format!("{}{other}{}", &text[..at], &text[at + 1..])
 }

@@ -221,11 +221,14 @@ impl Bench {
         for (running, samples) in taking_part.iter().zip(own) {
             rows.push(row(running.contender, samples, false));
         }
-        Table {
+        let table = Table {
             name: scenario.name,
             title: scenario.title,
             rows,
-        }
+        };
+        // A run that is broken off has said what it found until then.
+        println!("{}", table.text());
+        table
     }
 
     fn latencies(&self, plan: &Plan, cores: &Cores) -> Vec<Latency> {
@@ -235,9 +238,8 @@ impl Bench {
             (bare.per_second * RATE / 100.0).round() * 100.0
         });
         println!("load: latency at {rate} requests a second (load {})", busy());
-        let rounds = plan.rounds.min(3);
         let mut found = vec![Vec::new(); self.running.len()];
-        for _ in 0..rounds {
+        for _ in 0..plan.latency_rounds {
             for (running, found) in self.running.iter().zip(&mut found) {
                 found.push(measure::at_rate(cores, running, &traffic, rate, plan));
             }

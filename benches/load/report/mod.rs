@@ -124,6 +124,13 @@ pub(crate) struct Instructions {
     pub(crate) per_request: f64,
 }
 
+impl Table {
+    /// As it stands in the report.
+    pub(crate) fn text(&self) -> String {
+        table::of_scenario(self)
+    }
+}
+
 impl Row {
     /// From the same rounds of a contender and of the bare Pingora.
     pub(crate) fn new(

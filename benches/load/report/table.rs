@@ -41,6 +41,13 @@ pub(super) fn of(report: &Report) -> String {
     text
 }
 
+/// One scenario.
+pub(super) fn of_scenario(table: &Table) -> String {
+    let mut text = String::new();
+    scenario(&mut text, table);
+    text
+}
+
 fn scenario(text: &mut String, table: &Table) {
     let _ = writeln!(
         text,
