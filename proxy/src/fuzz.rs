@@ -7,13 +7,14 @@ use authsome_contract::model::path_class::classify;
 use authsome_core::clock::ManualClock;
 use authsome_core::entropy::SeededEntropy;
 use authsome_core::id::RequestId;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, header};
 use pingora::http::RequestHeader;
 
 use crate::filter::headers::{Forward, to_instance};
 use crate::filter::{credential, normalise};
 use crate::http1::body::{Body, Length};
 use crate::http1::head::{HeadLimits, HeadScanner};
+use crate::http1::trailers::{Follower, Trailers, may_trail};
 use crate::routing::AppHeaders;
 use crate::trace::{is_state, parse};
 use crate::upstream::{self, InstanceCredentials};
@@ -117,6 +118,30 @@ pub fn chunks(input: &[u8]) {
     let to_trailers = halted.take_until_trailers(input);
     let whole = to_trailers.and_then(|before| Ok(before + halted.take(&input[before..])?));
     assert_eq!(whole, taken);
+}
+
+/// The reader of trailers: reads alike however an answer arrives, and what it passes on is lines of names that may stand behind a
+/// body, and nothing that ends the body before its end.
+///
+/// # Panics
+/// If that does not hold.
+pub fn trailers(input: &[u8]) {
+    let mut request = http::Request::new(()).into_parts().0;
+    request.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    let (Some(at_once), Some(one_by_one)) = (Trailers::of(&request), Trailers::of(&request)) else {
+        panic!("trailers were asked for");
+    };
+    Follower::answer().read(input, &at_once);
+    let mut follower = Follower::answer();
+    for byte in input {
+        follower.read(std::slice::from_ref(byte), &one_by_one);
+    }
+    let passed = at_once.for_client();
+    assert_eq!(passed, one_by_one.for_client());
+    for line in passed.split_inclusive(|byte| *byte == b'\n') {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        assert!(line.ends_with(b"\r\n") && line.contains(&b':') && may_trail(name));
+    }
 }
 
 /// The reader of keys and the maker of the instance's head. Input: a query, and lines of headers, each `name:value`.

@@ -84,7 +84,7 @@ impl Trailers {
     }
 
     /// What the client is sent of the answer's.
-    pub(super) fn for_client(&self) -> Vec<u8> {
+    pub fn for_client(&self) -> Vec<u8> {
         if self.wanted {
             passed(&self.of_answer())
         } else {
@@ -253,8 +253,14 @@ impl Follower {
                 }
             }
             At::Body(body) => {
-                if body.take_with_trailers(bytes, trailers).is_err() || body.is_done() {
-                    self.at = At::Past;
+                match body.take_with_trailers(bytes, trailers) {
+                    Ok(_) if !body.is_done() => {}
+                    Ok(_) => self.at = At::Past,
+                    Err(_) => {
+                        // Half a line may be another line.
+                        trailers.clear();
+                        self.at = At::Past;
+                    }
                 }
             }
             At::Past => {}

@@ -100,3 +100,8 @@ fn the_chunk_reader_holds_on_the_corpus_and_its_mutations() {
 fn the_header_normaliser_holds_on_the_corpus_and_its_mutations() {
     run("headers", fuzz::headers);
 }
+
+#[test]
+fn the_reader_of_trailers_holds_on_the_corpus_and_its_mutations() {
+    run("trailers", fuzz::trailers);
+}
