@@ -26,6 +26,14 @@ const READY: &[u8] = b"{\"status\":\"ready\"}";
 const STARTING: &[u8] = b"{\"status\":\"starting\"}";
 const DRAINING: &[u8] = b"{\"status\":\"draining\"}";
 
+const HEALTH: &[u8] = b"/health";
+const READINESS: &[u8] = b"/ready";
+
+/// Is this the target of a probe on the traffic port?
+pub(crate) fn is_probe(target: &[u8]) -> bool {
+    matches!(target, HEALTH | READINESS)
+}
+
 /// What the probes answer.
 pub struct Probes {
     shutdown: Shutdown,
@@ -56,8 +64,8 @@ impl Probes {
     /// The answer to a probe on the traffic port, if this is one.
     pub fn on_traffic_port(&self, request: &RequestHeader) -> Result<Option<(ResponseHeader, Bytes)>> {
         let (status, body) = match request.raw_path() {
-            b"/health" => (StatusCode::OK, ALIVE),
-            b"/ready" => self.readiness(),
+            HEALTH => (StatusCode::OK, ALIVE),
+            READINESS => self.readiness(),
             _ => return Ok(None),
         };
         if request.method != Method::GET && request.method != Method::HEAD {

@@ -129,10 +129,20 @@ fn peek(routing: &Routing, request: &Request<'_>, ask: Ask, gathered: &mut Gathe
 
 /// Decides, waiting for what memory does not know.
 pub async fn admit(routing: &Routing, request: &Request<'_>) -> Result<Admission, Refused> {
-    let (mut ask, mut gathered) = match warm(routing, request) {
-        Ok(verdict) => return verdict,
-        Err(missing) => missing,
-    };
+    match warm(routing, request) {
+        Ok(verdict) => verdict,
+        // Boxed: every request would carry the space that few need.
+        Err((ask, gathered)) => Box::pin(resolve(routing, request, ask, gathered)).await,
+    }
+}
+
+/// Goes on where memory did not know.
+async fn resolve(
+    routing: &Routing,
+    request: &Request<'_>,
+    mut ask: Ask,
+    mut gathered: Gathered,
+) -> Result<Admission, Refused> {
     loop {
         match ask {
             Ask::Secret(digest) | Ask::Public(digest) => {

@@ -14,11 +14,12 @@ use pingora::proxy::Session;
 use crate::error::Refusal;
 use crate::filter::cors;
 use crate::filter::headers::{Identity, identify};
+use crate::filter::lines::{Fields, Lines};
 
 /// A refused body up to this length is read to its end, and the connection kept.
 const DRAINED: u64 = 64 * 1024;
 /// How long that may take.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Of a longer body so much is read before the connection is closed: a close with unread bytes resets the connection, and
 /// the reset can overtake the answer.
 const LINGERED: usize = 1024 * 1024;
@@ -41,31 +42,46 @@ pub async fn refuse(
     identity: &Identity<'_>,
     connection: Connection,
 ) -> Result<()> {
-    let body = refusal.body(&identity.request_id.text());
     let mut head = ResponseHeader::build_no_case(refusal.status(), Some(10))?;
+    let body = of_refusal(&mut head, refusal, identity);
+    write(session, head, Bytes::from(body), connection).await
+}
+
+/// The head of a refusal but for what [`of_json`] adds; its body.
+pub(crate) fn of_refusal(head: &mut impl Lines, refusal: Refusal, identity: &Identity<'_>) -> String {
     if let Some(seconds) = refusal.retry_after() {
-        head.insert_header(RETRY_AFTER, seconds)?;
+        head.put(RETRY_AFTER, seconds.into());
     }
     if refusal.asks_for_credential() {
-        head.insert_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))?;
+        head.put(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    identify(&mut head, identity);
-    write(session, head, Bytes::from(body), connection).await
+    identify(head, identity);
+    refusal.body(&identity.request_id.text())
+}
+
+/// The head of the answer to a preflight.
+pub(crate) fn of_preflight(head: &mut impl Lines, asked: &impl Fields, identity: &Identity<'_>) {
+    cors::answer_preflight(head, asked);
+    identify(head, identity);
+}
+
+/// What the head of an answer in JSON says of its body.
+pub(crate) fn of_json(head: &mut impl Lines, length: usize) {
+    head.put(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    head.put(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    head.put(header::CONTENT_LENGTH, length.into());
 }
 
 /// Tells a browser what it may send.
 pub async fn preflight(session: &mut Session, identity: &Identity<'_>) -> Result<()> {
     let mut head = ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(12))?;
-    cors::answer_preflight(&mut head, &session.req_header().headers);
-    identify(&mut head, identity);
+    of_preflight(&mut head, session.req_header(), identity);
     end(session, head, None, Connection::Keep).await
 }
 
 /// Writes a JSON answer.
 pub async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes, connection: Connection) -> Result<()> {
-    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
-    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    of_json(&mut head, body.len());
     end(session, head, Some(body), connection).await
 }
 

@@ -16,6 +16,7 @@ use http::HeaderValue;
 use crate::cache::CacheSettings;
 use crate::http1::head::HeadLimits;
 use crate::http1::pace::PaceRules;
+use crate::lane::LaneSettings;
 use crate::limit::LimitSettings;
 use crate::listener::Http2;
 use crate::routing::RoutingSettings;
@@ -60,6 +61,8 @@ pub struct Config {
     pub upstream: UpstreamSettings,
     /// Threads and pools.
     pub server: ServerConfig,
+    /// `lane.*`: the path for simple requests.
+    pub lane: LaneSettings,
     /// How long stopping may take.
     pub timing: Timing,
     /// `log.*`.
@@ -174,6 +177,7 @@ impl Config {
         let cache = read_cache(reader);
         let upstream = UpstreamSettings::read(reader);
         let server = ServerConfig::read(reader);
+        let lane = LaneSettings::read(reader);
         let timing = Timing {
             linger: reader.or("shutdown.linger", Duration::from_secs(5)),
             deadline: reader.or("shutdown.deadline", Duration::from_secs(36)),
@@ -206,6 +210,7 @@ impl Config {
             cache,
             upstream,
             server,
+            lane,
             timing,
             log,
             traces: traces?,

@@ -23,7 +23,7 @@ use crate::listener::Accepted;
 use crate::live::Listing;
 use crate::routing::AppEntry;
 use crate::trace::Timeline;
-use crate::upstream::{Prepared, Replay, Upstreams, Way};
+use crate::upstream::{Call, Prepared, Replay, Upstreams, Way};
 
 /// Grows as the request passes the phases.
 #[derive(Debug)]
@@ -78,6 +78,14 @@ pub struct Ctx {
     pub asks_as_http1: bool,
 }
 
+impl Ctx {
+    /// The request was counted and logged. Before the connection can carry the next one, of another key perhaps.
+    pub(crate) fn is_over(&mut self) {
+        self.unsettled = None;
+        self.listing = None;
+    }
+}
+
 /// A request that was let through.
 #[derive(Debug)]
 pub struct Forwarding {
@@ -122,6 +130,11 @@ impl Forwarding {
         if let Some(prepared) = self.admission.app.prepared.get() {
             self.way.carry(prepared, trailers);
         }
+    }
+
+    /// Where the next attempt goes, if there is an endpoint and time.
+    pub fn next_call(&mut self, upstreams: &Upstreams) -> Option<Call> {
+        self.way.call(upstreams, self.admission.app.prepared.get()?)
     }
 
     /// The connection for the next attempt, if there is an endpoint and time.

@@ -7,12 +7,11 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use authsome_core::clock::Clock;
 use authsome_core::entropy::Entropy;
-use authsome_core::id::RequestId;
 use authsome_core::seal::EdgeRing;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Version, header};
@@ -25,37 +24,36 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use crate::abandoned::{Books, Unsettled};
-use crate::access_log::{self, AccessLog};
+use crate::access_log::AccessLog;
 use crate::admin::Probes;
 use crate::answer::{self, Connection};
-use crate::cache::{Asked, CACHE_TAG, Part, Place, ResponseCache};
+use crate::books::{Books, Closing};
+use crate::cache::{Part, ResponseCache};
 use crate::config::{Addresses, Limits};
 use crate::ctx::{Ctx, Forwarding};
 use crate::drain::InFlight;
 use crate::error::Refusal;
-use crate::filter::client_address::Client;
-use crate::filter::cors::Grant;
-use crate::filter::headers::{self, Forward, Identity, Reply};
+use crate::filter::headers;
+use crate::filter::lines::Fields;
 use crate::filter::own_host;
-use crate::filter::shared_host;
 use crate::http1::trailers::Trailers;
 use crate::intake::Verdict;
 use crate::limit::Limiter;
 use crate::listener::Accepted;
-use crate::live::{Full, Live};
-use crate::meter::Tally;
-use crate::metrics::{self, Metrics};
+use crate::live::Live;
+use crate::metrics::{By, Metrics};
 use crate::routing::Routing;
-use crate::trace::{Finished, Timeline, Tracing};
-use crate::upstream::{self, InstanceCredentials, Replay, Upstreams};
+use crate::steps::Question;
+use crate::trace::Tracing;
+use crate::upstream::{Replay, Upstreams};
 
-/// What the forwarding path works with.
+/// What the forwarding paths work with. Clones share everything that changes.
+#[derive(Clone)]
 pub struct Edge {
     /// Who may pass, and where to.
     pub routing: Routing,
     /// Opens the instances' credentials.
-    pub seal: Option<EdgeRing>,
+    pub seal: Option<Arc<EdgeRing>>,
     /// Bounds on requests.
     pub limits: Limits,
     /// The ways to instances.
@@ -70,6 +68,8 @@ pub struct Edge {
     pub clock: Arc<dyn Clock>,
     /// For ids.
     pub entropy: Arc<dyn Entropy>,
+    /// Where requests are counted, logged and traced when they are over.
+    pub(crate) books: Arc<Books>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// One line for each request.
@@ -87,16 +87,6 @@ pub struct Edge {
 }
 
 impl Edge {
-    fn identity<'a>(&'a self, ctx: &'a Ctx) -> Identity<'a> {
-        Identity {
-            app: ctx.app.as_ref().map(|app| &app.headers),
-            request_id: ctx.request_id,
-            region: &self.region,
-            cors: &ctx.cors,
-            standing: ctx.standing.as_ref(),
-        }
-    }
-
     async fn refuse(
         &self,
         session: &mut Session,
@@ -107,21 +97,6 @@ impl Edge {
         ctx.refusal = Some(refusal);
         self.metrics.refused(refusal);
         answer::refuse(session, refusal, &self.identity(ctx), connection).await
-    }
-
-    /// Where the request comes from, and how: what trusted proxies say of it, or what is seen here.
-    fn find_client(&self, session: &Session, ctx: &mut Ctx) {
-        ctx.client = self
-            .addresses
-            .proxies
-            .client(peer_of(session), &session.req_header().headers);
-        let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        ctx.scheme = match (ctx.client.https, self.addresses.public_scheme) {
-            (Some(true), _) => "https",
-            (Some(false), _) => "http",
-            (None, _) if is_tls => "https",
-            (None, public) => public.unwrap_or("http"),
-        };
     }
 
     /// Limits on the connection while this request is on it.
@@ -139,156 +114,38 @@ impl Edge {
         }
     }
 
-    fn reply(&self, session: &Session, response: &mut ResponseHeader, ctx: &Ctx) -> usize {
-        let identity = self.identity(ctx);
-        let Some((forward, prepared)) = ctx
-            .forward
-            .as_ref()
-            .and_then(|forward| Some((forward, forward.prepared()?)))
-        else {
-            headers::identify(response, &identity);
-            return 0;
-        };
-        let record = &forward.admission.app.record;
-        let is_internal = |authority: &str| prepared.is_internal(authority);
-        let shared = (!ctx.own_host).then(|| shared_host::Place {
-            prefix: &prepared.prefix,
-            base_path: &record.base_path,
-            host: own_host::of(session.req_header()),
-            is_internal: &is_internal,
-        });
-        headers::to_client(response, &Reply { identity, shared })
-    }
-
-    /// What the cache may do with a request that was admitted.
-    fn part(&self, session: &Session, ctx: &Ctx) -> Option<Part> {
-        let (cache, forward) = (self.cache.as_ref()?, ctx.forward.as_ref()?);
-        if forward.way.is_streaming() {
-            return None;
+    /// An admitted request goes on; true if it was answered instead.
+    async fn let_in(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        ctx.in_background = session.subrequest_ctx.is_some();
+        if session.req_header().version == Version::HTTP_2 && !session.as_downstream_mut().is_body_done() {
+            self.may_be_abandoned(&question(session), ctx);
         }
-        let request = session.req_header();
-        let asked = Asked {
-            method: &request.method,
-            tail: forward.tail(),
-            headers: &request.headers,
-            has_key: forward.admission.key.is_some(),
-        };
-        cache.part(
-            &forward.admission.app.record,
-            &asked,
-            &Self::place(session, forward, ctx),
-        )
-    }
-
-    fn place<'a>(session: &'a Session, forward: &'a Forwarding, ctx: &Ctx) -> Place<'a> {
-        let prepared = forward.prepared().filter(|_| !ctx.own_host);
-        Place {
-            scheme: ctx.scheme,
-            host: own_host::of(session.req_header()),
-            prefix: prepared.map_or("", |prepared| &prepared.prefix),
-            target: &forward.target,
+        if ctx.forward.as_ref().is_some_and(|forward| forward.way.is_streaming()) {
+            // Silent by nature, in both directions.
+            session.set_read_timeout(Some(self.upstreams.settings().timeouts.stream_idle));
+            if self.list(&question(session), ctx).is_err() {
+                // Refused, so neither forwarded nor billed.
+                ctx.forward = None;
+                self.refuse(session, ctx, Refusal::TooManyStreams, Connection::Keep)
+                    .await?;
+                return Ok(true);
+            }
         }
-    }
-
-    /// Puts the connection on the list of those that are closed with their key.
-    fn list(&self, session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Full> {
-        if let (None, Some(accepted), Some(forward)) = (&ctx.listing, &ctx.accepted, &ctx.forward) {
-            ctx.listing = Some(self.live.list((&forward.admission).into(), Arc::clone(accepted))?);
-            self.may_be_abandoned(session, ctx);
-            // It has its place among the streams, and may be there for hours.
-            ctx.occupied = None;
+        if ctx.part.is_none() {
+            ctx.part = self.part(&question(session), session.req_header(), ctx);
         }
-        Ok(())
-    }
-
-    /// Counts a request among its application's streams; false if it has as many as it may.
-    fn streams(&self, ctx: &mut Ctx) -> bool {
-        ctx.forward
-            .as_mut()
-            .is_none_or(|forward| forward.becomes_stream(&self.upstreams))
-    }
-
-    /// The request's stream may be taken away at any time.
-    fn may_be_abandoned(&self, session: &Session, ctx: &mut Ctx) {
-        ctx.unsettled.get_or_insert_with(|| {
-            Box::new(Unsettled {
-                books: Books {
-                    metrics: Arc::clone(&self.metrics),
-                    access_log: self.access_log.clone(),
-                    clock: Arc::clone(&self.clock),
-                },
-                method: session.req_header().method.as_str().chars().take(16).collect(),
-                protocol: protocol(session.req_header().version),
-                peer: ctx.client.address,
-                status: session.response_written().map(|head| head.status.as_u16()),
-                bytes_out: 0,
-            })
-        });
-    }
-
-    fn count(&self, session: &Session, ctx: &Ctx) {
-        let written = session.response_written();
-        let status = written.map(|head| head.status.as_u16());
-        let bytes_in = (ctx.head_bytes + session.body_bytes_read()) as u64;
-        let bytes_out = (written.map_or(0, head_length) + session.body_bytes_sent()) as u64;
-        let took = ctx.began.elapsed();
-        self.metrics.answered(status, took, bytes_in, bytes_out);
-        let own = ctx.timeline.own(ctx.began, took);
-        let tries = ctx.forward.as_ref().map_or(0, |forward| forward.way.tries());
-        let upstream = ctx.timeline.upstream(ctx.began, took, tries);
-        self.metrics.split(own, upstream.as_ref());
-        if let Some(forward) = &ctx.forward {
-            let errors = u64::from(status.is_some_and(metrics::is_error));
-            // The request itself was counted when it was admitted.
-            let tally = Tally {
-                requests: 0,
-                errors,
-                bytes_in,
-                bytes_out,
-            };
-            forward.admission.app.usage.count(self.clock.unix_millis(), tally);
+        if ctx.part.is_none()
+            && let (Some(accepted), Some(forward)) = (&ctx.accepted, &mut ctx.forward)
+            && let Some(trailers) = Trailers::of(session.req_header())
+        {
+            accepted.exchange.carry(Arc::clone(&trailers));
+            forward.carry(trailers);
         }
-        let key = ctx.forward.as_ref().and_then(|forward| forward.admission.key.as_ref());
-        let key = key.map(|key| key.record.id);
-        let method = || session.req_header().method.as_str().chars().take(16).collect();
-        let protocol = protocol(session.req_header().version);
-        self.tracing
-            .finished(ctx.timeline.trace, &*self.clock, |trace, ended_ns| Finished {
-                trace,
-                ended_ns,
-                took,
-                request_id: ctx.request_id,
-                app: ctx.app_id,
-                key,
-                method: method(),
-                path: ctx.path.clone(),
-                protocol,
-                status,
-                error: ctx.failure.or(ctx.refusal.map(metrics::label)),
-                client: ctx.client.address,
-                upstream,
-            });
-        if self.access_log.is_enabled() {
-            self.access_log.write(access_log::Line {
-                request_id: ctx.request_id,
-                trace_id: ctx.timeline.trace.map(|trace| trace.trace_id),
-                app: ctx.app_id,
-                key,
-                method: method(),
-                protocol,
-                path: ctx.path.clone(),
-                status,
-                refusal: ctx.refusal.map(metrics::label),
-                took,
-                own,
-                upstream: upstream.map(|upstream| upstream.waited),
-                bytes_in,
-                bytes_out,
-                peer: ctx.client.address,
-                tries,
-                failure: ctx.failure,
-            });
+        if let Err(refusal) = self.set_out(ctx).await {
+            self.refuse(session, ctx, refusal, Connection::Keep).await?;
+            return Ok(true);
         }
+        Ok(false)
     }
 }
 
@@ -297,32 +154,7 @@ impl ProxyHttp for Edge {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx {
-            request_id: RequestId::generate(&*self.clock, &*self.entropy),
-            began: Instant::now(),
-            accepted: None,
-            listing: None,
-            entered: self.in_flight.enter(),
-            is_probe: false,
-            client: Client::default(),
-            scheme: "http",
-            app_id: None,
-            app: None,
-            own_host: false,
-            cors: Grant::default(),
-            path: String::new(),
-            head_bytes: 0,
-            refusal: None,
-            failure: None,
-            occupied: None,
-            standing: None,
-            timeline: Timeline::default(),
-            unsettled: None,
-            forward: None,
-            part: None,
-            in_background: false,
-            asks_as_http1: false,
-        }
+        self.begin()
     }
 
     /// No compression module: instances compress by themselves.
@@ -340,11 +172,15 @@ impl ProxyHttp for Edge {
             of_stream(session, ctx)?;
         }
         self.hold(session);
-        self.find_client(session, ctx);
-        let headers = &session.req_header().headers;
-        ctx.timeline.trace = Some(self.tracing.of(headers, ctx.request_id, &*self.entropy));
+        if let Some(judged) = ctx.accepted.as_ref().and_then(|accepted| accepted.take_over()) {
+            // The lane has decided; nothing is asked or counted twice.
+            *ctx = *judged;
+            return self.let_in(session, ctx).await;
+        }
+        let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        self.find_client(peer_of(session), is_tls, session.req_header(), ctx);
         if let Some((head, body)) = self.probes.on_traffic_port(session.req_header())?
-            && !self.is_own_host(session.req_header())
+            && !self.is_own_host(own_host::of(session.req_header()))
         {
             ctx.is_probe = true;
             answer::write(session, head, body, Connection::Keep).await?;
@@ -352,45 +188,8 @@ impl ProxyHttp for Edge {
         }
         match self.look(session, ctx).await {
             Verdict::Forward(forwarding) => {
-                let app = Arc::clone(&forwarding.admission.app);
-                let streams = forwarding.way.is_streaming();
                 ctx.forward = Some(forwarding);
-                if session.req_header().version == Version::HTTP_2 && !session.as_downstream_mut().is_body_done() {
-                    self.may_be_abandoned(session, ctx);
-                }
-                if streams {
-                    // Silent by nature, in both directions.
-                    session.set_read_timeout(Some(self.upstreams.settings().timeouts.stream_idle));
-                    if self.list(session, ctx).is_err() {
-                        // Refused, so neither forwarded nor billed.
-                        ctx.forward = None;
-                        self.refuse(session, ctx, Refusal::TooManyStreams, Connection::Keep)
-                            .await?;
-                        return Ok(true);
-                    }
-                }
-                ctx.part = self.part(session, ctx);
-                if ctx.part.is_none()
-                    && let (Some(accepted), Some(forward)) = (&ctx.accepted, &mut ctx.forward)
-                    && let Some(trailers) = Trailers::of(session.req_header())
-                {
-                    accepted.exchange.carry(Arc::clone(&trailers));
-                    forward.carry(trailers);
-                }
-                // What may be answered from the cache needs no instance yet.
-                if let (None, Some(forward)) = (&ctx.part, &mut ctx.forward)
-                    && let Err(refusal) = forward.open_way(&self.upstreams).await
-                {
-                    ctx.forward = None;
-                    self.refuse(session, ctx, refusal, Connection::Keep).await?;
-                    return Ok(true);
-                }
-                ctx.in_background = session.subrequest_ctx.is_some();
-                if !ctx.in_background {
-                    // Before anything is sent on: a killed edge has then billed whatever it answered.
-                    app.usage.count(self.clock.unix_millis(), Tally::REQUEST);
-                }
-                Ok(false)
+                self.let_in(session, ctx).await
             }
             Verdict::Preflight => {
                 answer::preflight(session, &self.identity(ctx)).await?;
@@ -549,37 +348,16 @@ impl ProxyHttp for Edge {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(forward) = &ctx.forward else {
-            return Err(Error::new(ErrorType::InternalError));
-        };
         if request.headers.contains_key(header::UPGRADE) && !session.as_downstream_mut().is_body_empty() {
             // As RFC 9110, section 7.8 allows: the tunnel would begin somewhere within the body.
             request.remove_header(&header::UPGRADE);
             request.remove_header(&header::CONNECTION);
         }
-        if let Some(trailers) = forward.way.carried() {
+        if let Some(trailers) = ctx.forward.as_ref().and_then(|forward| forward.way.carried()) {
             trailers.announce(request);
         }
-        let Some(prepared) = forward.prepared() else {
-            return Err(Error::new(ErrorType::InternalError));
-        };
-        let none = InstanceCredentials::default();
-        let key = forward.admission.key.as_ref().map(|key| key.record.headers());
-        headers::to_instance(
-            request,
-            &Forward {
-                app: &forward.admission.app.headers,
-                key: forward.key_type().zip(key.as_ref()),
-                prefix: (!ctx.own_host).then_some(&prepared.prefix_value),
-                instance: prepared.instance.as_ref().unwrap_or(&none),
-                request_id: ctx.request_id,
-                trace: ctx.timeline.trace.as_ref(),
-                client: ctx.client.address,
-                scheme: ctx.scheme,
-                keys_in: forward.keys_in,
-            },
-        );
-        request.set_raw_path(forward.target.as_bytes())
+        let target = Self::to_instance(request, ctx).ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        request.set_raw_path(target.as_bytes())
     }
 
     async fn request_body_filter(
@@ -664,30 +442,14 @@ impl ProxyHttp for Edge {
             // Also where draining began after the request was read.
             session.set_keepalive(None);
         }
-        ctx.timeline.answered(response.status.as_u16());
-        // Whatever it asked for: this answer may go on for hours.
-        if is_event_stream(response) && (self.list(session, ctx).is_err() || !self.streams(ctx)) {
+        let status = response.status.as_u16();
+        if self.answer_begins(&question(session), status, response, ctx).is_err() {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
         }
-        if let (Some(cache), Some(forward)) = (&self.cache, &ctx.forward) {
-            if ctx.part.is_some() {
-                cache.answered(&session.cache, response);
-            } else if !session.req_header().method.is_safe() {
-                cache.invalidate(
-                    &forward.admission.app.record.id,
-                    &Self::place(session, forward, ctx),
-                    response,
-                );
-            }
-            response.remove_header(CACHE_TAG);
+        if let (Some(cache), Some(_)) = (&self.cache, &ctx.part) {
+            cache.answered(&session.cache, response);
         }
-        let dropped = self.reply(session, response, ctx);
-        if dropped > 0 {
-            self.metrics.cookies_dropped.inc_by(dropped as u64);
-            if let Some(prepared) = ctx.forward.as_ref().and_then(Forwarding::prepared) {
-                prepared.warn_of_dropped_cookie(ctx.app_id);
-            }
-        }
+        self.to_client(&question(session), status, response, ctx);
         Ok(())
     }
 
@@ -719,33 +481,10 @@ impl ProxyHttp for Edge {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
-        let fault = ctx
-            .accepted
-            .as_ref()
-            .and_then(|accepted| accepted.exchange.body_fault());
-        let (blame, refusal) = upstream::refusal_of(error, fault);
-        self.metrics.failed(blame);
-        let answerable = matches!(refusal, Some(Refusal::TooLarge | Refusal::TooManyStreams));
-        if let (upstream::Blame::Client, false, Some(accepted)) = (blame, answerable, &ctx.accepted) {
-            accepted.client_left();
-        }
-        let closed = ctx
-            .accepted
-            .as_ref()
-            .is_some_and(|accepted| accepted.switch.is_thrown());
-        ctx.failure = Some(if closed {
-            "NoLongerAllowed"
-        } else {
-            error.etype().as_str()
-        });
-        if blame == upstream::Blame::Edge {
-            tracing::error!(request_id = %ctx.request_id, error = %error.etype().as_str(), "a request failed inside the edge");
-        }
         let answered = session
             .response_written()
             .is_some_and(|head| !head.status.is_informational());
-        let ours = ctx.forward.as_ref().and_then(|forward| forward.refusal);
-        let refusal = ours.or(refusal).filter(|_| !answered);
+        let refusal = self.failed(error, ctx).filter(|_| !answered);
         if let Some(refusal) = refusal
             && self.refuse(session, ctx, refusal, Connection::Close).await.is_err()
         {
@@ -765,14 +504,21 @@ impl ProxyHttp for Edge {
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Ctx) {
         if !ctx.is_probe && !ctx.in_background {
-            self.count(session, ctx);
+            let written = session.response_written();
+            let closing = Closing {
+                method: session.req_header().method.as_str(),
+                protocol: protocol(session.req_header().version),
+                status: written.map(|head| head.status.as_u16()),
+                bytes_in: (ctx.head_bytes + session.body_bytes_read()) as u64,
+                bytes_out: (written.map_or(0, head_length) + session.body_bytes_sent()) as u64,
+                failure: ctx.failure,
+            };
+            self.books.close(ctx, &closing, By::Proxy);
         }
         if let Some(accepted) = &ctx.accepted {
             accepted.patience.over();
         }
-        ctx.unsettled = None;
-        // Before the connection can carry the next request, of another key perhaps.
-        ctx.listing = None;
+        ctx.is_over();
     }
 
     fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
@@ -811,6 +557,17 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     request.insert_header(header::COOKIE, joined)
 }
 
+fn question(session: &Session) -> Question<'_> {
+    let request = session.req_header();
+    Question {
+        method: &request.method,
+        host: own_host::of(request),
+        protocol: protocol(request.version),
+        answered: session.response_written().map(|head| head.status.as_u16()),
+        by: By::Proxy,
+    }
+}
+
 fn replay_of(session: &Session) -> Replay {
     Replay {
         idempotent: session.req_header().method.is_idempotent(),
@@ -833,23 +590,8 @@ pub(crate) fn peer_of(session: &Session) -> Option<IpAddr> {
     session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
 }
 
-fn is_event_stream(response: &ResponseHeader) -> bool {
-    response
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))
-        .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
-}
-
-const EVENT_STREAM: &[u8] = b"text/event-stream";
-
 /// The length of a head on the wire in HTTP/1.1.
 fn head_length(head: &ResponseHeader) -> usize {
     let reason = head.get_reason_phrase().map_or(0, str::len);
-    let lines: usize = head
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    "HTTP/1.1 200 \r\n\r\n".len() + reason + lines
+    "HTTP/1.1 200 \r\n\r\n".len() + reason + head.wire_bytes()
 }

@@ -3,6 +3,8 @@
 //! Owns the properties, so that the fuzzer (`proxy/fuzz`) and the bounded run among the tests check the same ones. Each
 //! function panics where a property does not hold, and only then.
 
+mod paths;
+
 use authsome_contract::model::path_class::classify;
 use authsome_core::clock::ManualClock;
 use authsome_core::entropy::SeededEntropy;
@@ -18,6 +20,8 @@ use crate::http1::trailers::{Follower, Trailers, may_trail};
 use crate::routing::AppHeaders;
 use crate::trace::{is_state, parse};
 use crate::upstream::{self, InstanceCredentials};
+
+pub use paths::paths;
 
 const LIMITS: HeadLimits = HeadLimits {
     bytes: 32 * 1024,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use authsome_contract::model::{Refusal as Unavailability, Serve};
 use authsome_core::id::ApplicationId;
-use http::{HeaderMap, Method, header};
+use http::{Method, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora::proxy::Session;
@@ -19,6 +19,7 @@ use crate::ctx::{Ctx, Forwarding};
 use crate::edge::Edge;
 use crate::error::Refusal;
 use crate::filter::cors::{self, Browser, Grant};
+use crate::filter::lines::Fields;
 use crate::filter::normalise::{self, BadHead, Target};
 use crate::filter::{credential, own_host};
 use crate::gate::Request;
@@ -41,8 +42,25 @@ pub(crate) enum Verdict {
     Refuse(Refusal, Connection),
 }
 
+/// A head whose form was checked, whoever parsed it.
+#[derive(Debug)]
+pub(crate) struct Incoming<'a, H> {
+    /// The method.
+    pub(crate) method: &'a Method,
+    /// The request target as it came.
+    pub(crate) target: &'a [u8],
+    /// What the client names as the host.
+    pub(crate) host: &'a str,
+    /// The header lines.
+    pub(crate) headers: &'a H,
+    /// Does the connection become something else with it?
+    pub(crate) upgrades: bool,
+    /// The edge itself asks; nobody's request.
+    pub(crate) in_background: bool,
+}
+
 impl Edge {
-    /// Judges a request. Waits only for records that are not in memory.
+    /// Judges a request that the forwarding library has read. Waits only for records that are not in memory.
     pub(crate) async fn look(&self, session: &Session, ctx: &mut Ctx) -> Verdict {
         let request = session.req_header();
         let raw = session
@@ -64,7 +82,20 @@ impl Edge {
         if let Err(bad) = normalise::check(&head, self.limits.header_bytes) {
             return Verdict::Refuse(Refusal::Head(bad), Connection::Close);
         }
-        let Place { target, is_own_host } = match self.find_place(request).await {
+        let incoming = Incoming {
+            method: &request.method,
+            target: request.raw_path(),
+            host: own_host::of(request),
+            headers: request,
+            upgrades: session.is_upgrade_req(),
+            in_background: session.subrequest_ctx.is_some(),
+        };
+        self.consider(&incoming, ctx).await
+    }
+
+    /// Judges a request. Waits only for records that are not in memory.
+    pub(crate) async fn consider<H: Fields>(&self, request: &Incoming<'_, H>, ctx: &mut Ctx) -> Verdict {
+        let Place { target, is_own_host } = match self.find_place(request.target, request.host).await {
             Ok(place) => place,
             Err(bad @ (Refusal::Head(BadHead::NoApplication) | Refusal::TableUnavailable)) => {
                 return Verdict::Refuse(bad, Connection::Keep);
@@ -81,33 +112,24 @@ impl Edge {
             Ok(occupied) => ctx.occupied = Some(occupied),
             Err(refusal) => return Verdict::Refuse(refusal, Connection::Keep),
         }
-        let browser = Browser::of(
-            &request.headers,
-            is_own_host.then(|| (ctx.scheme, own_host::of(request))),
-        );
-        if cors::is_preflight(&request.method, &request.headers) {
-            return match self.preflight(request, &browser, target.app_id, ctx).await {
+        let browser = Browser::of(request.headers, is_own_host.then_some((ctx.scheme, request.host)));
+        if cors::is_preflight(request.method, request.headers) {
+            return match self.preflight(&browser, target.app_id, ctx).await {
                 Ok(()) => Verdict::Preflight,
                 Err(refusal) => Verdict::Refuse(refusal, Connection::Keep),
             };
         }
-        match self.judge(session, ctx, &target, browser).await {
+        match self.judge(request, ctx, &target, browser).await {
             Ok(forwarding) => Verdict::Forward(forwarding),
             Err(refusal) => {
-                self.let_page_read(&request.headers, &browser, target.app_id, ctx);
+                self.let_page_read(&browser, target.app_id, ctx);
                 Verdict::Refuse(refusal, Connection::Keep)
             }
         }
     }
 
     /// Answers a browser's question from the application's origins. It comes without a key, so nothing is asked about keys.
-    async fn preflight(
-        &self,
-        request: &RequestHeader,
-        browser: &Browser<'_>,
-        app_id: ApplicationId,
-        ctx: &mut Ctx,
-    ) -> Result<(), Refusal> {
+    async fn preflight(&self, browser: &Browser<'_>, app_id: ApplicationId, ctx: &mut Ctx) -> Result<(), Refusal> {
         let app = match self.routing.app(&app_id, self.clock.unix_millis()) {
             Lookup::Hit(entry) => Some(entry),
             Lookup::Absent => None,
@@ -118,7 +140,7 @@ impl Edge {
                 .map_err(|_| Refusal::TableUnavailable)?,
         };
         let app = app.filter(|app| exists(app)).ok_or(Refusal::UnknownApplication)?;
-        Self::know(&request.headers, browser, app, ctx);
+        Self::know(browser, app, ctx);
         match ctx.cors {
             Grant::To(_) => Ok(()),
             Grant::Nobody | Grant::Unknown => Err(Refusal::Origin),
@@ -126,14 +148,14 @@ impl Edge {
     }
 
     /// From here on answers show the application.
-    fn know(headers: &HeaderMap, browser: &Browser<'_>, app: Arc<AppEntry>, ctx: &mut Ctx) {
-        ctx.cors = Grant::for_page(browser, headers, browser.may_call(&app.record));
+    fn know(browser: &Browser<'_>, app: Arc<AppEntry>, ctx: &mut Ctx) {
+        ctx.cors = Grant::for_page(browser, browser.may_call(&app.record));
         ctx.app = Some(app);
     }
 
     /// Lets a page of the application read why it was refused, even where the answer shows nothing of the application: a page of an
     /// allowed origin learns nothing by it that a preflight does not tell. Looks in memory only.
-    fn let_page_read(&self, headers: &HeaderMap, browser: &Browser<'_>, app_id: ApplicationId, ctx: &mut Ctx) {
+    fn let_page_read(&self, browser: &Browser<'_>, app_id: ApplicationId, ctx: &mut Ctx) {
         if ctx.app.is_some() || browser.origin == cors::Origin::Unsaid {
             return;
         }
@@ -141,19 +163,18 @@ impl Edge {
             && exists(&app)
             && browser.may_call(&app.record)
         {
-            ctx.cors = Grant::for_page(browser, headers, true);
+            ctx.cors = Grant::for_page(browser, true);
         }
     }
 
-    async fn judge(
+    async fn judge<H: Fields>(
         &self,
-        session: &Session,
+        request: &Incoming<'_, H>,
         ctx: &mut Ctx,
         target: &Target<'_>,
         browser: Browser<'_>,
     ) -> Result<Forwarding, Refusal> {
-        let request = session.req_header();
-        let presented = credential::present(&request.method, &request.headers, target.query);
+        let presented = credential::present(request.method, request.headers, target.query);
         self.metrics.presented(&presented);
         let client = ctx.client.address;
         let now = Now {
@@ -162,7 +183,7 @@ impl Edge {
         };
         let now_ms = now.unix_ms;
         let presented = presented.map_err(|bad| {
-            if let Some(leaked) = credential::leaked(&request.headers, target.query) {
+            if let Some(leaked) = credential::leaked(request.headers, target.query) {
                 self.metrics.leaks.raise(&leaked, target.app_id, now_ms);
             }
             self.limiter.refused(bad.into(), client, now.moment)
@@ -182,16 +203,16 @@ impl Edge {
             Ok(admission) => admission,
             Err(Refused { refusal, app }) => {
                 if let Some(app) = app {
-                    Self::know(&request.headers, &browser, app, ctx);
+                    Self::know(&browser, app, ctx);
                 }
                 return Err(self.limiter.refused(refusal, client, now.moment));
             }
         };
         let app = Arc::clone(&admission.app);
-        Self::know(&request.headers, &browser, Arc::clone(&app), ctx);
+        Self::know(&browser, Arc::clone(&app), ctx);
         self.limiter.make_room(app.record.plan)?;
         // What the edge asks for by itself is nobody's request.
-        if session.subrequest_ctx.is_none() {
+        if !request.in_background {
             let judged = self.limiter.judge(&admission, client, now);
             ctx.standing = Some(judged.standing);
             if let Some(refusal) = judged.refusal {
@@ -199,16 +220,16 @@ impl Edge {
             }
         }
         let most_body_bytes = app.limits.allowed(&app.record).body_bytes.min(self.limits.body_bytes);
-        if declared_length(request).is_some_and(|length| length > most_body_bytes) {
+        if declared_length(request.headers).is_some_and(|length| length > most_body_bytes) {
             return Err(Refusal::TooLarge);
         }
         let prepared = app
             .prepared
-            .get_or_init(|| Prepared::new(&app.record, self.seal.as_ref(), &self.upstreams));
+            .get_or_init(|| Prepared::new(&app.record, self.seal.as_deref(), &self.upstreams));
         if prepared.instance.is_err() {
             return Err(Refusal::CredentialsUnusable);
         }
-        let kind = if session.is_upgrade_req() || wants_events(request) {
+        let kind = if request.upgrades || wants_events(request.method, request.headers) {
             Kind::Stream
         } else {
             Kind::Request
@@ -226,7 +247,7 @@ impl Edge {
             target: upstream::target(&app.record.base_path, target.tail, query),
             keys_in: presented.places,
             subprotocol: subprotocol
-                .then(|| credential::key_subprotocol(&request.headers))
+                .then(|| credential::key_subprotocol(request.headers))
                 .flatten(),
             way: Way::new(kind, ctx.began).upgrading(session.is_upgrade_req()),
             refusal: None,
@@ -239,12 +260,7 @@ impl Edge {
 
 /// The length of a head that came compressed, as it is in HTTP/1.1.
 fn decoded_length(request: &RequestHeader) -> usize {
-    let lines: usize = request
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    request.method.as_str().len() + request.raw_path().len() + "  HTTP/1.1\r\n\r\n".len() + lines
+    request.method.as_str().len() + request.raw_path().len() + "  HTTP/1.1\r\n\r\n".len() + request.wire_bytes()
 }
 
 /// Gone and never there are answered alike.
@@ -252,15 +268,17 @@ fn exists(app: &AppEntry) -> bool {
     app.record.serve != Serve::Refuse(Unavailability::Deleted)
 }
 
-fn declared_length(request: &RequestHeader) -> Option<u64> {
-    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+fn declared_length(headers: &impl Fields) -> Option<u64> {
+    headers.text(header::CONTENT_LENGTH)?.parse().ok()
 }
 
-fn wants_events(request: &RequestHeader) -> bool {
-    request.method == Method::GET
-        && request.headers.get_all(header::ACCEPT).iter().any(|value| {
+/// May the answer be an event stream?
+pub(crate) fn wants_events(method: &Method, headers: &impl Fields) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    *method == Method::GET
+        && headers.all(header::ACCEPT).any(|value| {
             value
-                .to_str()
-                .is_ok_and(|text| text.to_ascii_lowercase().contains("text/event-stream"))
+                .windows(EVENTS.len())
+                .any(|part| part.eq_ignore_ascii_case(EVENTS))
         })
 }

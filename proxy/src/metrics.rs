@@ -60,12 +60,23 @@ const REFUSALS: [&str; 32] = [
     "quota_exhausted",
     "overloaded",
 ];
+const PATHS: [&str; 2] = ["lane", "proxy"];
 const BLAMES: [&str; 3] = ["client", "instance", "edge"];
+
+/// Who forwarded a request, or answered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The edge's own path for simple requests.
+    Lane,
+    /// The forwarding library.
+    Proxy,
+}
 
 /// The counters.
 #[derive(Debug)]
 pub struct Metrics {
     requests: [IntCounter; 6],
+    by_path: [IntCounter; 2],
     seconds: Histogram,
     own_seconds: Histogram,
     upstream_seconds: Histogram,
@@ -105,6 +116,11 @@ impl Metrics {
             "authsome_edge_requests_total",
             "Requests by class of the answer's status",
             "class",
+        )?;
+        let by_path = family(
+            "authsome_edge_requests_by_path_total",
+            "Requests by the forwarding path that served them",
+            "path",
         )?;
         let credentials = family(
             "authsome_edge_credentials_total",
@@ -161,6 +177,7 @@ impl Metrics {
         registry.register(Box::new(in_flight.clone()))?;
         Ok(Self {
             requests: CLASSES.map(|class| requests.with_label_values(&[class])),
+            by_path: PATHS.map(|path| by_path.with_label_values(&[path])),
             seconds,
             own_seconds,
             upstream_seconds,
@@ -198,6 +215,11 @@ impl Metrics {
         self.seconds.observe(took.as_secs_f64());
         self.bytes_in.inc_by(bytes_in);
         self.bytes_out.inc_by(bytes_out);
+    }
+
+    /// A request is over that this path served.
+    pub fn handled(&self, by: By) {
+        self.by_path[by as usize].inc();
     }
 
     /// Where the time of a request went.

@@ -8,12 +8,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use authsome_core::id::ApplicationId;
-use pingora::http::RequestHeader;
 
 use crate::edge::Edge;
 use crate::error::Refusal;
 use crate::filter::normalise::{self, BadHead, Target};
-use crate::filter::own_host::{self, Named};
+use crate::filter::own_host::Named;
 use crate::routing::{HostEntry, Lookup};
 
 /// An addressed application.
@@ -35,9 +34,8 @@ impl<'a> Place<'a> {
 
 impl Edge {
     /// Where a request leads, the form of whose head was checked.
-    pub(crate) async fn find_place<'a>(&self, request: &'a RequestHeader) -> Result<Place<'a>, Refusal> {
-        let target = request.raw_path();
-        let name = match self.addresses.hosts.named(own_host::of(request)) {
+    pub(crate) async fn find_place<'a>(&self, target: &'a [u8], host: &'a str) -> Result<Place<'a>, Refusal> {
+        let name = match self.addresses.hosts.named(host) {
             Named::Own(app) => return Place::own(target, app),
             Named::Nobody => return Err(Refusal::Head(BadHead::NoApplication)),
             Named::Shared => None,
@@ -67,8 +65,8 @@ impl Edge {
     }
 
     /// Is the host an application's own, as far as memory knows?
-    pub(crate) fn is_own_host(&self, request: &RequestHeader) -> bool {
-        match self.addresses.hosts.named(own_host::of(request)) {
+    pub(crate) fn is_own_host(&self, host: &str) -> bool {
+        match self.addresses.hosts.named(host) {
             Named::Own(_) => true,
             Named::Shared | Named::Nobody => false,
             Named::Other(name) => matches!(self.host(&lower(name)), Lookup::Hit(_)),

@@ -28,12 +28,14 @@ use tokio::sync::{oneshot, watch};
 
 use crate::access_log::AccessLog;
 use crate::admin::{Admin, Probes};
+use crate::books::Books;
 use crate::cache::{CacheMetrics, ResponseCache};
 use crate::config::Config;
 use crate::drain::{Drain, InFlight, Stage};
 use crate::edge::Edge;
 use crate::entropy::PooledEntropy;
 use crate::http1::Door;
+use crate::lane::Lane;
 use crate::limit::{Callers, Connections, Leaser, LimitMetrics, Limiter};
 use crate::listener::{BindError, Front, ListenerMetrics, Listening, Port, bind};
 use crate::live::{Live, LiveMetrics};
@@ -463,9 +465,16 @@ fn build(
         region: config.edge.region_value.clone(),
     };
     let trusted_proxies = config.addresses.proxies.clone();
+    let books = Arc::new(Books {
+        metrics: Arc::clone(&metrics),
+        access_log: access_log.clone(),
+        clock: clock.clone(),
+        tracing: tracing.clone(),
+    });
     let edge = Edge {
+        books,
         routing: routing.clone(),
-        seal: config.seal,
+        seal: config.seal.map(Arc::new),
         limits: config.limits,
         upstreams: Arc::clone(&upstreams),
         limiter: limiter.clone(),
@@ -486,8 +495,13 @@ fn build(
         trusted: trusted_proxies,
         limiter,
     };
+    let lane = config.lane.enabled.then(|| {
+        let idle = config.server.pool_size;
+        Lane::new(edge.clone(), config.server.threads, idle)
+    });
     let front = Front::new(
         http_proxy(&server.configuration, edge),
+        lane,
         door,
         config.limits,
         config.http2,

@@ -29,6 +29,7 @@ pub(crate) use policy::CACHE_TAG;
 pub use policy::{Asked, Usage};
 pub use storage::Bounds;
 
+use crate::filter::lines::Fields;
 use metrics::Outcome;
 use purged::Purged;
 use storage::{Memory, Origin};
@@ -109,7 +110,7 @@ impl ResponseCache {
     }
 
     /// The part that a request may have. `None`: none, as for nearly all of them.
-    pub fn part(&self, app: &AppRecord, asked: &Asked<'_>, place: &Place<'_>) -> Option<Part> {
+    pub fn part<H: Fields>(&self, app: &AppRecord, asked: &Asked<'_, H>, place: &Place<'_>) -> Option<Part> {
         let usage = policy::usage(&app.cache_policy, asked)?;
         let path = unlikely::Path::of(&app.id, asked.tail);
         let key = if usage.kind == policy::Kind::Ordinary {
@@ -189,14 +190,14 @@ impl ResponseCache {
 
     /// An unsafe request succeeded: what was kept of its target, and of where its answer points, holds no more (RFC 9111
     /// section 4.4).
-    pub fn invalidate(&self, app: &ApplicationId, place: &Place<'_>, response: &ResponseHeader) {
-        if response.status.is_server_error() || response.status.is_client_error() {
+    pub fn invalidate(&self, app: &ApplicationId, place: &Place<'_>, status: u16, response: &impl Fields) {
+        if status >= 400 {
             return;
         }
         self.metrics.invalidated();
         self.memory.forget(&key(app, place));
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            let target = response.headers.get(name).and_then(|value| value.to_str().ok());
+            let target = response.text(name);
             // Only of the instance that answered: an absolute address may be anybody's.
             if let Some(target) = target.filter(|target| target.starts_with('/') && !target.starts_with("//")) {
                 self.memory.forget(&key(app, &Place { target, ..*place }));

@@ -7,11 +7,13 @@
 use std::time::{Duration, SystemTime};
 
 use authsome_contract::model::CachePolicy;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::cache::cache_control::CacheControl;
 use pingora::cache::filters::resp_cacheable;
 use pingora::cache::{CacheMeta, CacheMetaDefaults, NoCacheReason, RespCacheable};
 use pingora::http::ResponseHeader;
+
+use crate::filter::lines::Fields;
 
 /// How a request may use the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,28 +58,28 @@ const DOCUMENT_STALE: u32 = 24 * 3600;
 
 /// What a request looks like to the cache.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct Asked<'a, H> {
     /// Its method.
     pub method: &'a Method,
     /// Its path relative to the application.
     pub tail: &'a str,
     /// Its headers.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a H,
     /// Did it come with a key of the platform?
     pub has_key: bool,
 }
 
 /// May this request be answered from the cache, or its response kept? `None`: it passes the cache by.
-pub(super) fn usage(policy: &CachePolicy, asked: &Asked<'_>) -> Option<Usage> {
+pub(super) fn usage<H: Fields>(policy: &CachePolicy, asked: &Asked<'_, H>) -> Option<Usage> {
     if !policy.enabled || (asked.method != Method::GET && asked.method != Method::HEAD) {
         return None;
     }
     let headers = asked.headers;
-    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+    let has_body = headers.has(header::TRANSFER_ENCODING)
         || headers
-            .get(header::CONTENT_LENGTH)
-            .is_some_and(|length| length.as_bytes() != b"0");
-    if has_body || headers.contains_key(header::UPGRADE) || names(headers, header::ACCEPT, b"text/event-stream") {
+            .first(header::CONTENT_LENGTH)
+            .is_some_and(|length| length != b"0");
+    if has_body || headers.has(header::UPGRADE) || names(headers, header::ACCEPT, b"text/event-stream") {
         return None;
     }
     let kind = match policy.rule(asked.tail) {
@@ -86,18 +88,29 @@ pub(super) fn usage(policy: &CachePolicy, asked: &Asked<'_>) -> Option<Usage> {
         None if DOCUMENTS.contains(&asked.tail) => Kind::Document,
         None => Kind::Ordinary,
     };
-    let control = CacheControl::from_headers_named("cache-control", headers);
+    let control = control(headers);
     if control.as_ref().is_some_and(CacheControl::no_store) {
         return None;
     }
     Some(Usage {
         kind,
-        credentialed: asked.has_key
-            || headers.contains_key(header::AUTHORIZATION)
-            || headers.contains_key(header::COOKIE),
-        partial: asked.method == Method::HEAD || PARTIAL.iter().any(|name| headers.contains_key(name)),
+        credentialed: asked.has_key || headers.has(header::AUTHORIZATION) || headers.has(header::COOKIE),
+        partial: asked.method == Method::HEAD || PARTIAL.iter().any(|name| headers.has(name.clone())),
         validate: control.is_some_and(|control| control.no_cache() || control.max_age().ok().flatten() == Some(0)),
     })
+}
+
+/// `Cache-Control`, if it is there.
+fn control(headers: &impl Fields) -> Option<CacheControl> {
+    if !headers.has(header::CACHE_CONTROL) {
+        return None;
+    }
+    // The library reads it out of a map only.
+    let mut lines = HeaderMap::new();
+    for value in headers.all(header::CACHE_CONTROL) {
+        lines.append(header::CACHE_CONTROL, HeaderValue::from_bytes(value).ok()?);
+    }
+    CacheControl::from_headers_named("cache-control", &lines)
 }
 
 /// Headers that ask for a part, or on a condition (RFC 9110 sections 13 and 14).
@@ -111,13 +124,10 @@ const PARTIAL: [header::HeaderName; 6] = [
 ];
 
 /// Is `token` in a header of this name, whatever its case?
-fn names(headers: &HeaderMap, name: header::HeaderName, token: &[u8]) -> bool {
-    headers.get_all(name).iter().any(|value| {
-        value
-            .as_bytes()
-            .windows(token.len())
-            .any(|part| part.eq_ignore_ascii_case(token))
-    })
+fn names(headers: &impl Fields, name: header::HeaderName, token: &[u8]) -> bool {
+    headers
+        .all(name)
+        .any(|value| value.windows(token.len()).any(|part| part.eq_ignore_ascii_case(token)))
 }
 
 /// Statuses that say something that holds for longer than one request (RFC 9110 section 15.1), and redirects that say for how
@@ -286,7 +296,7 @@ pub(super) fn tags(headers: &HeaderMap) -> Vec<Box<str>> {
 }
 
 /// Named by the instance, for the edge alone.
-pub(crate) const CACHE_TAG: &str = "cache-tag";
+pub(crate) const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderName, header};
 use ipnet::IpNet;
+
+use super::lines::Fields;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -58,7 +60,7 @@ impl TrustedProxies {
     }
 
     /// The client of a request that came over a connection from `peer`.
-    pub fn client(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Client {
+    pub fn client(&self, peer: Option<IpAddr>, headers: &impl Fields) -> Client {
         let peer = peer.map(|peer| peer.to_canonical());
         let Some(nearest) = peer.filter(|peer| self.contain(*peer)) else {
             return Client {
@@ -113,10 +115,11 @@ struct Hop {
 }
 
 /// The elements of a list header, the last one first. Empty elements do not count (RFC 9110, 5.6.1).
-fn from_the_right(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    let mut lines = headers.get_all(name).iter();
-    std::iter::from_fn(move || lines.next_back())
-        .flat_map(|line| Elements(Some(line.as_bytes())))
+fn from_the_right(headers: &impl Fields, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    headers
+        .all(name)
+        .rev()
+        .flat_map(|line| Elements(Some(line)))
         .filter(|element| !element.is_empty())
 }
 
@@ -146,7 +149,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-fn x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Hop> {
+fn x_forwarded_for(headers: &impl Fields) -> impl Iterator<Item = Hop> {
     from_the_right(headers, X_FORWARDED_FOR).map(|element| Hop {
         address: node(element),
         https: None,
@@ -154,11 +157,11 @@ fn x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Hop> {
 }
 
 /// What the nearest proxy says; it either replaces what it was told or adds to it.
-fn last_proto(headers: &HeaderMap) -> Option<bool> {
+fn last_proto(headers: &impl Fields) -> Option<bool> {
     scheme(from_the_right(headers, X_FORWARDED_PROTO).next()?)
 }
 
-fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = Hop> {
+fn forwarded(headers: &impl Fields) -> impl Iterator<Item = Hop> {
     from_the_right(headers, header::FORWARDED).map(|element| {
         let mut hop = Hop {
             address: None,

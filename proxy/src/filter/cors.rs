@@ -5,9 +5,9 @@
 //! functions of the request and the records.
 
 use authsome_contract::model::{AppRecord, Environment};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 
-use super::lines::Lines;
+use super::lines::{self, Fields, Lines};
 use crate::routing::HeldKey;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -61,13 +61,13 @@ pub struct Browser<'a> {
 
 impl<'a> Browser<'a> {
     /// Reads the marks. `own_host`: scheme and `Host` of the request, if the host is the application's own.
-    pub fn of(headers: &'a HeaderMap, own_host: Option<(&str, &str)>) -> Self {
-        let mut origins = headers.get_all(header::ORIGIN).iter();
+    pub fn of(headers: &'a impl Fields, own_host: Option<(&str, &str)>) -> Self {
+        let mut origins = headers.all(header::ORIGIN);
         let origin = match (origins.next(), origins.next()) {
             (None, _) => Origin::Unsaid,
-            (Some(value), None) => match value.to_str() {
-                Ok("null" | "") | Err(_) => Origin::Opaque,
-                Ok(text) => Origin::Of(text),
+            (Some(value), None) => match lines::text(value) {
+                Some("null" | "") | None => Origin::Opaque,
+                Some(text) => Origin::Of(text),
             },
             (Some(_), Some(_)) => Origin::Opaque,
         };
@@ -80,7 +80,7 @@ impl<'a> Browser<'a> {
         };
         Self {
             origin,
-            is_one: origin != Origin::Unsaid || headers.contains_key(SEC_FETCH_SITE),
+            is_one: origin != Origin::Unsaid || headers.has(SEC_FETCH_SITE),
             is_at_home,
         }
     }
@@ -135,9 +135,9 @@ pub enum Grant {
 
 impl Grant {
     /// For the page that a request comes from.
-    pub fn for_page(browser: &Browser<'_>, headers: &HeaderMap, allowed: bool) -> Self {
-        match (browser.origin, headers.get(header::ORIGIN)) {
-            (Origin::Of(_), Some(origin)) if allowed => Self::To(origin.clone()),
+    pub fn for_page(browser: &Browser<'_>, allowed: bool) -> Self {
+        match browser.origin {
+            Origin::Of(origin) if allowed => HeaderValue::from_str(origin).map_or(Self::Nobody, Self::To),
             _ => Self::Nobody,
         }
     }
@@ -159,9 +159,7 @@ impl Grant {
 /// Removes what an instance says to browsers.
 pub fn strike_foreign(answer: &mut impl Lines) {
     for name in &ALL {
-        if answer.lines().contains_key(name) {
-            answer.strike(name);
-        }
+        answer.strike(name);
     }
 }
 
@@ -169,10 +167,8 @@ pub fn strike_foreign(answer: &mut impl Lines) {
 fn vary(answer: &mut impl Lines, on: HeaderValue) {
     let says = |name: &[u8]| {
         answer
-            .lines()
-            .get_all(header::VARY)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+            .all(header::VARY)
+            .flat_map(|line| line.split(|b| *b == b','))
             .any(|given| given.trim_ascii() == b"*" || given.trim_ascii().eq_ignore_ascii_case(name))
     };
     if !says(on.as_bytes()) {
@@ -181,21 +177,20 @@ fn vary(answer: &mut impl Lines, on: HeaderValue) {
 }
 
 /// Is this a browser's question whether it may send another request? Such a question never carries a key.
-pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
-    *method == Method::OPTIONS
-        && headers.contains_key(header::ORIGIN)
-        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+pub fn is_preflight(method: &Method, headers: &impl Fields) -> bool {
+    *method == Method::OPTIONS && headers.has(header::ORIGIN) && headers.has(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// What a preflight is told besides its [`Grant`], if the page is allowed. Any header may be sent: what a client may not say is
 /// removed from requests, whoever sends them.
-pub fn answer_preflight(answer: &mut impl Lines, asked: &HeaderMap) {
+pub fn answer_preflight(answer: &mut impl Lines, asked: &impl Fields) {
     answer.put(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    let mut names = asked.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let mut names = asked.all(header::ACCESS_CONTROL_REQUEST_HEADERS);
     if let (Some(names), None) = (names.next(), names.next())
-        && is_list_of_names(names.as_bytes())
+        && is_list_of_names(names)
+        && let Ok(names) = HeaderValue::from_bytes(names)
     {
-        answer.put(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+        answer.put(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
     }
     answer.put(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     vary(answer, HeaderValue::from_static("Access-Control-Request-Method"));

@@ -5,9 +5,10 @@
 //! what passes here. Pure; keeps digests, never keys.
 
 use authsome_core::key::{Digest, KeyError, KeyType, ParsedKey};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 
 use super::leak::{Leaked, LeakedIn};
+use super::lines::{self, Fields};
 
 /// Carries a key of either type.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -95,16 +96,16 @@ impl From<KeyError> for BadCredential {
 }
 
 /// Finds the keys of a request. Allocates nothing.
-pub fn present(method: &Method, headers: &HeaderMap, query: Option<&str>) -> Result<Presented, BadCredential> {
+pub fn present(method: &Method, headers: &impl Fields, query: Option<&str>) -> Result<Presented, BadCredential> {
     let mut presented = Presented::default();
     for name in [X_API_KEY, X_PUBLISHABLE_KEY] {
-        for value in headers.get_all(name) {
-            presented.add(&parse(value.as_bytes())?)?;
+        for value in headers.all(name) {
+            presented.add(&parse(value)?)?;
         }
     }
-    for value in headers.get_all(header::AUTHORIZATION) {
+    for value in headers.all(header::AUTHORIZATION) {
         // Any other token is the end user's session, and none of our business.
-        if let Some(token) = bearer(value.as_bytes()).filter(|token| claims_to_be_key(token)) {
+        if let Some(token) = bearer(value).filter(|token| claims_to_be_key(token)) {
             presented.add(&parse(token)?)?;
             presented.places.authorization = true;
         }
@@ -125,17 +126,16 @@ pub fn present(method: &Method, headers: &HeaderMap, query: Option<&str>) -> Res
 }
 
 /// The subprotocols that a WebSocket client offers.
-fn offered(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+fn offered(headers: &impl Fields) -> impl Iterator<Item = &[u8]> {
     headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .all(header::SEC_WEBSOCKET_PROTOCOL)
+        .flat_map(|line| line.split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
 }
 
 /// The offered subprotocols without keys, as one line; `None` if nothing is left.
-pub fn subprotocols_without_keys(headers: &HeaderMap) -> Option<HeaderValue> {
+pub fn subprotocols_without_keys(headers: &impl Fields) -> Option<HeaderValue> {
     let kept: Vec<&[u8]> = offered(headers)
         .filter(|token| !token.starts_with(SUBPROTOCOL))
         .collect();
@@ -147,14 +147,14 @@ pub fn subprotocols_without_keys(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// The first offered subprotocol that is a key. If the instance chooses none of the others, this is the one to choose: browsers
 /// give up a connection whose offer is not answered.
-pub fn key_subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
+pub fn key_subprotocol(headers: &impl Fields) -> Option<HeaderValue> {
     let token = offered(headers).find(|token| token.starts_with(SUBPROTOCOL))?;
     HeaderValue::from_bytes(token).ok()
 }
 
 /// The secret key because of which a request was refused with [`BadCredential::SecretInQuery`] or
 /// [`BadCredential::SecretInSubprotocol`].
-pub fn leaked(headers: &HeaderMap, query: Option<&str>) -> Option<Leaked> {
+pub fn leaked(headers: &impl Fields, query: Option<&str>) -> Option<Leaked> {
     let mut buffer = [0; DECODED_MAX];
     let masked = |key: &[u8]| {
         let text = str::from_utf8(key).ok()?;
@@ -187,9 +187,9 @@ pub fn leaked(headers: &HeaderMap, query: Option<&str>) -> Option<Leaked> {
 }
 
 /// `Referer` without the keys in its query; `None` if it may stay as it is.
-pub fn referer_without_keys(headers: &HeaderMap) -> Option<Option<HeaderValue>> {
-    let mut given = headers.get_all(header::REFERER).iter();
-    let (Ok(text), None) = (given.next()?.to_str(), given.next()) else {
+pub fn referer_without_keys(headers: &impl Fields) -> Option<Option<HeaderValue>> {
+    let mut given = headers.all(header::REFERER);
+    let (Some(text), None) = (lines::text(given.next()?), given.next()) else {
         // Several, or something that is no text: no browser sent it.
         return Some(None);
     };

@@ -5,15 +5,16 @@
 //! `Connection`. Works on values that were prepared when the record arrived; the only failure is a value that is no header,
 //! which leaves that header out.
 
+use std::io::Write;
 use std::net::IpAddr;
 
 use authsome_core::id::RequestId;
 use authsome_core::key::KeyType;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
 use super::cors::{self, Grant};
 use super::credential::{self, Places, X_API_KEY, X_PUBLISHABLE_KEY};
-use super::lines::Lines;
+use super::lines::{self, Lines};
 use super::shared_host::{ORIGIN_WIDE, Place, confine_cookie, is_document, rewrite_location, rewrite_refresh};
 use crate::limit::Standing;
 use crate::routing::{AppHeaders, KeyHeaders};
@@ -31,6 +32,8 @@ const SCOPES: HeaderName = HeaderName::from_static("x-authsome-scopes");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-authsome-request-id");
 const REGION: HeaderName = HeaderName::from_static("x-authsome-region");
 
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_APP_ID: HeaderName = HeaderName::from_static("x-app-id");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -94,9 +97,7 @@ pub struct Forward<'a> {
 
 /// Makes the head that the instance reads out of the one that the client sent.
 pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
-    for name in names(request.lines(), |name| is_reserved(name) || is_misspelt(name)) {
-        request.strike(&name);
-    }
+    request.strike_where(|name| is_reserved(name) || is_misspelt(name));
     for name in &CLIENT_MAY_NOT_SET {
         request.strike(name);
     }
@@ -104,21 +105,20 @@ pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
         request.strike(&header::AUTHORIZATION);
     }
     if forward.keys_in.subprotocol {
-        let kept = credential::subprotocols_without_keys(request.lines());
+        let kept = credential::subprotocols_without_keys(request);
         request.strike(&header::SEC_WEBSOCKET_PROTOCOL);
         put(request, header::SEC_WEBSOCKET_PROTOCOL, kept);
     }
     // A page whose address holds a key names it to everything that it loads.
-    if let Some(without) = credential::referer_without_keys(request.lines()) {
+    if let Some(without) = credential::referer_without_keys(request) {
         request.strike(&header::REFERER);
         put(request, header::REFERER, without);
     }
 
-    let request_id = HeaderValue::from_str(&forward.request_id.text()).ok();
     put(request, APP_ID, Some(forward.app.app_id.clone()));
     put(request, ENVIRONMENT, Some(forward.app.environment.clone()));
     if let Some((_, key)) = forward.key {
-        put(request, KEY_ID, HeaderValue::from_str(&key.key_id).ok());
+        request.put_text(KEY_ID, &key.key_id);
         put(request, KEY_TYPE, Some(key.key_type.clone()));
         put(request, SCOPES, Some(key.scopes.clone()));
     }
@@ -129,8 +129,7 @@ pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
         put(request, X_PUBLISHABLE_KEY, forward.instance.publishable_key.clone());
     }
     // Always ours: a client that chose it could make two requests look like one.
-    request.strike(&X_REQUEST_ID);
-    put(request, X_REQUEST_ID, request_id);
+    request.put_text(X_REQUEST_ID, &forward.request_id.text());
     trace(request, forward.trace);
     forwarded(request, forward);
 }
@@ -144,30 +143,29 @@ fn put(request: &mut impl Lines, name: HeaderName, value: Option<HeaderValue>) {
 fn forwarded(request: &mut impl Lines, forward: &Forward<'_>) {
     // The client alone, and not the chain of proxies: an instance that counts hops or skips private addresses to find the
     // client would have to know which proxies the platform has.
-    let client = forward
-        .client
-        .and_then(|client| HeaderValue::from_str(&client.to_canonical().to_string()).ok());
-    put(request, X_FORWARDED_FOR, client.clone());
-    put(request, X_REAL_IP, client);
+    if let Some(client) = forward.client {
+        request.put_text(X_FORWARDED_FOR, &AddressText::of(client));
+        request.put_copy(X_REAL_IP, X_FORWARDED_FOR);
+    }
     put(
         request,
         X_FORWARDED_PROTO,
         Some(HeaderValue::from_static(forward.scheme)),
     );
-    let host = request.lines().get(header::HOST).cloned();
-    put(request, X_FORWARDED_HOST, host);
+    request.put_copy(X_FORWARDED_HOST, header::HOST);
     put(request, X_FORWARDED_PREFIX, forward.prefix.cloned());
 }
 
 /// The edge's span becomes the instance's parent. What others noted about a trace goes on with it, and with no other.
 fn trace(request: &mut impl Lines, trace: Option<&Trace>) {
-    let goes_on = trace.is_some_and(|trace| trace.parent.is_some())
-        && is_state(request.lines().get_all(TRACESTATE).iter().map(HeaderValue::as_bytes));
+    let goes_on = trace.is_some_and(|trace| trace.parent.is_some()) && is_state(request.all(TRACESTATE));
     if !goes_on {
         request.strike(&TRACESTATE);
     }
-    request.strike(&TRACEPARENT);
-    put(request, TRACEPARENT, trace.and_then(Trace::header));
+    match trace {
+        Some(trace) => request.put_text(TRACEPARENT, &trace.header()),
+        None => request.strike(&TRACEPARENT),
+    }
 }
 
 /// What every answer carries, whoever made it.
@@ -197,9 +195,10 @@ pub struct Reply<'a> {
 /// Makes the head that the client reads out of the one that the instance sent. Returns the number of cookies that could not
 /// be confined to the application and were dropped.
 pub fn to_client(response: &mut impl Lines, reply: &Reply<'_>) -> usize {
-    for name in names(response.lines(), is_reserved) {
-        response.strike(&name);
-    }
+    response.strike_where(is_reserved);
+    // Of the connection with the instance.
+    response.strike(&KEEP_ALIVE);
+    response.strike(&PROXY_CONNECTION);
     response.strike(&header::SERVER);
     response.strike(&X_POWERED_BY);
     cors::strike_foreign(response);
@@ -212,9 +211,7 @@ pub fn identify(response: &mut impl Lines, identity: &Identity<'_>) {
     if let Some(app) = identity.app {
         response.put(APP_ID, app.app_id.clone());
     }
-    if let Ok(request_id) = HeaderValue::from_str(&identity.request_id.text()) {
-        response.put(REQUEST_ID, request_id);
-    }
+    response.put_text(REQUEST_ID, &identity.request_id.text());
     response.put(REGION, identity.region.clone());
     identity.cors.apply(response);
     if let Some(standing) = identity.standing {
@@ -227,19 +224,21 @@ fn on_shared_host(response: &mut impl Lines, place: &Place<'_>) -> usize {
         response.strike(name);
     }
     let mut dropped = 0;
-    if response.lines().contains_key(header::SET_COOKIE) {
-        let cookies: Vec<HeaderValue> = response.lines().get_all(header::SET_COOKIE).iter().cloned().collect();
+    if response.has(header::SET_COOKIE) {
+        let cookies: Vec<Option<String>> = response
+            .all(header::SET_COOKIE)
+            .map(|cookie| confine_cookie(lines::text(cookie)?, place.prefix))
+            .collect();
         response.strike(&header::SET_COOKIE);
         for cookie in cookies {
-            let confined = cookie.to_str().ok().and_then(|text| confine_cookie(text, place.prefix));
-            match confined.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            match cookie.and_then(|text| HeaderValue::from_str(&text).ok()) {
                 Some(value) => response.add(header::SET_COOKIE, value),
                 None => dropped += 1,
             }
         }
     }
     for (name, rewrite) in ADDRESSES {
-        let given = response.lines().get(&name).and_then(|value| value.to_str().ok());
+        let given = response.text(name.clone());
         if let Some(rewritten) = given.and_then(|text| rewrite(text, place))
             && let Ok(value) = HeaderValue::from_str(&rewritten)
         {
@@ -247,9 +246,8 @@ fn on_shared_host(response: &mut impl Lines, place: &Place<'_>) -> usize {
         }
     }
     let content_type = response
-        .lines()
-        .get(header::CONTENT_TYPE)
-        .map(|value| value.to_str().unwrap_or_default());
+        .first(header::CONTENT_TYPE)
+        .map(|value| lines::text(value).unwrap_or_default());
     if is_document(content_type) {
         // Added: a browser obeys every policy, so the instance's own can only be narrowed.
         response.add(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
@@ -267,8 +265,7 @@ const ADDRESSES: [(HeaderName, Rewrite); 3] = [
 ];
 
 /// Some servers read `_` as `-`, so neither spelling may pass.
-fn is_reserved(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
+fn is_reserved(name: &[u8]) -> bool {
     name.len() >= RESERVED.len() && reads_as(&name[..RESERVED.len()], RESERVED)
 }
 
@@ -277,12 +274,11 @@ fn reads_as(given: &[u8], ours: &[u8]) -> bool {
         && given
             .iter()
             .zip(ours)
-            .all(|(given, ours)| given == ours || (*given == b'_' && *ours == b'-'))
+            .all(|(given, ours)| given.to_ascii_lowercase() == *ours || (*given == b'_' && *ours == b'-'))
 }
 
 /// A protected name with underscores: servers behind CGI or WSGI read both spellings as one.
-fn is_misspelt(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
+fn is_misspelt(name: &[u8]) -> bool {
     name.contains(&b'_')
         && (CLIENT_MAY_NOT_SET
             .iter()
@@ -290,9 +286,32 @@ fn is_misspelt(name: &HeaderName) -> bool {
             || DISGUISED.iter().any(|ours| reads_as(name, ours)))
 }
 
-/// Allocates only if there are any.
-fn names(headers: &HeaderMap, are: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
-    headers.keys().filter(|name| are(name)).cloned().collect()
+/// The text of an address, an IPv4 one never in its IPv6 form; made without the heap.
+struct AddressText {
+    bytes: [u8; Self::LONGEST],
+    length: usize,
+}
+
+impl AddressText {
+    /// `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`
+    const LONGEST: usize = 46;
+
+    fn of(address: IpAddr) -> Self {
+        let mut bytes = [0; Self::LONGEST];
+        let mut rest = &mut bytes[..];
+        // It fits, by the length of the longest.
+        let _ = write!(rest, "{}", address.to_canonical());
+        let length = Self::LONGEST - rest.len();
+        Self { bytes, length }
+    }
+}
+
+impl std::ops::Deref for AddressText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

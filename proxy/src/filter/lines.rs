@@ -1,31 +1,91 @@
 //! The header lines of a head, whoever parsed it.
 //!
-//! The rules of this folder change heads through this trait only, so that every way of forwarding can use them. Nothing here
-//! fails: a head that can hold no further line keeps those it has.
+//! The rules of this folder read heads through [`Fields`] and change them through [`Lines`] only, so that every way of
+//! forwarding can use them. Nothing here fails: a head that can hold no further line keeps those it has.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
+/// A head whose lines can be read.
+pub trait Fields {
+    /// The values of the lines of this name, in their order.
+    fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]>;
+
+    /// The value of the first line of this name.
+    fn first(&self, name: HeaderName) -> Option<&[u8]> {
+        self.all(name).next()
+    }
+
+    /// Is there a line of this name?
+    fn has(&self, name: HeaderName) -> bool {
+        self.first(name).is_some()
+    }
+
+    /// The value of the first line of this name, if it is text: visible ASCII, blanks and tabs.
+    fn text(&self, name: HeaderName) -> Option<&str> {
+        text(self.first(name)?)
+    }
+
+    /// Bytes of all lines as they are written in HTTP/1.1.
+    fn wire_bytes(&self) -> usize;
+}
+
+/// A value as text, if it is visible ASCII, blanks and tabs.
+pub fn text(value: &[u8]) -> Option<&str> {
+    let is_text = value.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e));
+    is_text.then(|| str::from_utf8(value).ok()).flatten()
+}
+
 /// A head whose lines can be changed.
-pub trait Lines {
-    /// All of them.
-    fn lines(&self) -> &HeaderMap;
+pub trait Lines: Fields {
     /// Leaves exactly this line of the name.
     fn put(&mut self, name: HeaderName, value: HeaderValue);
+    /// As [`Self::put`], of a value that is not kept anywhere. One that no header can have leaves the line out.
+    fn put_text(&mut self, name: HeaderName, value: &str);
+    /// As [`Self::put`], with the value of the first line of another name; without one, no line is left.
+    fn put_copy(&mut self, name: HeaderName, from: HeaderName);
     /// Adds a line.
     fn add(&mut self, name: HeaderName, value: HeaderValue);
     /// Removes every line of the name.
     fn strike(&mut self, name: &HeaderName);
+    /// Removes every line whose name is such. Names come in any case.
+    fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool);
+}
+
+impl Fields for HeaderMap {
+    fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+
+    fn first(&self, name: HeaderName) -> Option<&[u8]> {
+        self.get(name).map(HeaderValue::as_bytes)
+    }
+
+    fn wire_bytes(&self) -> usize {
+        self.iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+            .sum()
+    }
 }
 
 impl Lines for HeaderMap {
-    fn lines(&self) -> &HeaderMap {
-        self
-    }
-
     fn put(&mut self, name: HeaderName, value: HeaderValue) {
         // Fails only beyond 32,768 names; a head that long is refused long before.
         let _ = self.try_insert(name, value);
+    }
+
+    fn put_text(&mut self, name: HeaderName, value: &str) {
+        match HeaderValue::from_str(value) {
+            Ok(value) => self.put(name, value),
+            Err(_) => self.strike(&name),
+        }
+    }
+
+    fn put_copy(&mut self, name: HeaderName, from: HeaderName) {
+        match self.get(from).cloned() {
+            Some(value) => self.put(name, value),
+            None => self.strike(&name),
+        }
     }
 
     fn add(&mut self, name: HeaderName, value: HeaderValue) {
@@ -35,18 +95,57 @@ impl Lines for HeaderMap {
     fn strike(&mut self, name: &HeaderName) {
         self.remove(name);
     }
+
+    fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool) {
+        for name in such(self, is_such) {
+            self.remove(name);
+        }
+    }
+}
+
+/// Allocates only if there are any.
+fn such(headers: &HeaderMap, is_such: impl Fn(&[u8]) -> bool) -> Vec<HeaderName> {
+    headers
+        .keys()
+        .filter(|name| is_such(name.as_str().as_bytes()))
+        .cloned()
+        .collect()
 }
 
 /// The forwarding library keeps the spelling of names beside the map, and changes both.
 macro_rules! lines_of {
     ($($head:ty),*) => {$(
-        impl Lines for $head {
-            fn lines(&self) -> &HeaderMap {
-                &self.headers
+        impl Fields for $head {
+            fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+                self.headers.all(name)
             }
 
+            fn first(&self, name: HeaderName) -> Option<&[u8]> {
+                self.headers.first(name)
+            }
+
+            fn wire_bytes(&self) -> usize {
+                self.headers.wire_bytes()
+            }
+        }
+
+        impl Lines for $head {
             fn put(&mut self, name: HeaderName, value: HeaderValue) {
                 let _ = self.insert_header(name, value);
+            }
+
+            fn put_text(&mut self, name: HeaderName, value: &str) {
+                match HeaderValue::from_str(value) {
+                    Ok(value) => self.put(name, value),
+                    Err(_) => self.strike(&name),
+                }
+            }
+
+            fn put_copy(&mut self, name: HeaderName, from: HeaderName) {
+                match self.headers.get(from).cloned() {
+                    Some(value) => self.put(name, value),
+                    None => self.strike(&name),
+                }
             }
 
             fn add(&mut self, name: HeaderName, value: HeaderValue) {
@@ -55,6 +154,12 @@ macro_rules! lines_of {
 
             fn strike(&mut self, name: &HeaderName) {
                 self.remove_header(name);
+            }
+
+            fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool) {
+                for name in such(&self.headers, is_such) {
+                    self.remove_header(&name);
+                }
             }
         }
     )*};

@@ -105,31 +105,54 @@ impl Body {
 
     fn run(&mut self, bytes: &[u8], to_trailers: bool, mut trailing: impl FnMut(u8)) -> Result<usize, BadChunks> {
         let mut at = 0;
-        while at < bytes.len() && !(to_trailers && self.is_at_trailers()) {
-            match &mut self.0 {
-                State::Done => break,
-                State::Bytes(left) | State::Data(left) => {
-                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - at);
-                    at += here;
-                    *left -= here as u64;
-                    if *left == 0 {
-                        self.0 = match self.0 {
-                            State::Data(_) => State::DataCr,
-                            _ => State::Done,
-                        };
-                    }
-                }
-                _ => {
-                    let is_trailing = self.0.is_trailing();
-                    self.0 = self.0.after(bytes[at])?;
-                    if is_trailing {
-                        trailing(bytes[at]);
-                    }
-                    at += 1;
-                }
+        while at < bytes.len() && !(to_trailers && self.is_at_trailers()) && !self.is_done() {
+            let data = self.data(bytes.len() - at);
+            if data > 0 {
+                at += data;
+                continue;
             }
+            let is_trailing = self.0.is_trailing();
+            self.0 = self.0.after(bytes[at])?;
+            if is_trailing {
+                trailing(bytes[at]);
+            }
+            at += 1;
         }
         Ok(at)
+    }
+
+    /// The next part of its data: how many of the next bytes belong to it without being data, and how many are data behind
+    /// them. No data: all bytes were looked at, or the body has ended.
+    ///
+    /// # Errors
+    /// Chunks that servers could read differently.
+    pub fn part(&mut self, bytes: &[u8]) -> Result<(usize, usize), BadChunks> {
+        let mut at = 0;
+        while at < bytes.len() && !self.is_done() {
+            let data = self.data(bytes.len() - at);
+            if data > 0 {
+                return Ok((at, data));
+            }
+            self.0 = self.0.after(bytes[at])?;
+            at += 1;
+        }
+        Ok((at, 0))
+    }
+
+    /// Takes the data that comes next, of at most so many bytes; 0 if none does.
+    fn data(&mut self, most: usize) -> usize {
+        let (State::Bytes(left) | State::Data(left)) = &mut self.0 else {
+            return 0;
+        };
+        let here = usize::try_from(*left).unwrap_or(usize::MAX).min(most);
+        *left -= here as u64;
+        if *left == 0 {
+            self.0 = match self.0 {
+                State::Data(_) => State::DataCr,
+                _ => State::Done,
+            };
+        }
+        here
     }
 }
 

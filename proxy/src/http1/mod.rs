@@ -33,6 +33,7 @@ use crate::config::Limits;
 use crate::edge::Edge;
 use crate::error::Refusal;
 use crate::filter::normalise::BadHead;
+use crate::lane::{Lane, Peer, Served};
 use crate::listener::Accepted;
 use head::{Head, HeadScanner};
 
@@ -55,19 +56,27 @@ enum Arrival {
 /// Serves connections.
 pub struct Http1 {
     proxy: Arc<HttpProxy<Edge>>,
+    /// Takes what is simple; `None` where it is switched off.
+    lane: Option<Lane>,
     door: Arc<Door>,
     limits: Limits,
 }
 
 impl Http1 {
     /// Hands accepted heads to this proxy, whose modules are set up.
-    pub fn new(proxy: Arc<HttpProxy<Edge>>, door: Arc<Door>, limits: Limits) -> Self {
-        Self { proxy, door, limits }
+    pub fn new(proxy: Arc<HttpProxy<Edge>>, lane: Option<Lane>, door: Arc<Door>, limits: Limits) -> Self {
+        Self {
+            proxy,
+            lane,
+            door,
+            limits,
+        }
     }
 
     /// Serves one connection until it ends. `read_ahead` are the bytes that were read already.
     pub async fn serve(&self, stream: Stream, read_ahead: BytesMut, shutdown: &ShutdownWatch) {
         let accepted = Arc::new(Accepted::new(Arc::clone(&self.door)));
+        let peer = Peer::of(&stream);
         let mut client = ClientStream::new(stream, Arc::clone(&accepted), self.limits.pace);
         client.buffer = read_ahead;
         let mut stopping = shutdown.clone();
@@ -80,7 +89,31 @@ impl Http1 {
                 Arrival::Slow => return self.refuse(client, Refusal::RequestTimeout).await,
                 Arrival::None => return,
             };
-            let Some(next) = self.forward(client, head, &accepted, &stopping).await else {
+            if let Some(lane) = &self.lane
+                && let Some(taken) = lane.take(&client, &head)
+            {
+                let served = lane.serve(taken, &mut client, &head, peer, &accepted, &stopping);
+                // Boxed: a connection that is idle does not carry the space of a request.
+                match accepted.switch.serve(Box::pin(served)).await {
+                    Some(Served::Next) => {
+                        idle = self.limits.keepalive;
+                        continue;
+                    }
+                    Some(Served::Closed) | None => return,
+                    Some(Served::ForLibrary(bytes, judged)) => {
+                        accepted.hand_over(judged);
+                        let next = self.forward(client, bytes, &accepted, &stopping).await;
+                        // Of this request only, whatever the library did with it.
+                        drop(accepted.take_over());
+                        let Some(next) = next else { return };
+                        client = next;
+                        idle = self.limits.keepalive;
+                        continue;
+                    }
+                }
+            }
+            let bytes = client.begin(head.length, head.body);
+            let Some(next) = self.forward(client, bytes, &accepted, &stopping).await else {
                 if accepted.exchange.was_substituted() {
                     self.door.count_last_resort();
                 }
@@ -135,14 +168,13 @@ impl Http1 {
     /// Has a request served; the connection, if the next request can be found on it.
     async fn forward(
         &self,
-        mut client: ClientStream,
-        head: Head,
+        client: ClientStream,
+        head: BytesMut,
         accepted: &Arc<Accepted>,
         shutdown: &ShutdownWatch,
     ) -> Option<ClientStream> {
-        let bytes = client.begin(head.length, head.body);
         let mut session = ServerSession::new_http1(Box::new(client));
-        session.set_pipelined_prefix(bytes);
+        session.set_pipelined_prefix(head);
         let idle = self.limits.keepalive.as_secs().max(1);
         session.set_keepalive((!*shutdown.borrow()).then_some(idle));
         session.set_read_timeout(Some(self.limits.client_read));

@@ -74,7 +74,7 @@ impl ClientStream {
     }
 
     /// The head is complete: takes it out of what was read, and expects its body.
-    pub(super) fn begin(&mut self, head: usize, body: Length) -> BytesMut {
+    pub(crate) fn begin(&mut self, head: usize, body: Length) -> BytesMut {
         self.accepted.exchange.begin();
         self.body = Body::new(body);
         self.pace = Pace::default();
@@ -90,8 +90,35 @@ impl ClientStream {
         }
     }
 
+    /// Was all of the request read?
+    pub(crate) fn is_body_done(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// What was read and not handed on: the next head, once it is there.
+    pub(crate) fn read_ahead(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Appends what is here of the body; how many bytes that is. For bodies with a stated length, whose bytes are all data.
+    pub(crate) fn take_body(&mut self, out: &mut Vec<u8>) -> u64 {
+        let taken = self.body.take(&self.buffer).unwrap_or(0);
+        out.extend_from_slice(&self.buffer[..taken]);
+        self.buffer.advance(taken);
+        self.pace.received(taken, Duration::ZERO);
+        taken as u64
+    }
+
+    /// Lets the space of a head be used for the next one.
+    pub(crate) fn give_back(&mut self, mut space: BytesMut) {
+        if self.buffer.capacity() == 0 {
+            space.clear();
+            self.buffer = space;
+        }
+    }
+
     /// Where the next request begins is known.
-    pub(super) fn is_between_requests(&self) -> bool {
+    pub(crate) fn is_between_requests(&self) -> bool {
         self.body.is_done() && !self.accepted.exchange.is_tunnel()
     }
 

@@ -11,7 +11,7 @@ mod metrics;
 mod preface;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,10 +23,12 @@ use pingora::server::ShutdownWatch;
 use tokio::time::Instant;
 
 use crate::config::Limits;
+use crate::ctx::Ctx;
 use crate::drain::Drain;
 use crate::edge::Edge;
 use crate::http1::pace::{Pace, PaceRules};
 use crate::http1::{Door, Exchange, Http1};
+use crate::lane::Lane;
 use crate::live::KillSwitch;
 use crate::upstream::Patience;
 
@@ -54,6 +56,8 @@ pub struct Accepted {
     came: AtomicU64,
     /// When the first of them came.
     first: OnceLock<Instant>,
+    /// A request that was decided upon before the library had it.
+    judged: Mutex<Option<Box<Ctx>>>,
 }
 
 /// No more will come.
@@ -71,6 +75,16 @@ impl Accepted {
     /// What is sent in place of an answer that is not the platform's.
     pub(crate) fn refusal_of_last_resort(&self) -> Vec<u8> {
         self.door.as_ref().map_or_else(Vec::new, |door| door.last_resort())
+    }
+
+    /// The request that the library is about to read was decided upon already.
+    pub(crate) fn hand_over(&self, judged: Box<Ctx>) {
+        *self.judged.lock().unwrap_or_else(PoisonError::into_inner) = Some(judged);
+    }
+
+    /// What was decided upon the request, if that was before the library had it.
+    pub(crate) fn take_over(&self) -> Option<Box<Ctx>> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The client left before it had its answer.
@@ -127,6 +141,7 @@ impl Front {
     /// In front of this proxy, whose modules are set up.
     pub fn new(
         proxy: HttpProxy<Edge>,
+        lane: Option<Lane>,
         door: Door,
         limits: Limits,
         http2: Http2,
@@ -135,7 +150,7 @@ impl Front {
     ) -> Self {
         let proxy = Arc::new(proxy);
         Self {
-            http1: Http1::new(Arc::clone(&proxy), Arc::new(door), limits),
+            http1: Http1::new(Arc::clone(&proxy), lane, Arc::new(door), limits),
             proxy,
             limits,
             http2,

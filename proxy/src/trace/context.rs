@@ -4,10 +4,6 @@
 //! there, so that no instance has to cope with it. The edge is a span of its own: the instance reads its id, not the
 //! client's. Pure.
 
-use std::fmt::Write;
-
-use http::HeaderValue;
-
 /// The flag that says that the caller may record the trace.
 const SAMPLED: u8 = 1;
 /// Of `tracestate`, combined; the specification asks for at least 512.
@@ -136,17 +132,33 @@ impl Trace {
     }
 
     /// The `traceparent` for the instance.
-    pub fn header(&self) -> Option<HeaderValue> {
-        let mut text = String::with_capacity(55);
-        // Writing to a `String` cannot fail.
-        let _ = write!(
-            text,
-            "00-{:032x}-{:016x}-{:02x}",
-            self.trace_id,
-            self.upstream_span,
-            u8::from(self.is_sampled)
-        );
-        HeaderValue::try_from(text).ok()
+    pub fn header(&self) -> ParentText {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        write_hex(self.trace_id, &mut text[3..35]);
+        write_hex(self.upstream_span.into(), &mut text[36..52]);
+        text[54] += u8::from(self.is_sampled);
+        ParentText(text)
+    }
+}
+
+/// A `traceparent` as text.
+#[derive(Debug, Clone, Copy)]
+pub struct ParentText([u8; 55]);
+
+impl std::ops::Deref for ParentText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // Hexadecimal digits and hyphens.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// The lowest digits of `value`, as many as there are places.
+fn write_hex(mut value: u128, places: &mut [u8]) {
+    for place in places.iter_mut().rev() {
+        *place = b"0123456789abcdef"[(value & 15) as usize];
+        value >>= 4;
     }
 }
 
@@ -247,11 +259,11 @@ mod tests {
             trace in 1..u128::MAX, spans in any::<[u64; 2]>(), is_sampled in any::<bool>(), client in 1..u64::MAX,
         ) {
             let began = Trace::continued(None, trace, spans, |_| is_sampled);
-            let read = parse(began.header().unwrap().as_bytes()).unwrap();
+            let read = parse(began.header().as_bytes()).unwrap();
             prop_assert_eq!(read, Parent { trace_id: trace, span_id: spans[1].max(1), is_sampled });
             let parent = Parent { trace_id: trace, span_id: client, is_sampled };
             let continued = Trace::continued(Some(parent), 7, spans, |_| !is_sampled);
-            let read = parse(continued.header().unwrap().as_bytes()).unwrap();
+            let read = parse(continued.header().as_bytes()).unwrap();
             prop_assert_eq!((read.trace_id, read.is_sampled, continued.parent), (trace, is_sampled, Some(client)));
         }
 

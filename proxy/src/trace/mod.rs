@@ -13,7 +13,9 @@ use authsome_core::config::Reader;
 use authsome_core::entropy::Entropy;
 use authsome_core::id::RequestId;
 use authsome_core::secret::SecretUrl;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
+
+use crate::filter::lines::Fields;
 
 /// `traceparent`.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -36,10 +38,10 @@ pub struct Tracing {
 
 impl Tracing {
     /// The trace of a request: that of its `traceparent` if there is exactly one and it is valid, or one of its own.
-    pub fn of(&self, headers: &HeaderMap, request_id: RequestId, entropy: &dyn Entropy) -> Trace {
-        let mut given = headers.get_all(TRACEPARENT).iter();
+    pub fn of(&self, headers: &impl Fields, request_id: RequestId, entropy: &dyn Entropy) -> Trace {
+        let mut given = headers.all(TRACEPARENT);
         let parent = match (given.next(), given.next()) {
-            (Some(value), None) => parse(value.as_bytes()),
+            (Some(value), None) => parse(value),
             _ => None,
         };
         let spans = [entropy.next_u64(), entropy.next_u64()];

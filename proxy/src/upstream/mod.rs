@@ -44,6 +44,7 @@ pub use health::Outcome;
 pub use instance::{CredentialsError, EDGE_CREDENTIALS_COLUMN, InstanceCredentials};
 pub use metrics::UpstreamMetrics;
 pub use patience::{Line, Patience};
+pub(crate) use peer::dial;
 pub use peer::{Purpose, Timeouts, peer};
 pub use probe::ProbeTarget;
 pub use registry::{Upstreams, Wanted};
@@ -54,7 +55,7 @@ pub use set::{Set, Tried};
 pub use settings::{Caps, DnsSettings, ProbeSettings, UpstreamSettings};
 pub use tls::{TlsFileError, TlsFiles, TlsIdentity};
 pub use tunnel::Hold;
-pub use way::{Replay, Way};
+pub use way::{Call, Replay, Way};
 
 /// What is worked out once for a record and used by every request.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! How an instance is connected to.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,31 +114,45 @@ impl Connect for Dial {
         let address = address
             .as_inet()
             .ok_or_else(|| Error::explain(ErrorType::InternalError, "not an internet address"))?;
-        let connected = tokio::time::timeout(self.within, TcpStream::connect(address))
-            .await
-            .or_err(ErrorType::ConnectTimedout, "while connecting")?;
-        let stream = connected.map(|stream| {
-            let Some(hold) = &self.hold else {
-                return Stream::from(stream);
-            };
-            let held = Held::new(stream, Arc::clone(hold));
-            let socket: Box<dyn VirtualSocket> = match &self.trailers {
-                None => Box::new(held),
-                Some(trailers) => Box::new(Relay::new(held, Arc::clone(trailers))),
-            };
-            Stream::from(VirtualSocketStream::new(socket))
-        });
-        stream.map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-                std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
-                    ErrorType::ConnectNoRoute
-                }
-                _ => ErrorType::ConnectError,
-            };
-            Error::because(kind, "while connecting", error)
-        })
+        let stream = dial(*address, self.within).await?;
+        let Some(hold) = &self.hold else {
+            return Ok(Stream::from(stream));
+        };
+        let held = Held::new(stream, Arc::clone(hold));
+        let socket: Box<dyn VirtualSocket> = match &self.trailers {
+            None => Box::new(held),
+            Some(trailers) => Box::new(Relay::new(held, Arc::clone(trailers))),
+        };
+        Ok(Stream::from(VirtualSocketStream::new(socket)))
     }
+}
+
+/// Connects to an address, within `limit`.
+pub(crate) async fn dial(address: SocketAddr, limit: Duration) -> Result<TcpStream> {
+    let connected = tokio::time::timeout(limit, TcpStream::connect(address))
+        .await
+        .or_err(ErrorType::ConnectTimedout, "while connecting")?;
+    connected.map_err(|error| {
+        let kind = match error.kind() {
+            ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+            // No port is left on this side.
+            ErrorKind::AddrNotAvailable => ErrorType::BindError,
+            _ if is_short_of_sockets(&error) => ErrorType::SocketError,
+            _ => ErrorType::ConnectError,
+        };
+        Error::because(kind, "while connecting", error)
+    })
+}
+
+/// Is it this side that has no file descriptor or memory for a socket?
+fn is_short_of_sockets(error: &std::io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
+    )
 }
 
 #[cfg(test)]

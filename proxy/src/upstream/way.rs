@@ -1,5 +1,6 @@
 //! One request's way to an instance over the forwarding library: its permit, its attempts, its deadline.
 
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,6 +46,33 @@ pub struct Way {
     socket: Option<RawFd>,
     /// The answer of the present attempt has begun.
     answering: bool,
+}
+
+/// An attempt that is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// Where.
+    pub address: SocketAddr,
+    /// Over a connection of its own.
+    pub fresh: bool,
+    /// What is left of the time for the whole request.
+    pub left: Duration,
+}
+
+impl Call {
+    /// A connection for it that the library makes and nobody else uses.
+    pub fn peer(&self, upstreams: &Upstreams, prepared: &Prepared) -> HttpPeer {
+        let purpose = Purpose {
+            group_key: prepared.group_key,
+            server_name: prepared.server_name.as_deref(),
+            streaming: false,
+            fresh: None,
+            hold: None,
+            trailers: None,
+            left: self.left,
+        };
+        peer::peer(self.address, &purpose, &upstreams.settings().timeouts, &upstreams.tls())
+    }
 }
 
 /// What the request is like; asked for only when an attempt failed.
@@ -146,6 +174,31 @@ impl Way {
 
     /// The connection for the next attempt. `None`: there is no endpoint, or no time.
     pub fn next(&mut self, upstreams: &Upstreams, prepared: &Prepared) -> Option<HttpPeer> {
+        let call = self.call(upstreams, prepared)?;
+        let is_watched = self.upgrades || self.trailers.is_some();
+        self.hold = is_watched.then(Arc::default);
+        if let Some(trailers) = &self.trailers {
+            trailers.again();
+        }
+        let purpose = Purpose {
+            group_key: prepared.group_key,
+            server_name: prepared.server_name.as_deref(),
+            streaming: self.is_streaming(),
+            fresh: (call.fresh || is_watched).then(|| upstreams.salt()),
+            hold: self.hold.as_ref(),
+            trailers: self.trailers.as_ref(),
+            left: call.left,
+        };
+        Some(peer::peer(
+            call.address,
+            &purpose,
+            &upstreams.settings().timeouts,
+            &upstreams.tls(),
+        ))
+    }
+
+    /// Where the next attempt goes. `None`: there is no endpoint, or no time.
+    pub fn call(&mut self, upstreams: &Upstreams, prepared: &Prepared) -> Option<Call> {
         let left = self.left(upstreams);
         if left.is_zero() {
             return None;
@@ -164,26 +217,7 @@ impl Way {
         self.tries += 1;
         self.head_sent = false;
         self.answering = false;
-        let is_watched = self.upgrades || self.trailers.is_some();
-        self.hold = is_watched.then(Arc::default);
-        if let Some(trailers) = &self.trailers {
-            trailers.again();
-        }
-        let purpose = Purpose {
-            group_key: prepared.group_key,
-            server_name: prepared.server_name.as_deref(),
-            streaming: self.is_streaming(),
-            fresh: (fresh || is_watched).then(|| upstreams.salt()),
-            hold: self.hold.as_ref(),
-            trailers: self.trailers.as_ref(),
-            left,
-        };
-        Some(peer::peer(
-            address,
-            &purpose,
-            &upstreams.settings().timeouts,
-            &upstreams.tls(),
-        ))
+        Some(Call { address, fresh, left })
     }
 
     /// A connection was made, and the head is about to be sent.

@@ -18,6 +18,22 @@ pub(crate) struct Edge {
     _directory: TempDir,
 }
 
+/// Is the lane on? Everywhere but in the tests below `over_library`, which are the same ones once more.
+pub(crate) fn lane() -> &'static str {
+    let test = std::thread::current();
+    let over_library = test.name().is_some_and(|name| name.starts_with("over_library::"));
+    if over_library { "false" } else { "true" }
+}
+
+/// Is there a cache? Not where the lane is to show what it does: a path that was never seen may be kept, and is then the
+/// library's.
+fn cache() -> &'static str {
+    let test = std::thread::current();
+    let name = test.name().unwrap_or_default();
+    let with_cache = lane() == "false" || name.starts_with("edge_cache::");
+    if with_cache { "64MiB" } else { "0" }
+}
+
 /// The command for an edge, with nothing but its own addresses and directory set.
 pub(crate) fn command(directory: &TempDir) -> (ProgramCommand, String, String) {
     let [address, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", port::free().unwrap()));
@@ -31,6 +47,8 @@ pub(crate) fn command(directory: &TempDir) -> (ProgramCommand, String, String) {
         )
         .env("AUTHSOME_SHUTDOWN_LINGER", "0s")
         .env("AUTHSOME_SERVER_THREADS", "2")
+        .env("AUTHSOME_LANE_ENABLED", lane())
+        .env("AUTHSOME_CACHE_BYTES", cache())
         // A test that waits for a refusal asks again and again.
         .env("AUTHSOME_LIMITS_REFUSALS_PER_ADDRESS", "100000")
         .env("DATABASE_URL", "")
@@ -51,6 +69,7 @@ pub(crate) fn settings(directory: &TempDir, tenants: &Tenants) -> (Vec<(&'static
         ),
         ("AUTHSOME_SHUTDOWN_LINGER", "0s".to_owned()),
         ("AUTHSOME_SERVER_THREADS", "2".to_owned()),
+        ("AUTHSOME_LANE_ENABLED", lane().to_owned()),
         ("DATABASE_URL", tenants.database.url.clone()),
         ("REDIS_URL", format!("redis://{}", nobody())),
         ("NATS_URL", format!("nats://{}", nobody())),

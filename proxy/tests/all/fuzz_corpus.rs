@@ -92,6 +92,11 @@ fn the_head_scanner_holds_on_the_corpus_and_its_mutations() {
 }
 
 #[test]
+fn both_forwarding_paths_hold_on_the_corpus_and_its_mutations() {
+    run("paths", fuzz::paths);
+}
+
+#[test]
 fn the_chunk_reader_holds_on_the_corpus_and_its_mutations() {
     run("chunks", fuzz::chunks);
 }

@@ -1,5 +1,6 @@
 //! The edge as a process, against real servers and raw sockets.
 #![cfg(test)]
+#![expect(clippy::duplicate_mod, reason = "the same tests run over both forwarding paths")]
 
 mod allocations;
 mod db;
@@ -13,6 +14,7 @@ mod edge_faults;
 mod edge_forwards;
 mod edge_hostile;
 mod edge_http2;
+mod edge_lane;
 mod edge_live;
 mod edge_observed;
 mod edge_process;
@@ -33,6 +35,7 @@ mod limits_shared;
 mod load;
 mod meter_kill;
 mod meter_usage;
+mod over_library;
 mod routing_feed;
 mod routing_fixture;
 mod routing_flood;

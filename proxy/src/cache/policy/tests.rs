@@ -29,7 +29,7 @@ fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
     map
 }
 
-fn asked<'a>(method: &'a Method, tail: &'a str, headers: &'a HeaderMap) -> Asked<'a> {
+fn asked<'a>(method: &'a Method, tail: &'a str, headers: &'a HeaderMap) -> Asked<'a, HeaderMap> {
     Asked {
         method,
         tail,

@@ -3,6 +3,7 @@ use authsome_core::clock::ManualClock;
 use authsome_core::entropy::SeededEntropy;
 use authsome_core::id::{ApplicationId, KeyId, WorkspaceId};
 use authsome_core::key::{Digest, KeyType};
+use http::HeaderMap;
 use proptest::prelude::*;
 
 use super::*;
@@ -270,7 +271,7 @@ proptest! {
         let app = app(environment, &[SHOP]);
         let headers = from(&origin);
         let browser = Browser::of(&headers, None);
-        let grant = Grant::for_page(&browser, &headers, browser.may_call(&app));
+        let grant = Grant::for_page(&browser, browser.may_call(&app));
         let is_local = environment == Environment::Staging && origin == "http://localhost:1";
         let expected = if origin == SHOP || is_local {
             Grant::To(HeaderValue::from_str(&origin).unwrap())

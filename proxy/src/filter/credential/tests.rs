@@ -2,7 +2,7 @@ use authsome_core::clock::ManualClock;
 use authsome_core::entropy::SeededEntropy;
 use authsome_core::id::ApplicationId;
 use authsome_core::key::{ApiKey, KeyMode};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
