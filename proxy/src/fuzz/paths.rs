@@ -473,7 +473,8 @@ fn answers_of(mut bytes: &[u8], asked: &[bool]) -> (Vec<Read>, Vec<u8>) {
         answers.push(answer);
         bytes = &bytes[length..];
     }
-    (answers, bytes.to_vec())
+    // The answer to a HEAD that was refused before anybody knew that it was one has a body.
+    (answers, without_ids(bytes.to_vec()))
 }
 
 /// A whole answer at the beginning of these bytes, and its length.

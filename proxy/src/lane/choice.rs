@@ -60,8 +60,9 @@ pub(super) fn choose(bytes: &[u8], head: &Head, lines: &mut HeadLines) -> Option
         return None;
     }
     let target = Span::new(blank + 1, words.len());
-    // Absolute form names a host of its own.
-    if words.get(blank + 1) != Some(&b'/') || is_probe(&words[blank + 1..]) {
+    let path = words.get(blank + 1..)?;
+    // Absolute form names a host of its own; of other characters than these every reader has an opinion.
+    if path.first() != Some(&b'/') || is_probe(path) || !path.iter().copied().all(is_target_byte) {
         return None;
     }
     lines.begin(bytes);
@@ -103,6 +104,33 @@ pub(super) fn choose(bytes: &[u8], head: &Head, lines: &mut HeadLines) -> Option
         host: host?,
         is_last: connection.unwrap_or(false),
     })
+}
+
+/// RFC 3986, sections 3.3 and 3.4: what stands in paths and queries.
+const fn is_target_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'@'
+                | b'/'
+                | b'?'
+                | b'%'
+        )
 }
 
 /// `keep-alive` (false) or `close` (true), and nothing else.
@@ -166,6 +194,9 @@ mod tests {
         for head in [
             "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
             "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /{a} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /?a=`b` HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /[a] HTTP/1.1\r\nHost: a\r\n\r\n",
             "PURGE / HTTP/1.1\r\nHost: a\r\n\r\n",
             "get / HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /health HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -224,8 +224,8 @@ impl Lane {
         // Also where draining began after the request was read, and where its body was not waited for.
         *closes |= self.edge.probes.is_draining() || *stopping.borrow() || !passage.flow.client.is_body_done();
         let framing = match reply.body {
-            Ending::Length(_) => "",
-            Ending::Chunked | Ending::Close => "transfer-encoding: chunked\r\n",
+            Ending::Length(_) if !reply.is_chunked => "",
+            Ending::Length(_) | Ending::Chunked | Ending::Close => "transfer-encoding: chunked\r\n",
         };
         passage.answer.clear();
         write_head(passage.answer, status, &reason, lines, framing, *closes);

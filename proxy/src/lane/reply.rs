@@ -27,6 +27,10 @@ pub(super) struct Reply {
     pub(super) reason: Span,
     /// Where the body ends.
     pub(super) body: Ending,
+    /// Does the head speak of chunks? There may be none: an answer to HEAD says what one to GET would say.
+    pub(super) is_chunked: bool,
+    /// Does it say anything of a body?
+    pub(super) says_body: bool,
     /// Does the instance close the connection after it?
     pub(super) is_last: bool,
 }
@@ -101,6 +105,8 @@ pub(super) fn read(bytes: &[u8], is_head: bool, lines: &mut HeadLines) -> Result
             .reason
             .map_or_else(Span::default, |reason| Span::of(reason.as_bytes(), bytes)),
         body,
+        is_chunked: framing.is_chunked && status != 204,
+        says_body: framing.is_chunked || framing.length.is_some(),
         is_last: framing.closes || version == 0 || body == Ending::Close,
     }))
 }

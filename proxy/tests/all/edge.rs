@@ -31,7 +31,7 @@ fn cache() -> &'static str {
     let test = std::thread::current();
     let name = test.name().unwrap_or_default();
     let with_cache = lane() == "false" || name.starts_with("edge_cache::");
-    if with_cache { "64MiB" } else { "0" }
+    if with_cache { "64MiB" } else { "0B" }
 }
 
 /// The command for an edge, with nothing but its own addresses and directory set.
