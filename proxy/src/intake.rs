@@ -249,7 +249,7 @@ impl Edge {
             subprotocol: subprotocol
                 .then(|| credential::key_subprotocol(request.headers))
                 .flatten(),
-            way: Way::new(kind, ctx.began).upgrading(session.is_upgrade_req()),
+            way: Way::new(kind, ctx.began).upgrading(request.upgrades),
             refusal: None,
             most_body_bytes,
             body_bytes: 0,
