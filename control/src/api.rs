@@ -4,6 +4,7 @@
 
 mod account;
 mod application_actions;
+mod application_metrics;
 mod applications;
 mod audit;
 mod auth;
@@ -20,6 +21,7 @@ mod members;
 mod operation_events;
 mod operations;
 mod page;
+mod webhooks;
 mod workspaces;
 
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -47,6 +49,7 @@ use crate::state::App;
         (name = "keys", description = "API keys of an application"),
         (name = "hosts", description = "Host names of an application, proved by DNS"),
         (name = "operations", description = "Long work and its steps"),
+        (name = "webhooks", description = "Signed requests to servers of the team's own"),
         (name = "audit", description = "What happened in a workspace, as a chain of hashes"),
         (name = "edges", description = "Where requests of customers are decided, and how far changes have come there"),
     ),
@@ -106,6 +109,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(application_actions::resume))
         .routes(routes!(application_actions::retry))
         .routes(routes!(application_actions::undelete))
+        .routes(routes!(application_metrics::get))
         .routes(routes!(catalogue::plans))
         .routes(routes!(catalogue::regions))
         .routes(routes!(edge_policy::purge))
@@ -120,6 +124,11 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(operations::of_application))
         .routes(routes!(operation_events::cancel))
         .routes(routes!(operation_events::watch))
+        .routes(routes!(webhooks::create, webhooks::list))
+        .routes(routes!(webhooks::update, webhooks::remove))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::replay))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(audit::head))

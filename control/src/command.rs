@@ -17,4 +17,5 @@ pub mod operation;
 pub mod routing;
 pub mod staff_suspension;
 pub mod user;
+pub mod webhook;
 pub mod workspace;

@@ -51,6 +51,8 @@ pub struct Config {
     pub mail: Option<Smtp>,
     /// `audit.signing_key`: signs the heads of the audit trail. Without it nothing is signed, and nothing is dropped.
     pub audit_key: Option<Signer>,
+    /// `webhooks.allowed_networks`: internal networks that webhooks may go to, by http as well. Default none.
+    pub webhook_networks: Vec<IpNet>,
     /// `dns.*`: who is asked about names of customers.
     pub dns: DnsSettings,
     /// `public.*`, `regions`, `plans.*`: what clients may see.
@@ -77,7 +79,7 @@ impl DatabaseConfig {
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
             "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http", "mail",
-            "dns", "audit",
+            "dns", "audit", "webhooks",
         ] {
             reader.ignore(section);
         }
@@ -105,7 +107,7 @@ impl CopiesConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
-            "listen", "jwt", "public", "plans", "regions", "shutdown", "http", "mail", "dns", "audit",
+            "listen", "jwt", "public", "plans", "regions", "shutdown", "http", "mail", "dns", "audit", "webhooks",
         ] {
             reader.ignore(section);
         }
@@ -170,6 +172,7 @@ impl Config {
 
         let mail = mail::read(reader);
         let audit_key = audit_key(reader);
+        let webhook_networks = webhook_networks(reader);
         let dns = DnsSettings::read(reader);
         let settings = settings(reader, listen);
         let (log_filter, log_format) = log(reader);
@@ -191,6 +194,7 @@ impl Config {
             encryption,
             mail,
             audit_key,
+            webhook_networks,
             dns,
             settings,
             log_filter,
@@ -198,6 +202,17 @@ impl Config {
             timing,
         })
     }
+}
+
+fn webhook_networks(reader: &mut Reader) -> Vec<IpNet> {
+    let names: Vec<String> = reader.or("webhooks.allowed_networks", Vec::new());
+    let networks: Result<Vec<IpNet>, _> = names.iter().map(|network| network.parse()).collect();
+    reader.check(
+        "webhooks.allowed_networks",
+        networks.is_ok(),
+        "must be networks such as 10.0.0.0/8",
+    );
+    networks.unwrap_or_default()
 }
 
 fn audit_key(reader: &mut Reader) -> Option<Signer> {

@@ -24,5 +24,7 @@ pub mod route;
 pub mod sessions;
 pub mod tombstones;
 pub mod usage;
+pub mod usage_series;
 pub mod users;
+pub mod webhooks;
 pub mod workspaces;

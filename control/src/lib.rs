@@ -23,3 +23,4 @@ pub mod settings;
 pub mod start;
 pub mod state;
 pub mod tasks;
+pub mod webhook;

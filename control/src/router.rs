@@ -8,7 +8,7 @@ use axum::{Router, middleware};
 use http::header;
 
 use crate::error::Problem;
-use crate::server::{cors, envelope, extract, idempotency};
+use crate::server::{cors, envelope, extract, idempotency, rate_limit};
 use crate::state::App;
 use crate::{admin, api, dashboard};
 
@@ -28,7 +28,8 @@ pub fn router(app: App, pages: Router<App>) -> Router {
     };
     let api = api
         .route("/openapi.json", get(openapi))
-        .layer(middleware::from_fn_with_state(app.clone(), idempotency::once));
+        .layer(middleware::from_fn_with_state(app.clone(), idempotency::once))
+        .layer(middleware::from_fn_with_state(app.clone(), rate_limit::limit));
     let mut router = pages
         .route("/health", get(admin::live))
         .route("/ready", get(admin::ready));

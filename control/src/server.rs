@@ -4,8 +4,11 @@ mod client_address;
 pub mod cors;
 pub mod envelope;
 pub mod extract;
+mod gcra;
 pub mod idempotency;
+pub mod limiter;
 pub mod listener;
+pub mod rate_limit;
 
 pub use client_address::ClientAddress;
 pub use envelope::RequestContext;

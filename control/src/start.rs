@@ -24,6 +24,7 @@ use crate::dns::Dns;
 use crate::identity::{PasswordError, Passwords, Tokens};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+use crate::server::limiter::{Limiter, LimiterMetrics};
 use crate::server::listener::{self, BindError};
 use crate::state::{App, Parts};
 use crate::tasks::aggregator::Aggregator;
@@ -33,7 +34,9 @@ use crate::tasks::key_uses::KeyUsesTask;
 use crate::tasks::mailer::{MailMetrics, Mailer};
 use crate::tasks::operation_feed::OperationFeed;
 use crate::tasks::relay::Relay;
+use crate::tasks::webhooks::{WebhookMetrics, WebhookSender};
 use crate::tasks::{TaskError, connect};
+use crate::webhook::client::WebhookClient;
 use crate::{admin, dashboard, router, tasks};
 
 /// How long one process waits for another that is migrating.
@@ -99,6 +102,7 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
 
     let edges = Edges::new(Arc::clone(&clock));
     let operation_feed = OperationFeed::default();
+    let dns = Dns::new(config.dns);
     let app = App::new(Parts {
         pool: pool.clone(),
         clock: Arc::clone(&clock),
@@ -109,8 +113,15 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         metrics: metrics.clone(),
         readiness: readiness.clone(),
         edges: edges.clone(),
-        dns: Dns::new(config.dns),
+        webhooks: WebhookClient::new(dns.clone(), config.webhook_networks),
+        dns,
+        ring: config.encryption.map(Arc::new),
         operation_feed: operation_feed.clone(),
+        limiter: Limiter::new(
+            Some(redis.clone()),
+            Arc::clone(&clock),
+            LimiterMetrics::register(metrics.registry()).map_err(TaskError::from)?,
+        ),
     });
     tracing::info!(api = %config.listen, admin = %config.admin, version = env!("CARGO_PKG_VERSION"), "listening");
     let pages = dashboard::router();
@@ -172,6 +183,14 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         once(prepared.clone(), shutdown.clone(), audit_keeper.run(lifecycle.soft())),
     );
     lifecycle.spawn_critical("edges", once(prepared.clone(), shutdown.clone(), listen_to_edges));
+    let webhook_sender = WebhookSender {
+        app: app.clone(),
+        metrics: WebhookMetrics::register(metrics.registry()).map_err(TaskError::from)?,
+    };
+    lifecycle.spawn_critical(
+        "webhooks",
+        once(prepared.clone(), shutdown.clone(), webhook_sender.run(lifecycle.soft())),
+    );
     let mailer = Mailer {
         app,
         server: config.mail,

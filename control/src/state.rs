@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use authsome_core::clock::Clock;
 use authsome_core::entropy::Entropy;
+use authsome_core::seal::PlatformRing;
 use sqlx::PgPool;
 
 use crate::dns::Dns;
 use crate::identity::{Passwords, Tokens};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+use crate::server::limiter::Limiter;
 use crate::settings::Settings;
 use crate::tasks::edges::Edges;
 use crate::tasks::operation_feed::OperationFeed;
+use crate::webhook::client::WebhookClient;
 
 /// The application. Clones are the same.
 #[derive(Clone)]
@@ -42,6 +45,12 @@ pub struct Parts {
     pub dns: Dns,
     /// Tells of operations.
     pub operation_feed: OperationFeed,
+    /// Counts requests.
+    pub limiter: Limiter,
+    /// Seals secrets of customers, where it is configured.
+    pub ring: Option<Arc<PlatformRing>>,
+    /// How servers of customers are reached.
+    pub webhooks: WebhookClient,
 }
 
 impl App {
@@ -93,6 +102,21 @@ impl App {
     /// What names lead to.
     pub fn dns(&self) -> &Dns {
         &self.0.dns
+    }
+
+    /// Seals secrets of customers, where it is configured.
+    pub fn ring(&self) -> Option<&Arc<PlatformRing>> {
+        self.0.ring.as_ref()
+    }
+
+    /// How servers of customers are reached.
+    pub fn webhooks(&self) -> &WebhookClient {
+        &self.0.webhooks
+    }
+
+    /// Counts requests.
+    pub fn limiter(&self) -> &Limiter {
+        &self.0.limiter
     }
 
     /// Tells of operations.

@@ -1,5 +1,6 @@
 //! Who belongs to which workspace, in which role.
 
+use authsome_contract::model::Plan;
 use authsome_core::id::{ApplicationId, MemberId, OperationId, UserId, WorkspaceId};
 use authsome_db::DbError;
 use sqlx::PgConnection;
@@ -63,6 +64,24 @@ pub async fn role_at_operation(
     .await?;
     row.map(|row| Ok((row.workspace_id, parse(&row.role, row.workspace_id)?)))
         .transpose()
+}
+
+/// The plans of the workspaces that a person is an active member of.
+pub async fn plans(connection: &mut PgConnection, user: UserId) -> Result<Vec<Plan>, DbError> {
+    let names = sqlx::query_scalar!(
+        "SELECT DISTINCT w.plan FROM team_members m JOIN workspaces w ON w.id = m.workspace_id
+         WHERE m.user_id = $1 AND m.status = 'active' AND w.status <> 'deleted'",
+        user as UserId,
+    )
+    .fetch_all(connection)
+    .await?;
+    names
+        .iter()
+        .map(|name| {
+            name.parse()
+                .map_err(|error| DbError::unknown_name("workspaces", "plan", user, &error))
+        })
+        .collect()
 }
 
 /// Makes a person an active member.

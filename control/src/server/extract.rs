@@ -36,6 +36,10 @@ pub struct PathIds<K: Kind, L: Kind>(pub Id<K>, pub Id<L>);
 #[derive(Debug)]
 pub struct PathIdName<K: Kind>(pub Id<K>, pub String);
 
+/// The two ids and the name after them in the path.
+#[derive(Debug)]
+pub struct PathIdsName<K: Kind, L: Kind>(pub Id<K>, pub Id<L>, pub String);
+
 impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Problem;
 
@@ -110,6 +114,16 @@ impl<K: Kind> FromRequestParts<App> for PathIdName<K> {
         let params = raw(parts, app).await?;
         let name = params.iter().nth(1).map_or("", |(_, value)| value);
         Ok(Self(nth(&params, 0)?, name.to_owned()))
+    }
+}
+
+impl<K: Kind, L: Kind> FromRequestParts<App> for PathIdsName<K, L> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Outcome<Self> {
+        let params = raw(parts, app).await?;
+        let name = params.iter().nth(2).map_or("", |(_, value)| value);
+        Ok(Self(nth(&params, 0)?, nth(&params, 1)?, name.to_owned()))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod key_uses;
 pub mod mailer;
 pub mod operation_feed;
 pub mod relay;
+pub mod webhooks;
 
 /// Why a task cannot run at all.
 #[derive(Debug, thiserror::Error)]

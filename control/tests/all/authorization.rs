@@ -74,7 +74,7 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         // The member has accepted.
         "resendInvitation" => (Who::Members(ADMINS), 409, None),
         "createWorkspace" => (Who::SignedIn, 201, Some(json!({ "name": "New" }))),
-        "getWorkspace" | "listApplications" | "getApplication" | "getOperation" | "listOperations" => {
+        "getWorkspace" | "listApplications" | "getApplication" | "listWebhooks" | "listWebhookDeliveries" | "getApplicationMetrics" | "getOperation" | "listOperations" => {
             (Who::Members(EVERYBODY), 200, None)
         }
         "createApplication" => (
@@ -95,6 +95,11 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         // The record is not published.
         | "verifyHost" => (Who::Members(BUILDERS), 409, None),
         "listAuditEvents" | "exportAuditEvents" | "getAuditHead" => (Who::Members(&["owner", "admin"]), 200, None),
+        "createWebhook" => (Who::Members(BUILDERS), 201, Some(json!({ "url": "https://hooks.example/x" }))),
+        "updateWebhook" => (Who::Members(BUILDERS), 200, Some(json!({ "enabled": true }))),
+        "rotateWebhookSecret" => (Who::Members(BUILDERS), 200, Some(json!({}))),
+        // One that is not there; other members are refused before it is looked for.
+        "removeWebhook" | "replayWebhookDelivery" => (Who::Members(BUILDERS), 404, None),
         "addHost" => (
             Who::Members(BUILDERS),
             200,
@@ -128,6 +133,7 @@ struct World {
     workspace: String,
     application: String,
     operation: String,
+    webhook: String,
     /// An application that is being destroyed, and its operation.
     doomed: (String, String),
     key: String,
@@ -158,6 +164,11 @@ impl World {
         .execute(&service.pool)
         .await
         .unwrap();
+        let webhooks = format!("/api/v1/workspaces/{workspace}/webhooks");
+        let webhook = service
+            .post(&webhooks, &owner, json!({ "url": "https://hooks.example/" }))
+            .await
+            .string("id");
         let doomed = service.application(&owner, &workspace, "doomed").await;
         for statement in [
             "UPDATE applications SET status = 'purging', deleted_at = now() WHERE slug = 'doomed'",
@@ -191,6 +202,7 @@ impl World {
         Self {
             workspace,
             operation: created.string("operationId"),
+            webhook,
             doomed: (doomed.string("id"), doomed.string("operationId")),
             key: keys.json["data"][0]["id"].as_str().unwrap().to_owned(),
             revoked: keys.json["data"][1]["id"].as_str().unwrap().to_owned(),
@@ -225,6 +237,15 @@ impl World {
             .any(|action| template.ends_with(action));
         let path = template
             .replace("{workspaceId}", &self.workspace)
+            .replace(
+                "{webhookId}",
+                if method == "delete" {
+                    "whk_01h455vb4pex5vsknk084sn02q"
+                } else {
+                    &self.webhook
+                },
+            )
+            .replace("{deliveryId}", "999999999")
             .replace(
                 "{applicationId}",
                 if is_final { &self.doomed.0 } else { &self.application },

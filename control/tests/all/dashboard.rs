@@ -59,6 +59,16 @@ impl Site {
             },
             metrics: Metrics::new().unwrap(),
             readiness: Readiness::new(shutdown.clone()),
+            limiter: authsome_control::server::limiter::Limiter::new(
+                None,
+                Arc::new(SystemClock),
+                authsome_control::server::limiter::LimiterMetrics::register(&prometheus::Registry::new()).unwrap(),
+            ),
+            ring: None,
+            webhooks: authsome_control::webhook::client::WebhookClient::new(
+                authsome_control::dns::Dns::new(authsome_control::dns::DnsSettings::default()),
+                Vec::new(),
+            ),
             operation_feed: authsome_control::tasks::operation_feed::OperationFeed::default(),
             dns: authsome_control::dns::Dns::new(authsome_control::dns::DnsSettings::default()),
             edges: Edges::new(Arc::new(SystemClock)),

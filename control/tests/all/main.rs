@@ -49,6 +49,8 @@ mod operations;
 #[cfg(test)]
 mod program;
 #[cfg(test)]
+mod rate_limit;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod routing_table;
@@ -60,5 +62,7 @@ mod service;
 mod sessions;
 #[cfg(test)]
 mod workspace_life;
+#[cfg(test)]
+mod webhooks;
 #[cfg(test)]
 mod workspaces;

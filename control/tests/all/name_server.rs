@@ -46,6 +46,12 @@ impl NameServer {
         self.zone.lock().unwrap().texts.insert(name.to_owned(), texts);
     }
 
+    /// The addresses of a name from now on.
+    pub(crate) fn addresses(&self, name: &str, addresses: &[Ipv4Addr]) {
+        let addresses = addresses.to_vec();
+        self.zone.lock().unwrap().addresses.insert(name.to_owned(), addresses);
+    }
+
     /// Every question fails from now on, or no longer.
     pub(crate) fn fail(&self, broken: bool) {
         self.zone.lock().unwrap().broken = broken;

@@ -11,17 +11,21 @@ use authsome_control::mail::{Security, Smtp};
 use authsome_control::metrics::Metrics;
 use authsome_control::readiness::Readiness;
 use authsome_control::router;
+use authsome_control::server::limiter::{Limiter, LimiterMetrics};
 use authsome_control::settings::Settings;
 use authsome_control::state::{App, Parts};
 use authsome_control::tasks::edges::Edges;
 use authsome_control::tasks::mailer::{MailMetrics, Mailer};
+use authsome_control::webhook::client::WebhookClient;
 use authsome_core::clock::{Clock, ManualClock, SystemClock};
 use authsome_core::entropy::SystemEntropy;
 use authsome_core::lifecycle::Shutdown;
+use authsome_core::seal::PlatformRing;
 use authsome_testkit::SmtpServer;
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode, header};
+use prometheus::Registry;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -31,6 +35,9 @@ pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 /// Signs the tokens of the tests.
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// 32 bytes in base64.
+const RING: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 pub(crate) struct Service {
     pub(crate) app: App,
@@ -87,21 +94,48 @@ impl Service {
             Router::new(),
             Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
             dns,
+            false,
+        )
+    }
+
+    /// With the rates of the plans.
+    pub(crate) async fn limited() -> Self {
+        let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
+        Self::with(
+            PgPool::connect_with(database.options).await.unwrap(),
+            settings(),
+            Router::new(),
+            Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
+            DnsSettings::default(),
+            true,
         )
     }
 
     pub(crate) fn on(pool: PgPool, settings: Settings, pages: Router<App>) -> Self {
         let tokens = Tokens::new(&SECRET.into(), &[], Duration::from_hours(1));
-        Self::with(pool, settings, pages, tokens, DnsSettings::default())
+        Self::with(pool, settings, pages, tokens, DnsSettings::default(), false)
     }
 
     pub(crate) fn signing(pool: PgPool, settings: Settings, pages: Router<App>, tokens: Tokens) -> Self {
-        Self::with(pool, settings, pages, tokens, DnsSettings::default())
+        Self::with(pool, settings, pages, tokens, DnsSettings::default(), false)
     }
 
-    fn with(pool: PgPool, settings: Settings, pages: Router<App>, tokens: Tokens, dns: DnsSettings) -> Self {
+    fn with(
+        pool: PgPool,
+        settings: Settings,
+        pages: Router<App>,
+        tokens: Tokens,
+        dns: DnsSettings,
+        limited: bool,
+    ) -> Self {
         let clock = ManualClock::new(SystemClock.now());
         let entropy = Arc::new(SystemEntropy::new());
+        let counters = LimiterMetrics::register(&Registry::new()).unwrap();
+        let limiter = if limited {
+            Limiter::new(None, Arc::new(clock.clone()), counters)
+        } else {
+            Limiter::counting_only(Arc::new(clock.clone()), counters)
+        };
         let app = App::new(Parts {
             pool: pool.clone(),
             clock: Arc::new(clock.clone()),
@@ -112,6 +146,9 @@ impl Service {
             metrics: Metrics::new().unwrap(),
             readiness: Readiness::new(Shutdown::new()),
             edges: Edges::new(Arc::new(SystemClock)),
+            ring: Some(Arc::new(PlatformRing::parse(RING).unwrap())),
+            webhooks: WebhookClient::new(Dns::new(dns.clone()), vec!["127.0.0.1/32".parse().unwrap()]),
+            limiter,
             operation_feed: authsome_control::tasks::operation_feed::OperationFeed::default(),
             dns: Dns::new(dns),
         });

@@ -28,8 +28,8 @@ use crate::entropy::{self, Entropy};
 
 pub use kind::{
     Application, ApplicationId, Event, EventId, Invitation, InvitationId, Key, KeyId, Kind, Member, MemberId,
-    Operation, OperationId, Request, RequestId, Session, SessionId, Token, TokenId, User, UserId, Workspace,
-    WorkspaceId,
+    Operation, OperationId, Request, RequestId, Session, SessionId, Token, TokenId, User, UserId, Webhook, WebhookId,
+    Workspace, WorkspaceId,
 };
 pub use text::{IdSuffix, IdText};
 

@@ -114,6 +114,11 @@ pub fn limit_app(id: &ApplicationId) -> String {
     format!("limit:app:{id}")
 }
 
+/// Redis: how many requests somebody sent to the API, by the window (`minute`, `day`). The braces keep both in one slot.
+pub fn api_limit(sender: &str, window: &str) -> String {
+    format!("api:limit:{{{sender}}}:{window}")
+}
+
 /// Redis: prefix of one application's own keys.
 pub fn redis_tenant_prefix(id: &ApplicationId) -> String {
     format!("app:{}:", id.suffix())

@@ -37,5 +37,6 @@ kinds! {
     Token       TokenId       "tok" "a service token";
     Operation   OperationId   "op"  "an operation";
     Event       EventId       "evt" "an event";
+    Webhook     WebhookId     "whk" "a webhook endpoint";
     Request     RequestId     "req" "a request";
 }

@@ -1,0 +1,305 @@
+//! Webhook endpoints of a workspace, and what was delivered to them.
+
+use authsome_core::error::Failure;
+use authsome_core::id::{ApplicationId, Webhook as WebhookKind, WebhookId, Workspace as WorkspaceKind};
+use axum::Json as Answer;
+use axum::extract::State;
+use http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::{Duration, OffsetDateTime};
+use utoipa::ToSchema;
+
+use super::fault::{ErrorEnvelope, Refusals};
+use super::page::{Page, PageQuery};
+use crate::command::webhook::{self, NewEndpoint};
+use crate::db::webhooks;
+use crate::error::Outcome;
+use crate::identity::{self, Action, Caller};
+use crate::server::FirstId;
+use crate::server::extract::{Json, PathId, PathIds, PathIdsName, Query};
+use crate::state::App;
+
+/// A new endpoint.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct CreateWebhook {
+    /// https, at a public address.
+    #[schema(max_length = 2048, example = "https://hooks.shop.example/authsome")]
+    url: String,
+    /// All events where there are none.
+    #[serde(default)]
+    #[schema(example = json!(["application.provisioned", "application.failed"]))]
+    events: Vec<String>,
+    /// Events of this application only.
+    #[schema(value_type = Option<String>)]
+    application_id: Option<ApplicationId>,
+    /// `whsec_` and 24 to 64 bytes in base64; made where it is left out.
+    #[schema(value_type = Option<String>)]
+    secret: Option<SecretString>,
+}
+
+/// An endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Webhook {
+    #[schema(value_type = String, example = "whk_01h455vb4pex5vsknk084sn02q")]
+    id: WebhookId,
+    url: String,
+    /// All events where there are none.
+    events: Vec<String>,
+    #[schema(value_type = Option<String>)]
+    application_id: Option<ApplicationId>,
+    enabled: bool,
+    /// Why the platform disabled it.
+    disabled_reason: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+/// A new endpoint with its secret, which is shown here and never again.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CreatedWebhook {
+    #[serde(flatten)]
+    webhook: Webhook,
+    secret: String,
+}
+
+/// What to change: a JSON merge patch (RFC 7396).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes a merge patch; the patch is read as JSON")]
+pub(super) struct UpdateWebhook {
+    url: Option<String>,
+    events: Option<Vec<String>>,
+    enabled: Option<bool>,
+}
+
+/// How to rotate a secret.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RotateSecret {
+    /// For how many seconds the old secret signs as well, at most 7 days.
+    #[serde(default = "a_day")]
+    #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
+    overlap_seconds: u32,
+}
+
+fn a_day() -> u32 {
+    86_400
+}
+
+/// A new secret. It is shown here and never again.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NewSecret {
+    secret: String,
+}
+
+/// A delivery.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Delivery {
+    #[schema(example = "1042")]
+    id: String,
+    /// `webhook-id` of the request.
+    message_id: String,
+    event: String,
+    #[schema(value_type = Object)]
+    data: Value,
+    /// `pending`, `succeeded` or `failed`.
+    status: String,
+    attempts: i32,
+    /// Only while it is pending.
+    #[serde(with = "time::serde::rfc3339::option")]
+    next_attempt_at: Option<OffsetDateTime>,
+    /// Of the last attempt.
+    response_status: Option<i32>,
+    /// Of the last attempt.
+    error: Option<String>,
+    /// Milliseconds of the last attempt.
+    duration_ms: Option<i32>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    attempted_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+/// A delivery that was begun.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Replayed {
+    id: String,
+}
+
+impl From<webhooks::Endpoint> for Webhook {
+    fn from(row: webhooks::Endpoint) -> Self {
+        Self {
+            id: row.id,
+            url: row.url,
+            events: row.events,
+            application_id: row.application_id,
+            enabled: row.enabled,
+            disabled_reason: row.disabled_reason,
+            created_at: row.created_at,
+        }
+    }
+}
+
+impl From<webhooks::Delivery> for Delivery {
+    fn from(row: webhooks::Delivery) -> Self {
+        Self {
+            id: row.id.to_string(),
+            message_id: row.message_id,
+            event: row.event,
+            data: row.data,
+            next_attempt_at: (row.status == "pending").then_some(row.next_attempt_at),
+            status: row.status,
+            attempts: row.attempts,
+            response_status: row.response_status,
+            error: row.error,
+            duration_ms: row.duration_ms,
+            attempted_at: row.attempted_at,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// Creates a webhook endpoint
+///
+/// Requests are signed as Standard Webhooks has it. The secret is in this answer only.
+#[utoipa::path(post, path = "/workspaces/{workspaceId}/webhooks", tag = "webhooks", operation_id = "createWebhook",
+    security(("bearer" = [])), params(("workspaceId" = String, Path)), request_body = CreateWebhook,
+    responses((status = 201, body = CreatedWebhook), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it, or there are too many"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such workspace, or the caller is no member")))]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(workspace): PathId<WorkspaceKind>,
+    id: FirstId,
+    Json(body): Json<CreateWebhook>,
+) -> Outcome<(StatusCode, Answer<CreatedWebhook>)> {
+    let new = NewEndpoint {
+        url: &body.url,
+        events: &body.events,
+        application: body.application_id,
+        secret: body.secret,
+    };
+    let (endpoint, secret) = webhook::create(&app, &caller, workspace, id.of(&app), new).await?;
+    let answer = CreatedWebhook {
+        webhook: endpoint.into(),
+        secret: secret.expose_secret().to_owned(),
+    };
+    Ok((StatusCode::CREATED, Answer(answer)))
+}
+
+/// The webhook endpoints of a workspace, oldest first
+#[utoipa::path(get, path = "/workspaces/{workspaceId}/webhooks", tag = "webhooks", operation_id = "listWebhooks",
+    security(("bearer" = [])), params(("workspaceId" = String, Path), PageQuery),
+    responses((status = 200, body = Page<Webhook>), Refusals,
+        (status = 404, body = ErrorEnvelope, description = "There is no such workspace, or the caller is no member")))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(workspace): PathId<WorkspaceKind>,
+    Query(page): Query<PageQuery>,
+) -> Outcome<Answer<Page<Webhook>>> {
+    let window = page.window()?;
+    let mut connection = app.pool().acquire().await?;
+    identity::workspace(&mut connection, &caller, workspace, Action::ReadApplications).await?;
+    let rows = webhooks::of_workspace(&mut connection, workspace, window.limit(), window.offset()).await?;
+    Ok(Answer(window.of(rows)))
+}
+
+/// Changes a webhook endpoint
+#[utoipa::path(patch, path = "/workspaces/{workspaceId}/webhooks/{webhookId}", tag = "webhooks", operation_id = "updateWebhook",
+    security(("bearer" = [])), params(("workspaceId" = String, Path), ("webhookId" = String, Path)), request_body = UpdateWebhook,
+    responses((status = 200, body = Webhook), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such endpoint, or the caller is no member")))]
+pub(super) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    PathIds(workspace, id): PathIds<WorkspaceKind, WebhookKind>,
+    Json(patch): Json<Value>,
+) -> Outcome<Answer<Webhook>> {
+    Ok(Answer(
+        webhook::change(&app, &caller, workspace, id, patch).await?.into(),
+    ))
+}
+
+/// Gives a webhook endpoint a new secret
+#[utoipa::path(post, path = "/workspaces/{workspaceId}/webhooks/{webhookId}/rotate-secret", tag = "webhooks",
+    operation_id = "rotateWebhookSecret", security(("bearer" = [])),
+    params(("workspaceId" = String, Path), ("webhookId" = String, Path)), request_body = RotateSecret,
+    responses((status = 200, body = NewSecret), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such endpoint, or the caller is no member")))]
+pub(super) async fn rotate(
+    State(app): State<App>,
+    caller: Caller,
+    PathIds(workspace, id): PathIds<WorkspaceKind, WebhookKind>,
+    Json(body): Json<RotateSecret>,
+) -> Outcome<Answer<NewSecret>> {
+    let overlap = Duration::seconds(i64::from(body.overlap_seconds));
+    let secret = webhook::rotate(&app, &caller, workspace, id, overlap).await?;
+    Ok(Answer(NewSecret {
+        secret: secret.expose_secret().to_owned(),
+    }))
+}
+
+/// Removes a webhook endpoint
+#[utoipa::path(delete, path = "/workspaces/{workspaceId}/webhooks/{webhookId}", tag = "webhooks", operation_id = "removeWebhook",
+    security(("bearer" = [])), params(("workspaceId" = String, Path), ("webhookId" = String, Path)),
+    responses((status = 204, description = "Nothing more is sent to it"), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such endpoint, or the caller is no member")))]
+pub(super) async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    PathIds(workspace, id): PathIds<WorkspaceKind, WebhookKind>,
+) -> Outcome<StatusCode> {
+    webhook::remove(&app, &caller, workspace, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What was, and is to be, delivered to a webhook endpoint, newest first
+#[utoipa::path(get, path = "/workspaces/{workspaceId}/webhooks/{webhookId}/deliveries", tag = "webhooks",
+    operation_id = "listWebhookDeliveries", security(("bearer" = [])),
+    params(("workspaceId" = String, Path), ("webhookId" = String, Path), PageQuery),
+    responses((status = 200, body = Page<Delivery>), Refusals,
+        (status = 404, body = ErrorEnvelope, description = "There is no such endpoint, or the caller is no member")))]
+pub(super) async fn deliveries(
+    State(app): State<App>,
+    caller: Caller,
+    PathIds(workspace, id): PathIds<WorkspaceKind, WebhookKind>,
+    Query(page): Query<PageQuery>,
+) -> Outcome<Answer<Page<Delivery>>> {
+    let window = page.window()?;
+    let mut transaction = app.pool().begin().await?;
+    identity::workspace(&mut transaction, &caller, workspace, Action::ReadApplications).await?;
+    let found = webhooks::lock(&mut transaction, workspace, id).await?;
+    found.ok_or_else(|| Failure::not_found("Webhook endpoint not found"))?;
+    let rows = webhooks::deliveries(&mut transaction, id, window.limit(), window.offset()).await?;
+    Ok(Answer(window.of(rows)))
+}
+
+/// Delivers a message once more
+#[utoipa::path(post, path = "/workspaces/{workspaceId}/webhooks/{webhookId}/deliveries/{deliveryId}/replay", tag = "webhooks",
+    operation_id = "replayWebhookDelivery", security(("bearer" = [])),
+    params(("workspaceId" = String, Path), ("webhookId" = String, Path), ("deliveryId" = String, Path)),
+    responses((status = 202, body = Replayed), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such delivery, or the caller is no member")))]
+pub(super) async fn replay(
+    State(app): State<App>,
+    caller: Caller,
+    PathIdsName(workspace, id, delivery): PathIdsName<WorkspaceKind, WebhookKind>,
+) -> Outcome<(StatusCode, Answer<Replayed>)> {
+    // A text that is no number is the number of no delivery.
+    let delivery = delivery.parse().unwrap_or(-1);
+    let replayed = webhook::replay(&app, &caller, workspace, id, delivery).await?;
+    let answer = Replayed {
+        id: replayed.to_string(),
+    };
+    Ok((StatusCode::ACCEPTED, Answer(answer)))
+}

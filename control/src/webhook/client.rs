@@ -1,0 +1,211 @@
+//! One request to a customer's server: resolve, refuse what is inside, connect to the very address that was looked at, send.
+//!
+//! HTTP/1.1, a connection for each request, no redirects, so that nothing the server says leads anywhere else. Everything is
+//! bounded: the time, and how much of an answer is read (its head).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use url::{Host, Url};
+
+use super::address::is_allowed;
+use crate::dns::{Dns, DnsError};
+
+/// For a whole attempt.
+const ATTEMPT: Duration = Duration::from_secs(15);
+/// For one connection, of several addresses.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The most addresses of a name that are tried.
+const ADDRESSES: usize = 3;
+
+/// Why an attempt failed. Fit for the customer: it names nothing of the inside.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The URL cannot be used any more.
+    #[error("the URL is not an https address")]
+    Url,
+    /// The DNS did not answer.
+    #[error("the name could not be resolved")]
+    Dns(#[source] DnsError),
+    /// There is no such name.
+    #[error("the name has no address")]
+    NoAddress,
+    /// An internal address.
+    #[error("the name leads to an address that is not public")]
+    Internal,
+    /// Nobody answers there.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] std::io::Error),
+    /// TLS.
+    #[error("TLS failed: {0}")]
+    Tls(#[source] std::io::Error),
+    /// HTTP.
+    #[error("no valid answer: {0}")]
+    Http(#[source] hyper::Error),
+    /// The request cannot be written.
+    #[error("the request cannot be made")]
+    Request(#[source] http::Error),
+    /// Too slow.
+    #[error("no answer within 15 seconds")]
+    Silent,
+}
+
+/// How servers of customers are reached.
+#[derive(Clone)]
+pub struct WebhookClient {
+    dns: Dns,
+    /// `webhooks.allowed_networks`: beside public addresses, and without TLS if need be.
+    allowed: Vec<IpNet>,
+    tls: Arc<ClientConfig>,
+}
+
+impl WebhookClient {
+    /// A client that trusts the roots of the system.
+    pub fn new(dns: Dns, allowed: Vec<IpNet>) -> Self {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        let (_, ignored) = roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            tracing::warn!(ignored, "this system has no root certificates; webhooks to https fail");
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap_or_else(|error| unreachable!("ring has the default versions: {error}"))
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            dns,
+            allowed,
+            tls: Arc::new(config),
+        }
+    }
+
+    /// Is this a URL that requests may be sent to? Names are not resolved for it.
+    pub fn accepts(&self, text: &str) -> Result<(), &'static str> {
+        let url = Url::parse(text).map_err(|_| "must be a URL")?;
+        if text.len() > 2048 || !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+            return Err("must be at most 2048 bytes long, without user, password and fragment");
+        }
+        let literal = match url.host() {
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            Some(Host::Domain(_)) => None,
+            None => return Err("must name a host"),
+        };
+        if literal.is_some_and(|address| !is_allowed(address, &self.allowed)) {
+            return Err("must not be an internal address");
+        }
+        match url.scheme() {
+            "https" => Ok(()),
+            "http" if !self.allowed.is_empty() => Ok(()),
+            _ => Err("must begin with https://"),
+        }
+    }
+
+    /// Sends, and returns the status of the answer.
+    pub async fn post(
+        &self,
+        url: &str,
+        headers: &[(&'static str, String)],
+        body: String,
+    ) -> Result<u16, DeliveryError> {
+        tokio::time::timeout(ATTEMPT, self.attempt(url, headers, body))
+            .await
+            .unwrap_or(Err(DeliveryError::Silent))
+    }
+
+    async fn attempt(
+        &self,
+        text: &str,
+        headers: &[(&'static str, String)],
+        body: String,
+    ) -> Result<u16, DeliveryError> {
+        self.accepts(text).map_err(|_| DeliveryError::Url)?;
+        let url = Url::parse(text).map_err(|_| DeliveryError::Url)?;
+        let port = url.port_or_known_default().ok_or(DeliveryError::Url)?;
+        let (name, addresses) = match url.host().ok_or(DeliveryError::Url)? {
+            Host::Domain(name) => (
+                name.to_owned(),
+                self.dns.addresses(name).await.map_err(DeliveryError::Dns)?,
+            ),
+            Host::Ipv4(address) => (address.to_string(), vec![IpAddr::V4(address)]),
+            Host::Ipv6(address) => (address.to_string(), vec![IpAddr::V6(address)]),
+        };
+        if addresses.is_empty() {
+            return Err(DeliveryError::NoAddress);
+        }
+        // One that leads inside makes the whole name suspect.
+        if !addresses.iter().all(|address| is_allowed(*address, &self.allowed)) {
+            return Err(DeliveryError::Internal);
+        }
+        let stream = connect(&addresses, port).await?;
+        if url.scheme() == "https" {
+            let name = ServerName::try_from(name).map_err(|_| DeliveryError::Url)?;
+            let connector = TlsConnector::from(Arc::clone(&self.tls));
+            let stream = connector.connect(name, stream).await.map_err(DeliveryError::Tls)?;
+            send(stream, &url, headers, body).await
+        } else {
+            send(stream, &url, headers, body).await
+        }
+    }
+}
+
+async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, DeliveryError> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::TimedOut);
+    for address in addresses.iter().take(ADDRESSES) {
+        match tokio::time::timeout(CONNECT, TcpStream::connect(SocketAddr::new(*address, port))).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = std::io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(DeliveryError::Connect(last))
+}
+
+async fn send<S>(stream: S, url: &Url, headers: &[(&'static str, String)], body: String) -> Result<u16, DeliveryError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(DeliveryError::Http)?;
+    let name = url.host_str().unwrap_or_default();
+    let host = url
+        .port()
+        .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+    let path = url
+        .query()
+        .map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    let mut request = http::Request::post(path)
+        .header(http::header::HOST, host)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(
+            http::header::USER_AGENT,
+            concat!("AuthSome-Webhooks/", env!("CARGO_PKG_VERSION")),
+        );
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    let request = request
+        .body(axum::body::Body::from(body))
+        .map_err(DeliveryError::Request)?;
+    let answering = async {
+        let answer = sender.send_request(request).await.map_err(DeliveryError::Http)?;
+        Ok(answer.status().as_u16())
+    };
+    // The connection ends with this attempt, whatever more the server wants to say.
+    tokio::select! {
+        answer = answering => answer,
+        Err(error) = connection => Err(DeliveryError::Http(error)),
+    }
+}
