@@ -61,8 +61,8 @@ mod service;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
-mod workspace_life;
-#[cfg(test)]
 mod webhooks;
+#[cfg(test)]
+mod workspace_life;
 #[cfg(test)]
 mod workspaces;
