@@ -63,7 +63,7 @@ impl LaneSettings {
     /// Reads them.
     pub fn read(reader: &mut Reader) -> Self {
         Self {
-            enabled: reader.or("lane.enabled", false),
+            enabled: reader.or("lane.enabled", true),
         }
     }
 }
