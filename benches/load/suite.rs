@@ -273,7 +273,12 @@ impl Bench {
             applications: self.fleet.tenants().len(),
             edge_binary: contenders::edge_binary().map_or_else(
                 || "the same code as authsome-proxy, built with the suite".to_owned(),
-                |path| path.display().to_string(),
+                |path| {
+                    format!(
+                        "{}, built apart from the bare Pingora: the ratios hold for the same profile only",
+                        path.display()
+                    )
+                },
             ),
             missing: self.missing.clone(),
         }

@@ -22,6 +22,7 @@ pub(super) fn of(report: &Report) -> String {
         if conditions.pinned { "" } else { " (not pinned)" },
         conditions.load.join(" → "),
     );
+    let _ = writeln!(text, "edge: {}", conditions.edge_binary);
     if !conditions.missing.is_empty() {
         let _ = writeln!(text, "not measured: {}", conditions.missing.join(", "));
     }
