@@ -20,3 +20,4 @@ mod provision;
 mod redis;
 mod script;
 mod steps;
+mod verbs;
