@@ -21,6 +21,8 @@ mod members;
 mod operation_events;
 mod operations;
 mod page;
+mod second_factor;
+mod tokens;
 mod webhooks;
 mod workspaces;
 
@@ -45,6 +47,7 @@ use crate::state::App;
         (name = "auth", description = "Accounts, signing in and out"),
         (name = "workspaces", description = "What a team owns and pays for"),
         (name = "members", description = "Who belongs to a workspace, and as what"),
+        (name = "tokens", description = "Service tokens of a workspace, for programs"),
         (name = "applications", description = "Isolated AuthSome instances"),
         (name = "keys", description = "API keys of an application"),
         (name = "hosts", description = "Host names of an application, proved by DNS"),
@@ -89,6 +92,10 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(account::forgot_password))
         .routes(routes!(account::reset_password))
         .routes(routes!(account::change_password))
+        .routes(routes!(second_factor::begin))
+        .routes(routes!(second_factor::confirm))
+        .routes(routes!(second_factor::remove))
+        .routes(routes!(second_factor::renew))
         .routes(routes!(workspaces::create, workspaces::list))
         .routes(routes!(workspaces::get, workspaces::update, workspaces::delete))
         .routes(routes!(workspaces::restore))
@@ -98,6 +105,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(members::send_again))
         .routes(routes!(members::leave))
         .routes(routes!(members::accept))
+        .routes(routes!(tokens::create, tokens::list))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(applications::create, applications::list))
         .routes(routes!(
             applications::get,

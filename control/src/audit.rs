@@ -6,7 +6,7 @@
 pub mod checkpoint;
 pub mod verify;
 
-use authsome_core::id::{ApplicationId, EventId, KeyId, MemberId, UserId, WorkspaceId};
+use authsome_core::id::{ApplicationId, EventId, KeyId, MemberId, TokenId, UserId, WorkspaceId};
 use authsome_db::audit::{ActorType, Event};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -61,6 +61,15 @@ impl Deed {
         }
     }
 
+    /// To a service token.
+    pub fn of_token(action: &'static str, workspace: WorkspaceId, token: TokenId, changes: Value) -> Self {
+        Self {
+            resource: "service_token",
+            resource_id: Some(token.to_string()),
+            ..Self::of_workspace(action, workspace, changes)
+        }
+    }
+
     /// To an application.
     pub fn of_application(
         action: &'static str,
@@ -109,10 +118,11 @@ impl Deed {
 /// Records the deed of a person. Before anybody is signed in, the person is the one it is about.
 pub async fn record(connection: &mut PgConnection, app: &App, actor: &Actor, deed: &Deed) -> Outcome<()> {
     let request = actor.request.map(|id| id.to_string());
-    let actor_id = match (actor.user, deed.resource) {
-        (Some(user), _) => Some(user.to_string()),
-        (None, "user") => deed.resource_id.clone(),
-        (None, _) => None,
+    let actor_id = match (actor.token.map(|token| token.to_string()), actor.user, deed.resource) {
+        (Some(token), _, _) => Some(token),
+        (None, Some(user), _) => Some(user.to_string()),
+        (None, None, "user") => deed.resource_id.clone(),
+        (None, None, _) => None,
     };
     let event = Event {
         id: EventId::generate(app.clock(), app.entropy()),
@@ -120,7 +130,9 @@ pub async fn record(connection: &mut PgConnection, app: &App, actor: &Actor, dee
         application_id: deed.application,
         actor_id: actor_id.as_deref(),
         // Somebody who needs no account, such as the finder of a key.
-        actor_type: if actor_id.is_none() && deed.workspace.is_some() {
+        actor_type: if actor.token.is_some() {
+            ActorType::ApiKey
+        } else if actor_id.is_none() && deed.workspace.is_some() {
             ActorType::Service
         } else {
             ActorType::User

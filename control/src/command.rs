@@ -15,6 +15,7 @@ mod merge_patch;
 pub mod name;
 pub mod operation;
 pub mod routing;
+pub mod service_token;
 pub mod staff_suspension;
 pub mod user;
 pub mod webhook;

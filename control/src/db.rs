@@ -21,6 +21,8 @@ pub mod outbox;
 pub mod rebuild;
 pub mod restore;
 pub mod route;
+pub mod second_factors;
+pub mod service_tokens;
 pub mod sessions;
 pub mod tombstones;
 pub mod usage;

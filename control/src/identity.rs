@@ -6,15 +6,19 @@
 
 mod access;
 mod caller;
+mod grant;
 pub mod link;
 mod password;
 mod permission;
+pub mod second_factor;
 mod session;
 mod token;
+pub mod totp;
 
 pub use access::{allow, application, operation, workspace};
-pub use caller::{Actor, Caller};
+pub use caller::{Actor, Caller, Person};
+pub use grant::{Grant, TOKEN_PREFIX};
 pub use password::{PasswordError, Passwords, acceptable};
-pub use permission::{Action, Role, table};
+pub use permission::{Action, Role, scopes, table};
 pub use session::{Session, refresh, sign_in};
 pub use token::{SECRET_MIN, TokenError, Tokens};

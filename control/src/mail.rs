@@ -50,6 +50,13 @@ pub enum Letter {
         /// Whose.
         user: UserId,
     },
+    /// The second factor was switched on or off.
+    SecondFactor {
+        /// Whose.
+        user: UserId,
+        /// On?
+        on: bool,
+    },
     /// A link to become a member of a workspace.
     Invitation {
         /// The membership.
@@ -130,6 +137,7 @@ mod tests {
             Letter::VerifyEmail { user },
             Letter::ResetPassword {},
             Letter::PasswordChanged { user },
+            Letter::SecondFactor { user, on: true },
             Letter::Invitation { member },
         ] {
             let (kind, params) = row(&written);

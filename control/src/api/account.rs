@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::fault::{ErrorEnvelope, Refusals};
 use crate::command::account::{self, NewAccount};
 use crate::error::Outcome;
-use crate::identity::{Actor, Caller};
+use crate::identity::{Actor, Person};
 use crate::server::extract::Json;
 use crate::state::App;
 
@@ -105,7 +105,7 @@ pub(super) async fn verify_email(
 /// Sends the link to confirm the caller's address again
 #[utoipa::path(post, path = "/auth/verify-email/resend", tag = "auth", operation_id = "resendVerification",
     security(("bearer" = [])), responses((status = 202, body = Posted), Refusals))]
-pub(super) async fn resend(State(app): State<App>, caller: Caller) -> Outcome<Accepted> {
+pub(super) async fn resend(State(app): State<App>, Person(caller): Person) -> Outcome<Accepted> {
     account::send_confirmation(&app, &caller).await?;
     Ok(posted(
         "If the address is not confirmed yet, a letter is on its way to it",
@@ -149,7 +149,7 @@ pub(super) async fn reset_password(
         (status = 403, body = ErrorEnvelope, description = "The present password is not right")))]
 pub(super) async fn change_password(
     State(app): State<App>,
-    caller: Caller,
+    Person(caller): Person,
     Json(body): Json<ChangePassword>,
 ) -> Outcome<StatusCode> {
     account::change(&app, &caller, body.password, body.new_password).await?;

@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 use super::fault::{ErrorEnvelope, Refusals};
 use super::page::{Page, PageQuery};
 use crate::command::account;
-use crate::db::sessions;
+use crate::db::{second_factors, sessions};
 use crate::error::Outcome;
-use crate::identity::{self, Actor, Caller, Session};
+use crate::identity::{self, Actor, Person, Session};
 use crate::server::extract::{Json, PathId, Query};
 use crate::state::App;
 
@@ -26,6 +26,9 @@ pub(super) struct Login {
     email: String,
     #[schema(value_type = String, format = "password", max_length = 1024)]
     password: SecretString,
+    /// Of the authenticator, or a recovery code; asked for by a 401 with the reason `second_factor_required`.
+    #[schema(value_type = Option<String>, max_length = 64, example = "123456")]
+    code: Option<SecretString>,
 }
 
 /// What a sign-in brought.
@@ -70,6 +73,8 @@ pub(super) struct Me {
     user: User,
     /// Whether the person was seen to read the address; needed for the first application.
     email_verified: bool,
+    /// Whether a sign-in needs a code as well.
+    second_factor: bool,
 }
 
 /// A sign-in.
@@ -112,9 +117,11 @@ impl From<Session> for LoggedIn {
 
 /// Signs in
 #[utoipa::path(post, path = "/auth/login", tag = "auth", operation_id = "login", security(()),
-    request_body = Login, responses((status = 200, body = LoggedIn), Refusals))]
+    request_body = Login, responses((status = 200, body = LoggedIn), Refusals,
+        (status = 429, body = ErrorEnvelope, description = "Too many wrong codes of the second factor")))]
 pub(super) async fn login(State(app): State<App>, actor: Actor, Json(body): Json<Login>) -> Outcome<Answer<LoggedIn>> {
-    let session = identity::sign_in(&app, &actor, &body.email, body.password).await?;
+    let code = body.code.as_ref().map(ExposeSecret::expose_secret);
+    let session = identity::sign_in(&app, &actor, &body.email, body.password, code).await?;
     Ok(Answer(session.into()))
 }
 
@@ -138,7 +145,7 @@ pub(super) async fn refresh(
 /// The token and its refresh token are refused from now on.
 #[utoipa::path(post, path = "/auth/logout", tag = "auth", operation_id = "logout", security(("bearer" = [])),
     responses((status = 204), Refusals))]
-pub(super) async fn logout(State(app): State<App>, caller: Caller) -> Outcome<StatusCode> {
+pub(super) async fn logout(State(app): State<App>, Person(caller): Person) -> Outcome<StatusCode> {
     if let Some(session) = caller.session {
         account::end_session(&app, &caller, session).await?;
     }
@@ -148,15 +155,18 @@ pub(super) async fn logout(State(app): State<App>, caller: Caller) -> Outcome<St
 /// The person whose token it is
 #[utoipa::path(get, path = "/auth/me", tag = "auth", operation_id = "me", security(("bearer" = [])),
     responses((status = 200, body = Me), Refusals))]
-pub(super) async fn me(caller: Caller) -> Answer<Me> {
-    Answer(Me {
+pub(super) async fn me(State(app): State<App>, Person(caller): Person) -> Outcome<Answer<Me>> {
+    let mut connection = app.pool().acquire().await?;
+    let second_factor = second_factors::is_on(&mut connection, caller.user).await?;
+    Ok(Answer(Me {
+        second_factor,
         email_verified: caller.email_verified,
         user: User {
             id: caller.user,
             email: caller.email,
             name: caller.name,
         },
-    })
+    }))
 }
 
 /// Where the caller is signed in, newest first
@@ -164,7 +174,7 @@ pub(super) async fn me(caller: Caller) -> Answer<Me> {
     params(PageQuery), responses((status = 200, body = Page<SignIn>), Refusals))]
 pub(super) async fn sessions(
     State(app): State<App>,
-    caller: Caller,
+    Person(caller): Person,
     Query(page): Query<PageQuery>,
 ) -> Outcome<Answer<Page<SignIn>>> {
     let window = page.window()?;
@@ -189,7 +199,7 @@ pub(super) async fn sessions(
 /// Signs out everywhere else
 #[utoipa::path(delete, path = "/auth/sessions", tag = "auth", operation_id = "endOtherSessions", security(("bearer" = [])),
     responses((status = 204), Refusals))]
-pub(super) async fn end_others(State(app): State<App>, caller: Caller) -> Outcome<StatusCode> {
+pub(super) async fn end_others(State(app): State<App>, Person(caller): Person) -> Outcome<StatusCode> {
     account::end_all_others(&app, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -201,7 +211,7 @@ pub(super) async fn end_others(State(app): State<App>, caller: Caller) -> Outcom
         (status = 404, body = ErrorEnvelope, description = "The caller has no such session, or it has ended")))]
 pub(super) async fn end_session(
     State(app): State<App>,
-    caller: Caller,
+    Person(caller): Person,
     PathId(id): PathId<SessionKind>,
 ) -> Outcome<StatusCode> {
     account::end_session(&app, &caller, id).await?;

@@ -18,7 +18,7 @@ use super::workspaces::Workspace;
 use crate::command::member::{self, Change};
 use crate::db::members;
 use crate::error::{Fields, Outcome};
-use crate::identity::{self, Action, Caller, Role};
+use crate::identity::{self, Action, Caller, Person, Role};
 use crate::server::extract::{Json, PathId, PathIds, Query};
 use crate::state::App;
 
@@ -244,7 +244,7 @@ pub(super) async fn send_again(
         (status = 409, body = ErrorEnvelope, description = "The workspace would be left without an owner")))]
 pub(super) async fn leave(
     State(app): State<App>,
-    caller: Caller,
+    Person(caller): Person,
     PathId(workspace): PathId<WorkspaceKind>,
 ) -> Outcome<StatusCode> {
     member::leave(&app, &caller, workspace).await?;
@@ -260,7 +260,7 @@ pub(super) async fn leave(
         (status = 409, body = ErrorEnvelope, description = "The caller is a member")))]
 pub(super) async fn accept(
     State(app): State<App>,
-    caller: Caller,
+    Person(caller): Person,
     Json(body): Json<AcceptInvitation>,
 ) -> Outcome<Answer<Workspace>> {
     let row = member::accept(&app, &caller, body.token.expose_secret()).await?;

@@ -1,7 +1,6 @@
 //! Workspaces: create, list, get, change, delete, restore, transfer.
 
 use authsome_contract::model::{Plan, WorkspaceStatus};
-use authsome_core::error::Failure;
 use authsome_core::id::{MemberId, UserId, Workspace as WorkspaceKind, WorkspaceId};
 use axum::Json as Answer;
 use axum::extract::State;
@@ -18,7 +17,7 @@ use super::page::{Page, PageQuery};
 use crate::command::workspace::{self, NewWorkspace, Settings};
 use crate::db::workspaces;
 use crate::error::Outcome;
-use crate::identity::{Caller, Role};
+use crate::identity::{Caller, Person, Role};
 use crate::server::extract::{Json, PathId, Query};
 use crate::state::App;
 
@@ -85,8 +84,9 @@ pub(super) struct Workspace {
     status: WorkspaceStatus,
     #[schema(value_type = String)]
     owner_id: UserId,
-    /// What the caller is in it.
-    role: Role,
+    /// What the caller is in it; a service token is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<Role>,
     /// Whatever its people keep there.
     #[schema(value_type = Object)]
     metadata: Value,
@@ -110,7 +110,7 @@ impl From<workspaces::Workspace> for Workspace {
             plan: row.plan,
             status: row.status,
             owner_id: row.owner_id,
-            role: row.role,
+            role: Some(row.role),
             metadata: row.metadata,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -122,8 +122,13 @@ impl From<workspaces::Workspace> for Workspace {
 
 type Tagged = ([(HeaderName, String); 1], Answer<Workspace>);
 
-fn tagged(row: workspaces::Workspace) -> Tagged {
-    (etag(version(row.revision)), Answer(row.into()))
+fn tagged(caller: &Caller, row: workspaces::Workspace) -> Tagged {
+    let tag = etag(version(row.revision));
+    let mut workspace = Workspace::from(row);
+    if caller.grant.is_some() {
+        workspace.role = None;
+    }
+    (tag, Answer(workspace))
 }
 
 /// Creates a workspace; the caller owns it
@@ -133,7 +138,7 @@ fn tagged(row: workspaces::Workspace) -> Tagged {
         (status = 409, body = ErrorEnvelope, description = "The slug is taken")))]
 pub(super) async fn create(
     State(app): State<App>,
-    caller: Caller,
+    Person(caller): Person,
     Json(body): Json<CreateWorkspace>,
 ) -> Outcome<(StatusCode, [(HeaderName, String); 1], Answer<Workspace>)> {
     let new = NewWorkspace {
@@ -159,6 +164,17 @@ pub(super) async fn list(
 ) -> Outcome<Answer<Page<Workspace>>> {
     let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
+    if let Some(grant) = &caller.grant {
+        // A program sees the workspace that it is of, and no other.
+        let row = workspace::seen(&mut connection, &caller, grant.workspace).await?;
+        let wanted = filter.status.is_none_or(|status| status == row.status);
+        let rows = if wanted {
+            vec![tagged(&caller, row).1.0]
+        } else {
+            Vec::new()
+        };
+        return Ok(Answer(window.cut(rows)));
+    }
     let (limit, offset) = (window.limit(), window.offset());
     let rows = workspaces::all_of_member(&mut connection, caller.user, filter.status, limit, offset).await?;
     Ok(Answer(window.of(rows)))
@@ -171,9 +187,8 @@ pub(super) async fn list(
         (status = 404, body = ErrorEnvelope, description = "There is none, or the caller is no member")))]
 pub(super) async fn get(State(app): State<App>, caller: Caller, PathId(id): PathId<WorkspaceKind>) -> Outcome<Tagged> {
     let mut connection = app.pool().acquire().await?;
-    // Every role may see its workspace, so membership is the whole check.
-    let row = workspaces::of_member(&mut connection, caller.user, id).await?;
-    Ok(tagged(row.ok_or_else(|| Failure::not_found("Workspace not found"))?))
+    let row = workspace::seen(&mut connection, &caller, id).await?;
+    Ok(tagged(&caller, row))
 }
 
 /// Changes a workspace
@@ -200,7 +215,7 @@ pub(super) async fn update(
     };
     let if_match = |revision| matches(&headers, version(revision));
     let row = workspace::update(&app, &caller, id, change, if_match).await?;
-    Ok(tagged(row))
+    Ok(tagged(&caller, row))
 }
 
 /// Deletes a workspace
@@ -212,7 +227,7 @@ pub(super) async fn update(
         (status = 404, body = ErrorEnvelope, description = "There is none, or the caller is no member")))]
 pub(super) async fn delete(
     State(app): State<App>,
-    caller: Caller,
+    Person(caller): Person,
     PathId(id): PathId<WorkspaceKind>,
 ) -> Outcome<StatusCode> {
     workspace::delete(&app, &caller, id).await?;
@@ -228,7 +243,7 @@ pub(super) async fn delete(
         (status = 409, body = ErrorEnvelope, description = "The workspace is not deleted")))]
 pub(super) async fn restore(
     State(app): State<App>,
-    caller: Caller,
+    Person(caller): Person,
     PathId(id): PathId<WorkspaceKind>,
 ) -> Outcome<Answer<Workspace>> {
     let row = workspace::restore(&app, &caller, id).await?;
@@ -246,7 +261,7 @@ pub(super) async fn restore(
         (status = 409, body = ErrorEnvelope, description = "The workspace is on this member's name")))]
 pub(super) async fn transfer(
     State(app): State<App>,
-    caller: Caller,
+    Person(caller): Person,
     PathId(id): PathId<WorkspaceKind>,
     Json(body): Json<TransferWorkspace>,
 ) -> Outcome<Answer<Workspace>> {

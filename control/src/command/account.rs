@@ -5,6 +5,7 @@
 
 mod address;
 mod password;
+pub mod second_factor;
 mod sessions;
 mod sign_up;
 

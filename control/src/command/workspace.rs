@@ -11,12 +11,13 @@ use authsome_core::error::Failure;
 use authsome_core::id::{MemberId, WorkspaceId};
 use authsome_db::DbError;
 use serde_json::json;
+use sqlx::PgConnection;
 
 use super::name;
 use crate::audit::{self, Deed};
 use crate::db::{memberships, workspaces};
 use crate::error::{Fields, Outcome, Problem};
-use crate::identity::{Caller, Role};
+use crate::identity::{self, Action, Caller, Role};
 use crate::state::App;
 
 /// What a new workspace is to be.
@@ -64,6 +65,12 @@ pub async fn create(app: &App, caller: &Caller, new: NewWorkspace<'_>) -> Outcom
     let workspace = workspaces::of_member(&mut transaction, caller.user, id).await?;
     transaction.commit().await?;
     workspace.ok_or_else(|| Failure::not_found("Workspace not found").into())
+}
+
+/// The workspace as the caller sees it, who may.
+pub async fn seen(connection: &mut PgConnection, caller: &Caller, id: WorkspaceId) -> Outcome<workspaces::Workspace> {
+    identity::workspace(connection, caller, id, Action::ReadWorkspace).await?;
+    settings::shown(connection, caller, id).await
 }
 
 fn slug_taken(error: DbError, slug: &str) -> Problem {

@@ -6,8 +6,8 @@ use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},
 };
-use http::{StatusCode, header};
-use secrecy::SecretString;
+use http::header;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{
@@ -30,6 +30,8 @@ struct LoginPage {
     email: String,
     next: String,
     error: Option<String>,
+    /// Ask for the second factor as well.
+    asks_code: bool,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +44,8 @@ pub(super) struct Next {
 pub(super) struct Credentials {
     email: String,
     password: SecretString,
+    #[serde(default)]
+    code: Option<SecretString>,
     #[serde(default)]
     next: String,
 }
@@ -57,12 +61,14 @@ pub(super) async fn form(Query(query): Query<Next>) -> Response {
         email: String::new(),
         next: query.next,
         error: None,
+        asks_code: false,
     })
     .into_response()
 }
 
 pub(super) async fn sign_in(State(app): State<App>, actor: Actor, Form(form): Form<Credentials>) -> Outcome<Response> {
-    match identity::sign_in(&app, &actor, form.email.trim(), form.password).await {
+    let code = form.code.as_ref().map(ExposeSecret::expose_secret);
+    match identity::sign_in(&app, &actor, form.email.trim(), form.password, code).await {
         Ok(session) => {
             let mut response = Redirect::to(own_path(&form.next)).into_response();
             if let Some(cookie) = visitor::signed_in(&app, &session.token, session.expires_at) {
@@ -71,8 +77,12 @@ pub(super) async fn sign_in(State(app): State<App>, actor: Actor, Form(form): Fo
             Ok(response)
         }
         Err(problem) => {
+            let reason = problem.failure().reason().unwrap_or_default();
+            let asks_code = reason.starts_with("second_factor");
             let (status, error) = match problem.failure().code() {
-                ErrorCode::Unauthorized => (StatusCode::UNAUTHORIZED, problem.failure().public_message().to_owned()),
+                ErrorCode::Unauthorized | ErrorCode::RateLimitExceeded => {
+                    (problem.status(), problem.failure().public_message().to_owned())
+                }
                 _ => shown_again(problem)?,
             };
             let page = LoginPage {
@@ -80,6 +90,7 @@ pub(super) async fn sign_in(State(app): State<App>, actor: Actor, Form(form): Fo
                 email: form.email,
                 next: form.next,
                 error: Some(error),
+                asks_code,
             };
             Ok((status, Page(page)).into_response())
         }

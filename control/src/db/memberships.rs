@@ -84,6 +84,34 @@ pub async fn plans(connection: &mut PgConnection, user: UserId) -> Result<Vec<Pl
         .collect()
 }
 
+/// The workspace of an application that is not gone.
+pub async fn workspace_of_application(
+    connection: &mut PgConnection,
+    application: ApplicationId,
+) -> Result<Option<WorkspaceId>, DbError> {
+    let id = sqlx::query_scalar!(
+        r#"SELECT workspace_id AS "id: WorkspaceId" FROM applications WHERE id = $1 AND status <> 'deleted'"#,
+        application as ApplicationId,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(id)
+}
+
+/// The workspace of an operation.
+pub async fn workspace_of_operation(
+    connection: &mut PgConnection,
+    operation: OperationId,
+) -> Result<Option<WorkspaceId>, DbError> {
+    let id = sqlx::query_scalar!(
+        r#"SELECT workspace_id AS "id: WorkspaceId" FROM operations WHERE id = $1"#,
+        operation as OperationId,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(id)
+}
+
 /// Makes a person an active member.
 pub async fn insert(
     connection: &mut PgConnection,

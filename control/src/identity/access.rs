@@ -16,6 +16,9 @@ pub async fn workspace(
     id: WorkspaceId,
     action: Action,
 ) -> Outcome<Role> {
+    if let Some(grant) = &caller.grant {
+        return grant.allow(Some(id), action, "Workspace not found");
+    }
     let role = memberships::role_in_workspace(connection, caller.user, id).await?;
     let role = role.ok_or_else(|| missing("Workspace not found"))?;
     allow(role, action)?;
@@ -29,6 +32,11 @@ pub async fn application(
     id: ApplicationId,
     action: Action,
 ) -> Outcome<WorkspaceId> {
+    if let Some(grant) = &caller.grant {
+        let workspace = memberships::workspace_of_application(connection, id).await?;
+        grant.allow(workspace, action, "Application not found")?;
+        return Ok(grant.workspace);
+    }
     let found = memberships::role_at_application(connection, caller.user, id).await?;
     let (workspace, role) = found.ok_or_else(|| missing("Application not found"))?;
     allow(role, action)?;
@@ -42,6 +50,11 @@ pub async fn operation(
     id: OperationId,
     action: Action,
 ) -> Outcome<WorkspaceId> {
+    if let Some(grant) = &caller.grant {
+        let workspace = memberships::workspace_of_operation(connection, id).await?;
+        grant.allow(workspace, action, "Operation not found")?;
+        return Ok(grant.workspace);
+    }
     let found = memberships::role_at_operation(connection, caller.user, id).await?;
     let (workspace, role) = found.ok_or_else(|| missing("Operation not found"))?;
     allow(role, action)?;
@@ -61,6 +74,6 @@ pub fn allow(role: Role, action: Action) -> Outcome<()> {
     Err(Failure::forbidden(message).with_reason("role").into())
 }
 
-fn missing(message: &'static str) -> Problem {
+pub(super) fn missing(message: &'static str) -> Problem {
     Failure::not_found(message).into()
 }

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use authsome_core::error::Failure;
-use authsome_core::id::{RequestId, SessionId, UserId};
+use authsome_core::id::{RequestId, SessionId, TokenId, UserId};
+use authsome_core::key::Digest;
 use axum::extract::FromRequestParts;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::request::Parts;
 
-use crate::db::sessions;
+use super::{Grant, TOKEN_PREFIX};
+use crate::db::{service_tokens, sessions};
 use crate::error::{Outcome, Problem};
 use crate::server::{ClientAddress, RequestContext};
 use crate::state::App;
@@ -25,6 +27,8 @@ pub struct Actor {
     pub address: Option<IpAddr>,
     /// What the client says it is.
     pub user_agent: Option<String>,
+    /// The service token, where a program acts and not the person.
+    pub token: Option<TokenId>,
     /// The request.
     pub request: Option<RequestId>,
 }
@@ -42,6 +46,8 @@ pub struct Caller {
     pub email_verified: bool,
     /// The sign-in, where this is one.
     pub session: Option<SessionId>,
+    /// What the service token allows, where this is one: `user` is then who made it, and does not act.
+    pub grant: Option<Grant>,
     /// The same person for the audit trail.
     pub actor: Actor,
 }
@@ -49,6 +55,9 @@ pub struct Caller {
 impl Caller {
     /// Whose token this is, if that person may still use the platform.
     pub async fn of_token(app: &App, token: &str, actor: Actor) -> Outcome<Self> {
+        if text_is_service_token(token) {
+            return Self::of_service_token(app, token, actor).await;
+        }
         let (user, session) = app.tokens().verify(token, app.clock().now()).map_err(|error| {
             tracing::debug!(%error, "session token refused");
             refused("Invalid or expired token")
@@ -61,12 +70,72 @@ impl Caller {
             name: found.name,
             email_verified: found.email_verified,
             session: Some(session),
+            grant: None,
             actor: Actor {
                 user: Some(user),
                 ..actor
             },
         })
     }
+}
+
+impl Caller {
+    async fn of_service_token(app: &App, token: &str, actor: Actor) -> Outcome<Self> {
+        let now = app.clock().now();
+        let mut connection = app.pool().acquire().await?;
+        let found = service_tokens::bearer(&mut connection, &Digest::of(token.as_bytes()), now).await?;
+        let found = found.ok_or_else(|| refused("Invalid or expired token"))?;
+        if found.stale_use {
+            service_tokens::used(&mut connection, found.id, now).await?;
+        }
+        Ok(Self {
+            user: found.user,
+            email: found.email,
+            name: found.name,
+            email_verified: true,
+            session: None,
+            grant: Some(Grant {
+                token: found.id,
+                workspace: found.workspace,
+                scopes: found.scopes,
+            }),
+            actor: Actor {
+                user: Some(found.user),
+                token: Some(found.id),
+                ..actor
+            },
+        })
+    }
+
+    /// Whoever acts, by id: the person, or the service token.
+    pub fn principal(&self) -> String {
+        match &self.grant {
+            Some(grant) => grant.token.to_string(),
+            None => self.user.to_string(),
+        }
+    }
+}
+
+/// A caller who is a person: for what no program does on a person's behalf.
+#[derive(Debug, Clone)]
+pub struct Person(pub Caller);
+
+impl FromRequestParts<App> for Person {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Outcome<Self> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        if caller.grant.is_some() {
+            return Err(Failure::forbidden("A service token cannot do this; sign in")
+                .with_reason("service_token")
+                .into());
+        }
+        Ok(Self(caller))
+    }
+}
+
+fn text_is_service_token(token: &str) -> bool {
+    token.starts_with(TOKEN_PREFIX)
 }
 
 impl FromRequestParts<App> for Actor {
@@ -76,6 +145,7 @@ impl FromRequestParts<App> for Actor {
         let user_agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
         Ok(Self {
             user: None,
+            token: None,
             address: parts.extensions.get::<ClientAddress>().map(|address| address.0),
             user_agent: user_agent.map(|text| text.chars().take(USER_AGENT_KEPT).collect()),
             request: parts.extensions.get::<RequestContext>().map(|context| context.id),

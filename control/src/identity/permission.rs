@@ -161,6 +161,14 @@ impl Action {
     }
 }
 
+/// Every scope that a service token can have, each once.
+pub fn scopes() -> Vec<&'static str> {
+    let mut scopes: Vec<_> = Action::ALL.into_iter().filter_map(Action::scope).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    scopes
+}
+
 /// The whole table as it stands in the documentation.
 pub fn table() -> String {
     let mut table = String::from("| To … | Scope of a service token |");

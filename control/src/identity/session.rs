@@ -14,10 +14,12 @@ use authsome_core::key::Digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::Actor;
+use super::second_factor::{self, Verdict};
 use crate::audit::{self, Deed};
 use crate::db::sessions::{self, NewSession};
 use crate::db::users;
@@ -50,8 +52,14 @@ pub struct Session {
 }
 
 /// Signs a person in. An unknown address, a wrong password and a suspended account are the same 401 after the same work;
-/// only the audit trail tells them apart.
-pub async fn sign_in(app: &App, actor: &Actor, email: &str, password: SecretString) -> Outcome<Session> {
+/// only the audit trail tells them apart. Whoever knows the password is asked for the second factor, if there is one.
+pub async fn sign_in(
+    app: &App,
+    actor: &Actor,
+    email: &str,
+    password: SecretString,
+    code: Option<&str>,
+) -> Outcome<Session> {
     let mut fields = Fields::new();
     fields.require(
         !email.is_empty() && email.len() <= 254,
@@ -81,10 +89,19 @@ pub async fn sign_in(app: &App, actor: &Actor, email: &str, password: SecretStri
     let mut transaction = app.pool().begin().await?;
     let known = account.as_ref().map(|account| account.id);
     let account = account.filter(|account| matches && account.active);
-    let deed = Deed::of_user("auth.login", known).refused(account.is_none());
+    let verdict = match &account {
+        Some(account) => second_factor::check(&mut transaction, app, account.id, code).await?,
+        None => Verdict::Passed,
+    };
+    let passed = account.is_some() && verdict == Verdict::Passed;
+    let mut deed = Deed::of_user("auth.login", known).refused(!passed);
+    if verdict != Verdict::Passed {
+        deed = deed.changing(json!({ "secondFactor": verdict.as_str() }));
+    }
     audit::record(&mut transaction, app, actor, &deed).await?;
-    let Some(account) = account else {
+    let Some(account) = account.filter(|_| passed) else {
         transaction.commit().await?;
+        verdict.require()?;
         return Err(Failure::unauthorized("Invalid email or password").into());
     };
     users::signed_in(&mut transaction, account.id, now).await?;

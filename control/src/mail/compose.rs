@@ -66,6 +66,10 @@ pub async fn compose(
             let account = addressee(connection, *user, recipient).await?;
             account.map(|account| password_changed(app, &account))
         }
+        Letter::SecondFactor { user, on } => {
+            let account = addressee(connection, *user, recipient).await?;
+            account.map(|account| second_factor(app, &account, *on))
+        }
         Letter::Invitation { member } => invitation(connection, app, *member, recipient).await?,
     };
     words.as_ref().map(render).transpose()
@@ -159,6 +163,27 @@ async fn reset(connection: &mut PgConnection, app: &App, recipient: &str) -> Out
         )),
         note: UNEXPECTED,
     }))
+}
+
+fn second_factor(app: &App, account: &Account, on: bool) -> Words {
+    let (subject, state) = if on {
+        (
+            "Your second factor is on",
+            "a sign-in to your AuthSome Cloud account now needs a code of your authenticator.",
+        )
+    } else {
+        (
+            "Your second factor is off",
+            "a sign-in to your AuthSome Cloud account needs no code of an authenticator any longer.",
+        )
+    };
+    Words {
+        subject: subject.to_owned(),
+        greeting: greeting(&account.name),
+        paragraphs: vec![state.to_owned()],
+        action: Some(("Choose another password", page(app, "/forgot-password"))),
+        note: "If this was you, there is nothing to do. If not, choose another password at once.",
+    }
 }
 
 async fn invitation(connection: &mut PgConnection, app: &App, id: MemberId, recipient: &str) -> Outcome<Option<Words>> {

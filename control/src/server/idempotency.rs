@@ -105,7 +105,7 @@ async fn carry_out(app: App, request: Request, next: Next) -> Outcome<Response> 
         .map_err(|_| Failure::payload_too_large("The request body is larger than 1 MiB"))?;
     let once = Once {
         digest: Digest::of(key.as_bytes()),
-        caller: caller.user.to_string(),
+        caller: caller.principal(),
         key,
         app,
     };

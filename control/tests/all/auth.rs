@@ -31,6 +31,7 @@ async fn a_person_signs_in_and_is_told_who_they_are() {
     assert_eq!(me.status, StatusCode::OK);
     let mut expected = login.json["user"].clone();
     expected["emailVerified"] = json!(true);
+    expected["secondFactor"] = json!(false);
     assert_eq!(me.json, expected);
 }
 

@@ -17,6 +17,9 @@ const BUILDERS: &[&str] = &["owner", "admin", "developer"];
 /// Somebody in the workspace who plays no other part.
 const MEMBER: &str = "mem_01h455vb4pex5vsknk084sn02q";
 
+/// A service token that nobody uses.
+const TOKEN: &str = "tok_01h455vb4pex5vsknk084sn02q";
+
 enum Who {
     /// No token is needed.
     Anybody,
@@ -62,6 +65,17 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         // It is not deleted.
         "restoreWorkspace" => (Who::Members(&["owner"]), 409, None),
         "transferWorkspace" => (Who::Members(&["owner"]), 200, Some(json!({ "memberId": MEMBER }))),
+        "beginSecondFactor" => (Who::SignedIn, 403, Some(json!({ "password": "not it" }))),
+        // It is off for everybody here.
+        "confirmSecondFactor" | "removeSecondFactor" | "renewRecoveryCodes" => {
+            (Who::SignedIn, 409, Some(json!({ "code": "123456" })))
+        }
+        "listServiceTokens" | "listAuditEvents" | "exportAuditEvents" | "getAuditHead" => (Who::Members(ADMINS), 200, None),
+        "createServiceToken" => (
+            Who::Members(ADMINS),
+            201,
+            Some(json!({ "name": "New", "scopes": ["applications:read"] })),
+        ),
         "listMembers" | "getMember" | "watchOperation" | "listHosts" => (Who::Members(EVERYBODY), 200, None),
         "leaveWorkspace" => (Who::Members(EVERYBODY), 204, None),
         "inviteMember" => (
@@ -70,7 +84,7 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
             Some(json!({ "email": "invited@x.io", "role": "viewer" })),
         ),
         "updateMember" => (Who::Members(ADMINS), 200, Some(json!({ "status": "suspended" }))),
-        "removeMember" => (Who::Members(ADMINS), 204, None),
+        "removeMember" | "revokeServiceToken" => (Who::Members(ADMINS), 204, None),
         // The member has accepted.
         "resendInvitation" => (Who::Members(ADMINS), 409, None),
         "createWorkspace" => (Who::SignedIn, 201, Some(json!({ "name": "New" }))),
@@ -94,7 +108,6 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         | "undeleteApplication" | "cancelOperation"
         // The record is not published.
         | "verifyHost" => (Who::Members(BUILDERS), 409, None),
-        "listAuditEvents" | "exportAuditEvents" | "getAuditHead" => (Who::Members(&["owner", "admin"]), 200, None),
         "createWebhook" => (Who::Members(BUILDERS), 201, Some(json!({ "url": "https://hooks.example/x" }))),
         "updateWebhook" => (Who::Members(BUILDERS), 200, Some(json!({ "enabled": true }))),
         "rotateWebhookSecret" => (Who::Members(BUILDERS), 200, Some(json!({}))),
@@ -192,6 +205,16 @@ impl World {
             .execute(&service.pool)
             .await
             .unwrap();
+        sqlx::query(
+            "INSERT INTO service_tokens (id, workspace_id, name, digest, masked, scopes, created_by, expires_at, created_at)
+             VALUES ($1, $2, 'x', sha256('x'), 'ast_', '{workspace:read}', $3, now() + interval '1 day', now())",
+        )
+        .bind(TOKEN)
+        .bind(&workspace)
+        .bind(&bystander.id)
+        .execute(&service.pool)
+        .await
+        .unwrap();
         // A workspace has more than one owner where one may leave.
         let second = service.person("second@x.io").await;
         service.join(&workspace, &second, "owner").await;
@@ -254,6 +277,7 @@ impl World {
             .replace("{host}", &format!("h{unique}.shop.example"))
             .replace("{keyId}", if method == "delete" { &self.revoked } else { &self.key })
             .replace("{memberId}", MEMBER)
+            .replace("{tokenId}", TOKEN)
             .replace("{sessionId}", "ses_01h455vb4pex5vsknk084sn02q");
         assert!(!path.contains('{'), "no value for a parameter of {template}");
         let mut body = body;

@@ -57,7 +57,11 @@ mod routing_table;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
+mod second_factor;
+#[cfg(test)]
 mod service;
+#[cfg(test)]
+mod service_tokens;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use authsome_core::error::Failure;
 use authsome_core::id::WorkspaceId;
 use serde_json::{Map, Value, json};
+use sqlx::PgConnection;
 
 use super::slug_taken;
 use crate::audit::{self, Deed};
@@ -35,12 +36,10 @@ pub async fn update(
     change: Settings<'_>,
     if_match: impl FnOnce(i64) -> bool,
 ) -> Outcome<workspaces::Workspace> {
-    let missing = || Failure::not_found("Workspace not found");
     let mut transaction = app.pool().begin().await?;
     identity::workspace(&mut transaction, caller, id, Action::UpdateWorkspace).await?;
     workspaces::lock(&mut transaction, id).await?;
-    let before = workspaces::of_member(&mut transaction, caller.user, id).await?;
-    let before = before.ok_or_else(missing)?;
+    let before = shown(&mut transaction, caller, id).await?;
     if !if_match(before.revision) {
         return Err(Problem::precondition_failed());
     }
@@ -89,7 +88,20 @@ pub async fn update(
         .map_err(|error| slug_taken(error, &slug))?;
     let deed = Deed::of_workspace("workspace.update", id, Value::Object(changes));
     audit::record(&mut transaction, app, &caller.actor, &deed).await?;
-    let after = workspaces::of_member(&mut transaction, caller.user, id).await?;
+    let after = shown(&mut transaction, caller, id).await?;
     transaction.commit().await?;
-    Ok(after.ok_or_else(missing)?)
+    Ok(after)
+}
+
+/// Whoever may change a workspace may see what it has become.
+pub(super) async fn shown(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: WorkspaceId,
+) -> Outcome<workspaces::Workspace> {
+    let found = match &caller.grant {
+        Some(_) => workspaces::find(connection, id).await?,
+        None => workspaces::of_member(connection, caller.user, id).await?,
+    };
+    found.ok_or_else(|| Failure::not_found("Workspace not found").into())
 }
