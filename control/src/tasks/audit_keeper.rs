@@ -85,6 +85,8 @@ impl AuditKeeper {
             }
             let ranges = audit_trail::expired(&mut transaction, free, pro, enterprise, BATCH).await?;
             if ranges.is_empty() {
+                // Now: a transaction that is only dropped ends, with its lock, when its connection is next used.
+                transaction.rollback().await?;
                 return Ok(dropped);
             }
             for range in &ranges {

@@ -276,7 +276,7 @@ async fn everything_that_up_prints_works_and_its_secrets_are_private() {
 async fn names_with_special_characters_are_data() {
     let platform = Platform::start().await;
     let name = "Robert'); DROP TABLE applications;-- \"quoted\" $1 \\ %s";
-    let customer = Customer::new(&platform, "o'brien\"@example.com", name).await;
+    let customer = Customer::new(&platform, "o'brien+$1@example.com", name).await;
     let app = customer.application(name).await;
     let listed = customer
         .ask(

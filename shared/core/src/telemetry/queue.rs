@@ -1,14 +1,16 @@
 //! Log lines through a bounded queue: a reader of the log that stops reading stops nobody but the thread that writes.
 
 use std::io::{Result, Write};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait.
 const QUEUE: usize = 16_384;
+/// Between two looks for room in a full queue, by whoever waits for its end.
+const ROOM: Duration = Duration::from_millis(1);
 
 enum Entry {
     Line(Vec<u8>),
@@ -42,11 +44,18 @@ impl LogQueue {
 
     /// Waits until everything handed over so far is written, at most `limit`. Blocks.
     pub fn flush(&self, limit: Duration) {
+        let by = Instant::now() + limit;
         let (done, waiting) = sync_channel(1);
-        if self.queue.try_send(Entry::Flush(done)).is_ok() {
-            // Too late or gone: the lines are lost, and nobody is left to be told.
-            let _ = waiting.recv_timeout(limit);
+        let mut entry = Entry::Flush(done);
+        // Too late or gone: the lines are lost, and nobody is left to be told.
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(entry) {
+            if Instant::now() >= by {
+                return;
+            }
+            entry = back;
+            std::thread::sleep(ROOM);
         }
+        let _ = waiting.recv_timeout(by.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -122,9 +131,6 @@ mod tests {
         }
         assert!((9..=10).contains(&dropped.get()), "{}", dropped.get());
         drop(go);
-        while queue.queue.try_send(Entry::Line(Vec::new())).is_err() {
-            std::thread::yield_now();
-        }
         queue.flush(Duration::from_secs(20));
         let written = written.lock().unwrap().len() as u64;
         assert_eq!(written, 5 * (lines as u64 - dropped.get()));
