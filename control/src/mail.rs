@@ -86,7 +86,7 @@ pub async fn post_sparingly(connection: &mut PgConnection, app: &App, recipient:
     post(connection, app, recipient, letter).await
 }
 
-/// As [`post`], unless the address was sent [`A_DAY`] letters of this kind in a day: then `false`.
+/// As [`post`], unless the address was sent as many letters of this kind in a day as it may be sent: then `false`.
 pub async fn post_within_a_day(
     connection: &mut PgConnection,
     app: &App,

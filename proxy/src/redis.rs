@@ -1,6 +1,6 @@
 //! The connection to the platform's Redis: copies of routing records, and shares of rate limits.
 //!
-//! Owns how it is made, kept and bounded. Redis away: commands fail at once or within [`COMMAND_TIMEOUT`] and are not
+//! Owns how it is made, kept and bounded. Redis away: commands fail at once or within a quarter of a second and are not
 //! repeated; what follows from that is the caller's to say. It reconnects for ever.
 
 use std::time::Duration;

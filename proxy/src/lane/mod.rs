@@ -2,7 +2,7 @@
 //!
 //! Owns the reading of such requests (`choice`), the bytes of one exchange (`flow`), the reading of answers (`reply`), and the
 //! connections to instances (`pool`). Everything that is decided about a request (the gate, limits, header rules, retries,
-//! counting) is the same code as on the library's path: [`crate::steps`], [`crate::intake`], [`crate::upstream`]. What is not
+//! counting) is the same code as on the library's path: `steps`, `intake`, `upstream`. What is not
 //! simple, or turns out to be for the cache, goes to the library, on the same connection and with what was decided so far.
 //! Heads are written anew from their parts, never copied. An instance that fails is answered with 502 or 504, as there.
 
