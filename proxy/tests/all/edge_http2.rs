@@ -271,7 +271,9 @@ async fn a_client_that_takes_its_requests_back_again_and_again_is_ended() {
         .await
         .expect("the client is never ended");
     let ended = client.connection.await.unwrap().unwrap_err();
-    assert_eq!(ended.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{ended}");
+    // Who still sends when the connection closes may meet that before it reads why; the counter below says it for certain.
+    let is_told = ended.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+    assert!(is_told || ended.is_io(), "{ended}");
     assert!(sent >= 100, "{sent}");
     assert_eq!(
         stage
