@@ -7,23 +7,17 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
 use authsome_benches::edge::{Edge, roomy};
 use authsome_benches::measure::{Stopwatch, is_rehearsal, machine, resident};
 use authsome_benches::records::{APPS, KEYS, app, host, key};
-use authsome_contract::wire::{Change, Heartbeat, names};
-use authsome_core::clock::{Clock, SystemClock};
+use authsome_benches::stream;
 use authsome_core::secret::SecretUrl;
 use authsome_proxy::routing::{LoadedFrom, SnapshotSettings, Sources};
 use authsome_testkit::{NatsOptions, NatsServer, nats};
-use futures::StreamExt;
 use tokio::sync::watch;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Messages that the filling of the stream has under way.
-const UNDER_WAY: usize = 4_096;
 
 fn main() {
     let (keys, apps) = if is_rehearsal() { (2_000, 200) } else { (KEYS, APPS) };
@@ -34,7 +28,7 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(stream(keys, apps));
+    runtime.block_on(from_stream(keys, apps));
 }
 
 /// In a fresh process, so that nothing that was freed before is taken for free.
@@ -93,11 +87,19 @@ fn snapshot(keys: u64, apps: u64) {
     }
 }
 
-async fn stream(keys: u64, apps: u64) {
+async fn from_stream(keys: u64, apps: u64) {
     let server = NatsServer::start(NatsOptions::default()).await.unwrap();
     let client = connect(&server).await;
-    let heartbeat = fill(&client, keys, apps).await;
-    let beating = tokio::spawn(beat(client, heartbeat));
+    let changes = (0..apps).map(app).chain((0..keys).map(|n| key(n, apps)));
+    let watch = Stopwatch::start();
+    let heartbeat = stream::fill(&client, changes).await;
+    println!(
+        "table: the stream filled with {} messages in {} ({})",
+        heartbeat.sequence,
+        watch.read(),
+        machine()
+    );
+    let beating = tokio::spawn(stream::beat(client, heartbeat));
     for _ in 0..2 {
         let mut edge = Edge::new(roomy());
         let (stop, stopped) = watch::channel(false);
@@ -127,60 +129,4 @@ async fn connect(server: &NatsServer) -> async_nats::Client {
         .connect(server.address())
         .await
         .unwrap()
-}
-
-/// What the relay would have written. Returns its heartbeat.
-async fn fill(client: &async_nats::Client, keys: u64, apps: u64) -> Heartbeat {
-    let context = jetstream::new(client.clone());
-    let config = jetstream::stream::Config {
-        name: names::EDGE_STREAM.to_owned(),
-        subjects: vec![names::EDGE_SUBJECTS.to_owned()],
-        max_messages_per_subject: 1,
-        storage: jetstream::stream::StorageType::File,
-        allow_direct: true,
-        ..jetstream::stream::Config::default()
-    };
-    let stream = context.create_stream(config).await.unwrap();
-    let watch = Stopwatch::start();
-    let changes = (0..apps)
-        .map(app)
-        .chain((0..keys).map(|n| key(n, apps)))
-        .chain([Change::Complete]);
-    let acks = futures::stream::iter(changes)
-        .map(|change| {
-            let context = &context;
-            async move {
-                let payload = change.payload().unwrap();
-                let ack = context.publish(change.subject(), payload.into()).await.unwrap();
-                ack.await.unwrap().sequence
-            }
-        })
-        .buffered(UNDER_WAY);
-    let sequence = acks
-        .fold(0, |newest, sequence| async move { sequence.max(newest) })
-        .await;
-    println!(
-        "table: the stream filled with {sequence} messages in {} ({})",
-        watch.read(),
-        machine()
-    );
-    Heartbeat {
-        epoch: 1,
-        incarnation: i64::try_from(stream.cached_info().created.unix_timestamp_nanos()).unwrap(),
-        position: sequence,
-        sequence,
-        database_time_ms: 0,
-    }
-}
-
-async fn beat(client: async_nats::Client, heartbeat: Heartbeat) {
-    loop {
-        let heartbeat = Heartbeat {
-            database_time_ms: SystemClock.unix_millis(),
-            ..heartbeat
-        };
-        let payload = serde_json::to_vec(&heartbeat).unwrap();
-        client.publish(names::RELAY_HEARTBEAT, payload.into()).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
 }
