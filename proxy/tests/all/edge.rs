@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use authsome_core::id::ApplicationId;
-use authsome_testkit::{Program, ProgramCommand, port};
+use authsome_testkit::{Program, ProgramCommand, port, wait_for};
 use tempfile::TempDir;
 
 use crate::db::Tenants;
 use crate::instance::nobody;
-use crate::wire::{Message, exchange};
+use crate::wire::{Message, PATIENCE, exchange};
 
 pub(crate) struct Edge {
     pub(crate) program: Program,
@@ -121,6 +121,25 @@ impl Edge {
             request(method, &format!("/v1/{app}{tail}"), headers, body),
         )
         .await
+    }
+
+    /// Waits until a series has counted this often, and no oftener. What is counted happens before or after what a client
+    /// sees of it, in a task of its own.
+    pub(crate) async fn counted(&self, series: &str, times: u64) {
+        let reached = wait_for(series, PATIENCE, async || {
+            let value = self.metric(series).await;
+            (value >= times).then_some(value)
+        });
+        assert_eq!(reached.await.unwrap(), times, "{series}");
+    }
+
+    /// Waits until a gauge shows this.
+    pub(crate) async fn settled(&self, gauge: &str, value: u64) {
+        wait_for(gauge, PATIENCE, async || {
+            (self.metric(gauge).await == value).then_some(())
+        })
+        .await
+        .unwrap();
     }
 
     /// The value of a series on `/metrics`, as `name{label="value"}`.

@@ -231,11 +231,11 @@ async fn what_is_not_http_is_refused_in_the_words_of_the_platform() {
         assert_eq!(answer.header("content-type"), Some("application/json"), "{what}");
     }
     assert!(stage.instance.seen().is_empty(), "{:?}", stage.instance.seen());
-    assert_eq!(
-        stage.edge.metric("authsome_edge_requests_total{class=\"4xx\"}").await,
-        bad.len() as u64,
-        "each is counted"
-    );
+    let each = bad.len() as u64;
+    stage
+        .edge
+        .counted("authsome_edge_requests_total{class=\"4xx\"}", each)
+        .await;
     wait_for(
         "a line for each in the access log",
         Duration::from_secs(10),
@@ -361,13 +361,8 @@ async fn a_body_that_drips_or_stops_is_answered_with_408() {
         assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
         assert_eq!(answer.header("connection"), Some("close"));
     }
-    assert_eq!(
-        stage
-            .edge
-            .metric("authsome_edge_refusals_total{reason=\"request_timeout\"}")
-            .await,
-        2
-    );
+    let refused = "authsome_edge_refusals_total{reason=\"request_timeout\"}";
+    stage.edge.counted(refused, 2).await;
 }
 
 #[tokio::test]

@@ -92,13 +92,10 @@ async fn requests_are_answered_with_prior_knowledge_and_by_alpn_and_reach_the_in
         let again = client.ask(request(Method::GET, &path, &headers)).await.unwrap();
         assert_eq!(again.status(), 200);
     }
-    assert_eq!(
-        stage
-            .edge
-            .metric("authsome_edge_connections_total{protocol=\"http2\"}")
-            .await,
-        2
-    );
+    stage
+        .edge
+        .counted("authsome_edge_connections_total{protocol=\"http2\"}", 2)
+        .await;
 }
 
 #[tokio::test]
@@ -230,7 +227,7 @@ async fn a_revoked_keys_streams_are_ended_within_a_second_and_others_of_the_conn
         assert_eq!(stream.data().await.unwrap().unwrap(), "data: first\n\n");
         open.push(stream);
     }
-    assert_eq!(fed.edge.metric("authsome_edge_live_connections").await, 2);
+    fed.edge.settled("authsome_edge_live_connections", 2).await;
     let began = Instant::now();
     fed.revoke(&tenants, &app, &app.public).await;
     let ended = tokio::time::timeout(PATIENCE, open[0].data()).await.unwrap();
@@ -241,8 +238,8 @@ async fn a_revoked_keys_streams_are_ended_within_a_second_and_others_of_the_conn
     assert!(!client.connection.is_finished(), "the connection serves others");
     let silence = tokio::time::timeout(Duration::from_millis(500), open[1].data()).await;
     assert!(silence.is_err(), "the other stream is open: {silence:?}");
-    assert_eq!(fed.closed("key").await, 1);
-    assert_eq!(fed.edge.metric("authsome_edge_live_connections").await, 1);
+    fed.closed("key", 1).await;
+    fed.edge.settled("authsome_edge_live_connections", 1).await;
     // It is a request like any: counted and logged.
     wait_for("the access log", SOON, async || {
         fed.edge.program.log().contains("NoLongerAllowed").then_some(())
@@ -275,13 +272,10 @@ async fn a_client_that_takes_its_requests_back_again_and_again_is_ended() {
     let is_told = ended.reason() == Some(Reason::ENHANCE_YOUR_CALM);
     assert!(is_told || ended.is_io(), "{ended}");
     assert!(sent >= 100, "{sent}");
-    assert_eq!(
-        stage
-            .edge
-            .metric("authsome_edge_http2_ended_total{reason=\"abuse\"}")
-            .await,
-        1
-    );
+    stage
+        .edge
+        .counted("authsome_edge_http2_ended_total{reason=\"abuse\"}", 1)
+        .await;
     // What it began is over too.
     wait_for("its requests to end", SOON, async || {
         (stage.edge.metric("authsome_edge_in_flight_requests").await == 0).then_some(())
@@ -305,13 +299,10 @@ async fn a_client_that_answers_no_ping_is_dropped() {
     tokio::time::timeout(PATIENCE, closed)
         .await
         .expect("the connection stays");
-    assert_eq!(
-        stage
-            .edge
-            .metric("authsome_edge_http2_ended_total{reason=\"ping\"}")
-            .await,
-        1
-    );
+    stage
+        .edge
+        .counted("authsome_edge_http2_ended_total{reason=\"ping\"}", 1)
+        .await;
     // One that does answer stays, however long its stream is silent.
     let mut client = Client::plain(&stage.edge.address).await;
     let path = format!("/v1/{}/v1/me/events", stage.app.id);
@@ -338,13 +329,10 @@ async fn an_idle_connection_is_told_to_go() {
     );
     let ended = tokio::time::timeout(PATIENCE, client.connection).await.unwrap();
     ended.unwrap().expect("without an error");
-    assert_eq!(
-        stage
-            .edge
-            .metric("authsome_edge_http2_ended_total{reason=\"idle\"}")
-            .await,
-        1
-    );
+    stage
+        .edge
+        .counted("authsome_edge_http2_ended_total{reason=\"idle\"}", 1)
+        .await;
 }
 
 #[tokio::test]

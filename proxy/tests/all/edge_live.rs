@@ -126,8 +126,8 @@ async fn a_revoked_keys_live_connections_are_closed_both_ways_within_a_second_an
 
     kept.send("still here").await;
     assert_eq!(kept.exactly(10).await, b"still here");
-    assert_eq!(fed.closed("key").await, 2);
-    assert_eq!(fed.edge.metric("authsome_edge_live_connections").await, 1);
+    fed.closed("key", 2).await;
+    fed.edge.settled("authsome_edge_live_connections", 1).await;
     wait_for("the access log", SOON, async || {
         fed.edge.program.log().contains("NoLongerAllowed").then_some(())
     })
@@ -195,7 +195,7 @@ async fn expiry_by_the_clock_closes_without_any_message() {
     let took = began.elapsed();
     assert!(took + IN_TIME > life && took < life + IN_TIME, "{took:?}");
     closed_on_the_instance(&mut seen).await;
-    assert_eq!(fed.closed("expired").await, 1);
+    fed.closed("expired", 1).await;
 }
 
 #[tokio::test]
@@ -237,7 +237,7 @@ async fn an_application_that_stops_serving_loses_its_live_connections() {
     assert!(socket.is_closed().await);
     let took = began.elapsed();
     assert!(took < IN_TIME, "{took:?}");
-    assert_eq!(fed.closed("application").await, 1);
+    fed.closed("application", 1).await;
     kept.send("ping").await;
     assert_eq!(kept.exactly(4).await, b"ping");
 }
@@ -262,12 +262,12 @@ async fn a_strict_bound_that_passes_closes_the_secret_keys_connections_and_no_ot
     assert!(stream.is_closed().await);
     closed_on_the_instance(&mut seen).await;
     closed_on_the_instance(&mut seen).await;
-    assert_eq!(fed.closed("unvouched").await, 2);
+    fed.closed("unvouched", 2).await;
     for kept in [&mut public, &mut other] {
         kept.send("ping").await;
         assert_eq!(kept.exactly(4).await, b"ping");
     }
-    assert_eq!(fed.edge.metric("authsome_edge_live_connections").await, 2);
+    fed.edge.settled("authsome_edge_live_connections", 2).await;
 }
 
 #[tokio::test]
@@ -298,7 +298,7 @@ async fn an_ordinary_request_after_a_stream_is_not_closed_with_the_streams_key()
     wire.send(request("GET", &format!("/v1/{}/v1/me", app.id), &key(&other), ""))
         .await;
     assert_eq!(wire.receive().await.unwrap().text(), "ok");
-    assert_eq!(fed.closed("key").await, 0);
+    fed.closed("key", 0).await;
 }
 
 #[tokio::test]
@@ -315,7 +315,7 @@ async fn more_live_connections_than_allowed_are_refused_and_requests_go_on() {
     // An event stream that nobody announced is found out by its answer.
     let refused = exchange(&edge.address, request("GET", &target, &key(&app.public), "")).await;
     assert_eq!(refused.status(), 503);
-    assert_eq!(edge.metric("authsome_edge_live_refused_total").await, 2);
+    edge.counted("authsome_edge_live_refused_total", 2).await;
     drop(held);
     wait_for("room", SOON, async || {
         (edge.metric("authsome_edge_live_connections").await == 0).then_some(())

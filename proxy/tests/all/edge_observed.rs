@@ -264,7 +264,8 @@ async fn a_request_is_told_to_the_collector_as_two_spans() {
     for body in collector.seen().iter().map(crate::wire::Message::text) {
         assert!(!body.contains(app.public.expose()));
     }
-    assert_eq!(edge.metric("authsome_edge_traces_total{outcome=\"exported\"}").await, 2);
+    edge.counted("authsome_edge_traces_total{outcome=\"exported\"}", 2)
+        .await;
 }
 
 #[tokio::test]

@@ -66,9 +66,10 @@ impl Fed {
         self.relay.lock().await.publish(&change).await;
     }
 
-    pub(crate) async fn closed(&self, reason: &str) -> u64 {
+    /// Waits until this many live connections were closed for this reason, and no more.
+    pub(crate) async fn closed(&self, reason: &str, connections: u64) {
         let series = format!("authsome_edge_live_closed_total{{reason=\"{reason}\"}}");
-        self.edge.metric(&series).await
+        self.edge.counted(&series, connections).await;
     }
 
     /// The relay falls silent.

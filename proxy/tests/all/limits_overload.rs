@@ -85,10 +85,10 @@ async fn an_edge_that_is_full_turns_away_free_plans_first_and_enterprise_last() 
         refused(app).await;
     }
     refused(&free).await;
-    assert_eq!(edge.metric("authsome_edge_shed_total{plan=\"free\"}").await, 1);
-    assert_eq!(edge.metric("authsome_edge_shed_total{plan=\"pro\"}").await, 1);
+    edge.counted("authsome_edge_shed_total{plan=\"free\"}", 1).await;
+    edge.counted("authsome_edge_shed_total{plan=\"pro\"}", 1).await;
     // Those that found nothing at all left were not looked at.
-    assert_eq!(edge.metric("authsome_edge_shed_total{plan=\"unknown\"}").await, 2);
+    edge.counted("authsome_edge_shed_total{plan=\"unknown\"}", 2).await;
     let health = exchange(&edge.address, request("GET", "/health", "", "")).await;
     assert_eq!(health.status(), 200, "probes are always answered");
 
@@ -162,7 +162,7 @@ async fn an_address_has_no_more_connections_than_it_may() {
     }
     assert!(!is_served(&mut Wire::connect(&edge.address).await).await);
     assert!(is_served(&mut open[0]).await, "those that are open stay");
-    assert_eq!(edge.metric("authsome_edge_connections_refused_total").await, 1);
+    edge.counted("authsome_edge_connections_refused_total", 1).await;
     open.pop();
     wait_for("a place", SOON, async || {
         is_served(&mut Wire::connect(&edge.address).await).await.then_some(())

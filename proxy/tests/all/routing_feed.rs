@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use authsome_contract::model::{KeyState, Serve};
 use authsome_contract::wire::{Change, Versioned, names};
+use authsome_core::key::KeyType;
 use authsome_proxy::routing::{Lookup, RoutingSettings};
 use authsome_testkit::wait_for;
 
@@ -18,22 +19,30 @@ fn state(edge: &Edge, platform: &Platform) -> Option<KeyState> {
 
 #[tokio::test]
 async fn a_revocation_reaches_a_held_key_within_a_tenth_of_a_second() {
+    const REVOCATIONS: usize = 11;
     let platform = Platform::start().await;
     let mut relay = Relay::start(&platform.nats).await;
     let edge = platform.edge(RoutingSettings::default()).await;
     relay.make_live(&edge).await;
-    let entry = edge.found(&platform.app.secret).await;
-    let change = key_change(&revoked(&entry.record.record()));
-    relay.publish(&change).await;
-    let began = Instant::now();
-    while state(&edge, &platform) != Some(KeyState::Revoked) {
-        assert!(began.elapsed() < Duration::from_secs(1), "still not revoked");
-        tokio::task::yield_now().await;
+    let mut took = Vec::new();
+    for _ in 0..REVOCATIONS {
+        let key = platform.tenants.key(platform.app.id, KeyType::Secret, &["*"]).await;
+        let entry = edge.found(&key).await;
+        relay.publish(&key_change(&revoked(&entry.record.record()))).await;
+        let began = Instant::now();
+        wait_for("the revocation", SOON, async || {
+            matches!(edge.look(&key.digest()), Lookup::Hit(entry) if entry.record.state == KeyState::Revoked)
+                .then_some(())
+        })
+        .await
+        .unwrap();
+        took.push(began.elapsed());
     }
+    // The middle one: one pause of a busy machine says nothing about the feed.
+    took.sort_unstable();
     assert!(
-        began.elapsed() < Duration::from_millis(100),
-        "{:?} after the acknowledgement",
-        began.elapsed()
+        took[REVOCATIONS / 2] < Duration::from_millis(100),
+        "after the acknowledgement: {took:?}"
     );
     edge.stop().await;
 }
