@@ -27,8 +27,14 @@ use crate::lease::{Fence, Lease, Taken};
 use crate::plan::Intent;
 use crate::step::{Observed, StepError};
 
-/// What brings an instance back, in this order.
-const RECOVERY: [Step; 3] = [Step::Instance, Step::Rollout, Step::Activate];
+/// What brings an application back, in this order; those steps that the runtime leaves out are left out here too.
+const RECOVERY: [Step; 5] = [
+    Step::Namespace,
+    Step::Instance,
+    Step::Rollout,
+    Step::Monitoring,
+    Step::Activate,
+];
 /// How long one look at an instance, or at Postgres, may take.
 const LOOK: Duration = Duration::from_secs(10);
 /// How long starting an instance again may take.
@@ -215,12 +221,17 @@ async fn look_at(engine: &Engine, intent: &Intent) -> Found {
     found
 }
 
+fn recovery(engine: &Engine) -> impl Iterator<Item = Step> {
+    let runtime = &engine.facilities.runtime;
+    RECOVERY.into_iter().filter(|step| runtime.skips(*step).is_none())
+}
+
 /// Looks without a lease: most of the time there is nothing to do.
 async fn is_fine(engine: &Engine, intent: &Intent) -> bool {
     let fence = Fence::observer(intent.application_id, engine.lease_lifetime);
     let cx = engine.context(intent, &fence);
     let looking = async {
-        for step in RECOVERY {
+        for step in recovery(engine) {
             if !matches!(caught(engine.actions.of(step).observe(&cx)).await, Ok(Observed::Done)) {
                 return false;
             }
@@ -233,7 +244,7 @@ async fn is_fine(engine: &Engine, intent: &Intent) -> bool {
 /// Under the lease: reads the intent anew, looks again, and starts what is missing.
 async fn recover(engine: &Engine, fence: &Fence) -> Found {
     let mut recovered = false;
-    for step in RECOVERY {
+    for step in recovery(engine) {
         let intent = match engine.intent(fence.application_id()).await {
             Ok(Some(intent)) if intent.serves() && !engine.stop.is_cancelled() => intent,
             Ok(_) => return Found::Fine,

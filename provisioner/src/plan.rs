@@ -80,6 +80,8 @@ pub struct Intent {
     pub edge_credentials: Option<Sealed>,
     /// Written back: the instance as the platform itself reaches it.
     pub internal_url: Option<String>,
+    /// Written back: `name:port` of the headless service of its instances, where the runtime has one.
+    pub instance_service: Option<String>,
     /// Written back: `host:port` of each instance.
     pub endpoints: Vec<String>,
 }

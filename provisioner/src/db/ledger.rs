@@ -113,6 +113,31 @@ pub async fn begin_step(pool: &PgPool, fence: &Fence, operation: OperationId, st
     announce(pool, operation, begun.rows_affected()).await
 }
 
+/// How far the step that is under way has come, for people who watch.
+pub async fn tell(pool: &PgPool, fence: &Fence, step: Step, detail: &str) -> Result<(), RecordError> {
+    let told = sqlx::query_scalar!(
+        r#"WITH lease AS (
+            SELECT 1 FROM application_leases
+            WHERE application_id = $1 AND holder = $2 AND epoch = $3 AND expires_at > clock_timestamp() FOR SHARE)
+         UPDATE provisioning_steps s SET detail = $5 FROM operations o
+         WHERE o.id = s.operation_id AND o.application_id = $1 AND o.status = 'running'
+           AND s.step = $4 AND s.status = 'running' AND EXISTS (SELECT 1 FROM lease)
+         RETURNING s.operation_id AS "id: OperationId""#,
+        fence.application_id() as ApplicationId,
+        fence.holder(),
+        fence.epoch(),
+        step.as_str(),
+        detail,
+    )
+    .fetch_optional(pool)
+    .await?;
+    // Outside of an operation (an instance that is brought back) nobody watches.
+    match told {
+        Some(operation) => announce(pool, operation, 1).await,
+        None => Ok(()),
+    }
+}
+
 /// A step ends with this status and public detail.
 pub async fn end_step(
     pool: &PgPool,

@@ -47,23 +47,35 @@ pub async fn forget_credentials(pool: &PgPool, fence: &Fence) -> Result<(), Reco
     Ok(tx.commit().await?)
 }
 
+/// Where the instances of an application are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// `host:port` of each, where the runtime knows them one by one.
+    pub endpoints: Vec<String>,
+    /// As the platform itself reaches them.
+    pub internal_url: Option<String>,
+    /// `name:port` of a headless service that the edge follows by itself.
+    pub service: Option<String>,
+}
+
 /// Writes where the instances of a generation are. If the intent is of another generation by now, nothing is written and the
 /// caller is told to stop.
-pub async fn record_endpoints(
+pub async fn record_addresses(
     pool: &PgPool,
     fence: &Fence,
     generation: i64,
-    endpoints: &[String],
-    internal_url: Option<&str>,
+    addresses: &Addresses,
 ) -> Result<(), RecordError> {
     let mut tx = pool.begin().await?;
     lease::hold(&mut tx, fence).await?;
     let written = sqlx::query!(
-        "UPDATE applications SET endpoints = $3, internal_url = $4 WHERE id = $1 AND generation = $2",
+        "UPDATE applications SET endpoints = $3, internal_url = $4, instance_service = $5
+         WHERE id = $1 AND generation = $2",
         fence.application_id() as ApplicationId,
         generation,
-        endpoints,
-        internal_url,
+        &addresses.endpoints,
+        addresses.internal_url,
+        addresses.service,
     )
     .execute(&mut *tx)
     .await?;

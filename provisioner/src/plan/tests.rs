@@ -32,6 +32,7 @@ fn intent(status: AppStatus, activated: bool, generation: i64) -> Intent {
         redis_url: None,
         edge_credentials: None,
         internal_url: None,
+        instance_service: None,
         endpoints: Vec::new(),
     }
 }

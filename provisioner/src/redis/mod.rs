@@ -18,6 +18,7 @@ use crate::lease::{Fence, Fenced};
 
 pub use acl::{AclServer, ServerUrlError};
 pub use rules::user;
+pub(crate) use rules::{all as rules, password_hash};
 
 /// Why a tenant's Redis user is not as it should be. Holds no password.
 #[derive(Debug, thiserror::Error)]

@@ -61,7 +61,7 @@ pub fn user(id: ApplicationId) -> String {
 }
 
 /// SHA-256 of a password in hexadecimal, which is what the server keeps; so the password itself is never sent to set it.
-pub(super) fn password_hash(password: &SecretString) -> String {
+pub(crate) fn password_hash(password: &SecretString) -> String {
     let hash = digest(&SHA256, password.expose_secret().as_bytes());
     hash.as_ref()
         .iter()
@@ -78,7 +78,7 @@ pub(super) fn channel_pattern(id: ApplicationId) -> String {
 }
 
 /// All rules for `ACL SETUSER`, which takes them together or not at all. Whatever the user was before is forgotten.
-pub(super) fn all(id: ApplicationId, hashes: &[String; 2]) -> Vec<String> {
+pub(crate) fn all(id: ApplicationId, hashes: &[String; 2]) -> Vec<String> {
     let mut rules = vec!["reset".to_owned(), "on".to_owned()];
     rules.extend(hashes.iter().map(|hash| format!("#{hash}")));
     rules.extend([key_pattern(id), channel_pattern(id)]);

@@ -3,18 +3,77 @@
 //! Owns what an instance is given ([`Workload`]) and what is known of it ([`Placement`]). A runtime that cannot be reached
 //! answers with a [`RuntimeError`]; instances that run already go on without it.
 
+pub mod kubernetes;
 pub mod local;
+mod moves;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use authsome_contract::model::Step;
-use authsome_core::id::ApplicationId;
+use authsome_contract::model::{Environment, Plan, Step};
+use authsome_core::id::{ApplicationId, WorkspaceId};
 use authsome_core::secret::SecretUrl;
+
+use crate::lease::Fence;
+use crate::plan::Intent;
+use crate::step::Outcome;
+use kubernetes::{ClusterError, Unusable};
+
+/// An application and its place, and the right to change it. Holds no secret.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The application.
+    pub application: ApplicationId,
+    /// The workspace that owns it.
+    pub workspace: WorkspaceId,
+    /// What it is for.
+    pub environment: Environment,
+    /// What its workspace pays for.
+    pub plan: Plan,
+    /// Its namespace.
+    pub namespace: String,
+    /// The generation of the intent.
+    pub generation: i64,
+    /// Prefix of the instance's paths; empty or `/…` without a slash at the end.
+    pub base_path: String,
+    /// CPU of one instance, as a Kubernetes quantity.
+    pub cpu: String,
+    /// Memory of one instance, as a Kubernetes quantity.
+    pub memory: String,
+    /// Storage of its database, as a Kubernetes quantity.
+    pub storage: String,
+    /// The image that it is pinned to, if it is.
+    pub image: Option<String>,
+    /// The lease under which it may be changed.
+    pub fence: Fence,
+}
+
+impl Site {
+    /// The place that an intent names.
+    pub fn of(intent: &Intent, fence: &Fence) -> Self {
+        Self {
+            application: intent.application_id,
+            workspace: intent.workspace_id,
+            environment: intent.environment,
+            plan: intent.plan,
+            namespace: intent.namespace.clone(),
+            generation: intent.generation,
+            base_path: intent.base_path.clone(),
+            cpu: intent.cpu_limit.clone(),
+            memory: intent.memory_limit.clone(),
+            storage: intent.storage_limit.clone(),
+            image: None,
+            fence: fence.clone(),
+        }
+    }
+}
 
 /// What an instance needs to run. Holds secrets: not for logs.
 #[derive(Clone)]
 pub struct Workload {
+    /// Its place.
+    pub site: Site,
     /// The application.
     pub application: ApplicationId,
     /// The generation of the intent. Instances of another generation are other instances.
@@ -29,6 +88,8 @@ pub struct Workload {
     pub redis_prefix: String,
     /// The address under which clients reach it.
     pub public_base_url: String,
+    /// Its whole configuration. No secret is in it.
+    pub config: serde_json::Value,
     /// Where instances of this application were last, so that they come back there if they can.
     pub previous: Vec<SocketAddr>,
 }
@@ -62,6 +123,33 @@ pub struct Placement {
     pub instances: Vec<InstanceState>,
     /// How many there should be of one generation.
     pub wanted: usize,
+    /// `name:port` of a headless service whose addresses are the instances, where the runtime has one: the edge follows it
+    /// by itself, and the instances' own addresses are not recorded.
+    pub service: Option<String>,
+    /// What keeps instances from coming up, where the runtime knows.
+    pub trouble: Option<Trouble>,
+}
+
+/// What keeps instances from coming up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What the customer reads.
+    pub public: String,
+    /// For the log.
+    pub detail: String,
+    /// The pod and container whose last lines say more.
+    pub last_lines_of: Option<(String, String)>,
+}
+
+impl Trouble {
+    /// Trouble without a log.
+    pub fn new(public: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            public: public.into(),
+            detail: detail.into(),
+            last_lines_of: None,
+        }
+    }
 }
 
 impl Placement {
@@ -79,10 +167,10 @@ impl Placement {
 
     /// Do all that there should be of a generation answer?
     pub fn is_healthy(&self, generation: i64) -> bool {
-        self.is_complete(generation)
-            && self
-                .of_generation(generation)
-                .all(|instance| instance.phase == Phase::Healthy)
+        let healthy = self
+            .of_generation(generation)
+            .filter(|instance| instance.phase == Phase::Healthy);
+        self.wanted > 0 && healthy.count() >= self.wanted
     }
 
     /// Where the instances of a generation that answer are, in order.
@@ -127,12 +215,54 @@ pub enum RuntimeError {
     /// The runtime is stopping and starts nothing any more.
     #[error("the runtime is stopping")]
     Stopping,
+    /// The cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The application cannot be put into the cluster as it is.
+    #[error("the application cannot be put into the cluster: {0}")]
+    Unusable(#[from] Unusable),
+    /// Something is still there that should be gone by now.
+    #[error("{0}")]
+    Slow(String),
+    /// It cannot work as it is, for a reason that a customer may read.
+    #[error("{public} {detail}")]
+    Unfit {
+        /// What the customer reads.
+        public: String,
+        /// For the log.
+        detail: String,
+    },
 }
 
 impl RuntimeError {
     /// May the same call succeed later without anybody changing anything?
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Program { .. })
+        match self {
+            Self::Program { .. } | Self::Unusable(_) | Self::Unfit { .. } => false,
+            Self::Io { .. } | Self::Stopping | Self::Slow(_) => true,
+            Self::Cluster(error) => error.is_transient(),
+        }
+    }
+}
+
+/// How long a runtime's instances may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Until they answer.
+    pub rollout: Duration,
+    /// While they fail: what they say may date from before their last start, and they are started again by themselves.
+    pub failing: Duration,
+    /// Between two looks.
+    pub look: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            rollout: Duration::from_mins(1),
+            failing: Duration::from_secs(12),
+            look: Duration::from_millis(100),
+        }
     }
 }
 
@@ -148,20 +278,56 @@ pub trait Runtime: Send + Sync {
     /// Can it run instances at all?
     async fn check(&self) -> Result<(), RuntimeError>;
 
+    /// How long instances may take to come up, and how long they may go on failing before that counts.
+    fn patience(&self) -> Patience {
+        Patience::default()
+    }
+
+    /// Is what one of the runtime's own steps makes known to be as it should be? An answer without any call: most looks end
+    /// here. What is not known is asked of [`Self::lacks`].
+    fn is_verified(&self, _step: Step, _site: &Site) -> bool {
+        true
+    }
+
+    /// What is missing or different of what a step makes that only the runtime can take.
+    async fn lacks(&self, _step: Step, _site: &Site) -> Result<Vec<String>, RuntimeError> {
+        Ok(Vec::new())
+    }
+
+    /// Takes such a step.
+    async fn settle(&self, step: Step, _site: &Site) -> Result<Outcome, RuntimeError> {
+        Ok(Outcome::skipped(self.skips(step).unwrap_or_default()))
+    }
+
+    /// Takes away what such a step made.
+    async fn unsettle(&self, _step: Step, _site: &Site) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    /// What is missing or different of the instances' own objects, their number and health aside.
+    async fn differences(&self, _workload: &Workload) -> Result<Vec<String>, RuntimeError> {
+        Ok(Vec::new())
+    }
+
+    /// Prepares the database's schema, where the image does not do that when it starts.
+    async fn migrate(&self, _workload: &Workload) -> Result<Outcome, RuntimeError> {
+        Ok(Outcome::skipped(self.skips(Step::Migrate).unwrap_or_default()))
+    }
+
     /// What there is of an application.
     async fn observe(&self, application: ApplicationId) -> Result<Placement, RuntimeError>;
 
     /// Starts what is missing of the workload's generation, beside older ones. Does not wait until it answers.
     async fn ensure(&self, workload: &Workload) -> Result<(), RuntimeError>;
 
-    /// Stops instances of generations before `generation`, once requests that are under way have had time to end.
-    async fn retire(&self, application: ApplicationId, generation: i64) -> Result<(), RuntimeError>;
+    /// Stops instances of generations before the site's, once requests that are under way have had time to end.
+    async fn retire(&self, site: &Site) -> Result<(), RuntimeError>;
 
     /// Stops all instances of an application and waits until they are gone.
-    async fn stop(&self, application: ApplicationId) -> Result<(), RuntimeError>;
+    async fn stop(&self, site: &Site) -> Result<(), RuntimeError>;
 
     /// Removes everything that is left of an application, after a stop.
-    async fn remove(&self, application: ApplicationId) -> Result<(), RuntimeError>;
+    async fn remove(&self, site: &Site) -> Result<(), RuntimeError>;
 
     /// Waits for an application whose instances came up elsewhere than they were, so that the edge must be told. Nothing is
     /// lost when the wait is given up.

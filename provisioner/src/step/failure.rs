@@ -9,6 +9,7 @@ use crate::db::RecordError;
 use crate::lease::Fenced;
 use crate::redis::RedisError;
 use crate::runtime::RuntimeError;
+use crate::runtime::kubernetes::ClusterError;
 
 const SUPPORT: &str = "Contact support with the operation's id; your data and configuration are unchanged.";
 
@@ -55,10 +56,18 @@ impl From<RedisError> for StepError {
 
 impl From<RuntimeError> for StepError {
     fn from(error: RuntimeError) -> Self {
-        if error.is_transient() {
-            retry("Instances cannot be started right now.", error)
-        } else {
-            fatal("The program of the instance cannot be run.", error)
+        match error {
+            RuntimeError::Cluster(ClusterError::Fenced(_)) => Self::Fenced,
+            RuntimeError::Cluster(error) if error.is_transient() => retry(error.public(), error),
+            RuntimeError::Cluster(error) => fatal(error.public(), error),
+            RuntimeError::Unfit { public, detail } => fatal(&public, detail),
+            RuntimeError::Unusable(unusable) => Self::Fatal {
+                reason: "The application's limits, image or configuration cannot be used.".to_owned(),
+                remediation: "Correct them and try again.".to_owned(),
+                source: unusable.into(),
+            },
+            error if error.is_transient() => retry("Instances cannot be started right now.", error),
+            error => fatal("The program of the instance cannot be run.", error),
         }
     }
 }

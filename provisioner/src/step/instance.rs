@@ -4,17 +4,18 @@ use async_trait::async_trait;
 use authsome_contract::model::Step;
 use authsome_contract::wire::names;
 
-use super::{Observed, Outcome, StepAction, StepContext, StepError, secrets};
+use super::{Observed, Outcome, StepAction, StepContext, StepError, observed, secrets};
 use crate::plan::Desired;
-use crate::runtime::Workload;
+use crate::runtime::{Site, Workload};
 
 pub(super) struct Instance;
 
 /// What the application's instances are given.
-fn workload(cx: &StepContext<'_>) -> Result<Workload, StepError> {
+pub(super) fn workload(cx: &StepContext<'_>) -> Result<Workload, StepError> {
     let id = cx.intent.application_id;
     let addresses = secrets::needed(cx)?;
     Ok(Workload {
+        site: Site::of(cx.intent, cx.fence),
         application: id,
         generation: cx.intent.generation,
         base_path: cx.intent.base_path.clone(),
@@ -22,6 +23,7 @@ fn workload(cx: &StepContext<'_>) -> Result<Workload, StepError> {
         redis_url: addresses.redis,
         redis_prefix: names::redis_tenant_prefix(&id),
         public_base_url: format!("{}/v1/{id}", cx.facilities.public_base_url.trim_end_matches('/')),
+        config: cx.intent.config.clone(),
         previous: cx
             .intent
             .endpoints
@@ -38,9 +40,17 @@ impl StepAction for Instance {
     }
 
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Observed, StepError> {
-        let placement = cx.facilities.runtime.observe(cx.intent.application_id).await?;
+        let runtime = &cx.facilities.runtime;
+        let placement = runtime.observe(cx.intent.application_id).await?;
+        let complete = placement.is_complete(cx.intent.generation);
+        if cx.intent.desired == Desired::Running
+            && complete
+            && !runtime.is_verified(Step::Instance, &Site::of(cx.intent, cx.fence))
+        {
+            return Ok(observed(&runtime.differences(&workload(cx)?).await?));
+        }
         Ok(match cx.intent.desired {
-            Desired::Running if placement.is_complete(cx.intent.generation) => Observed::Done,
+            Desired::Running if complete => Observed::Done,
             Desired::Running => Observed::Needed("instances are missing".to_owned()),
             Desired::Stopped | Desired::Absent if placement.instances.is_empty() => Observed::Done,
             Desired::Stopped | Desired::Absent => Observed::Needed("instances are running".to_owned()),
@@ -55,14 +65,14 @@ impl StepAction for Instance {
                 Ok(Outcome::done("The instance is started."))
             }
             Desired::Stopped | Desired::Absent => {
-                runtime.stop(cx.intent.application_id).await?;
+                runtime.stop(&Site::of(cx.intent, cx.fence)).await?;
                 Ok(Outcome::done("The instance is stopped."))
             }
         }
     }
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
-        cx.facilities.runtime.remove(cx.intent.application_id).await?;
+        cx.facilities.runtime.remove(&Site::of(cx.intent, cx.fence)).await?;
         Ok(())
     }
 }

@@ -9,7 +9,8 @@ mod activate;
 mod database;
 mod failure;
 mod instance;
-mod left_out;
+mod migrate;
+mod own;
 mod preflight;
 mod redis;
 mod rollout;
@@ -150,15 +151,15 @@ pub trait StepAction: Send + Sync {
 pub fn action(step: Step) -> &'static dyn StepAction {
     match step {
         Step::Preflight => &preflight::Preflight,
-        Step::Namespace => &left_out::LeftOut(Step::Namespace),
+        Step::Namespace => &own::Own(Step::Namespace),
         Step::Database => &database::Database,
         Step::Redis => &redis::Redis,
         Step::Secrets => &secrets::Secrets,
         Step::Instance => &instance::Instance,
         Step::Rollout => &rollout::Rollout,
-        Step::Migrate => &left_out::LeftOut(Step::Migrate),
-        Step::Bootstrap => &left_out::LeftOut(Step::Bootstrap),
-        Step::Monitoring => &left_out::LeftOut(Step::Monitoring),
+        Step::Migrate => &migrate::Migrate,
+        Step::Bootstrap => &own::Own(Step::Bootstrap),
+        Step::Monitoring => &own::Own(Step::Monitoring),
         Step::Activate => &activate::Activate,
     }
 }

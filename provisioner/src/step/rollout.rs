@@ -7,17 +7,24 @@ use authsome_contract::model::Step;
 use tokio::time::Instant;
 
 use super::{Observed, Outcome, StepAction, StepContext, StepError, failure};
+use crate::db;
 use crate::plan::Desired;
+use crate::runtime::{Phase, Placement};
 
 pub(super) struct Rollout;
 
-/// How long instances may take to come up.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// How long an instance may go on failing: what it says may date from before its last start, and it is started again every
-/// few seconds.
-const FAILING: Duration = Duration::from_secs(12);
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(100);
+/// What people who watch read while they wait.
+fn progress(placement: &Placement, generation: i64) -> String {
+    let healthy = placement
+        .of_generation(generation)
+        .filter(|instance| instance.phase == Phase::Healthy)
+        .count();
+    let mut text = format!("{healthy} of {} instances are ready.", placement.wanted);
+    if let Some(trouble) = &placement.trouble {
+        text = format!("{text} {}", trouble.public);
+    }
+    text
+}
 
 #[async_trait]
 impl StepAction for Rollout {
@@ -43,21 +50,33 @@ impl StepAction for Rollout {
         }
         let begun = Instant::now();
         let generation = cx.intent.generation;
+        let runtime = &cx.facilities.runtime;
+        let patience = runtime.patience();
+        let mut told = String::new();
         loop {
             cx.fence.check(Duration::ZERO)?;
-            let placement = cx.facilities.runtime.observe(cx.intent.application_id).await?;
+            let placement = runtime.observe(cx.intent.application_id).await?;
             if placement.is_healthy(generation) {
                 return Ok(Outcome::done("The instance answers its health check."));
             }
-            let failure = placement.failure(generation).filter(|_| begun.elapsed() >= FAILING);
-            if let Some(why) = failure {
-                return Err(failure::retry("The instance does not come up.", why.to_owned()));
+            if begun.elapsed() >= patience.failing {
+                if let Some(trouble) = placement.trouble {
+                    return Err(failure::retry(&trouble.public, trouble.detail));
+                }
+                if let Some(why) = placement.failure(generation) {
+                    return Err(failure::retry("The instance does not come up.", why.to_owned()));
+                }
             }
-            if begun.elapsed() >= PATIENCE {
-                let seen = format!("not healthy within {PATIENCE:?}: {:?}", placement.instances);
+            if begun.elapsed() >= patience.rollout {
+                let seen = format!("not healthy within {:?}: {:?}", patience.rollout, placement.instances);
                 return Err(failure::retry("The instance did not become healthy in time.", seen));
             }
-            tokio::time::sleep(LOOK).await;
+            let progress = progress(&placement, generation);
+            if progress != told {
+                db::ledger::tell(cx.pool, cx.fence, Step::Rollout, &progress).await?;
+                told = progress;
+            }
+            tokio::time::sleep(patience.look).await;
         }
     }
 

@@ -19,7 +19,7 @@ use authsome_provisioner::execution::{Engine, Execution};
 use authsome_provisioner::lease::Fence;
 use authsome_provisioner::metrics::Metrics;
 use authsome_provisioner::redis::{self, RedisError, RedisStrategy};
-use authsome_provisioner::runtime::{Placement, Runtime, RuntimeError, Workload};
+use authsome_provisioner::runtime::{Placement, Runtime, RuntimeError, Site, Workload};
 use authsome_provisioner::step::Facilities;
 use authsome_testkit::{Database, fresh_database, wait_for};
 use sqlx::PgPool;
@@ -350,8 +350,8 @@ impl Runtime for Nowhere {
     fn name(&self) -> &'static str {
         "nowhere"
     }
-    fn skips(&self, _: Step) -> Option<&'static str> {
-        None
+    fn skips(&self, step: Step) -> Option<&'static str> {
+        crate::script::skips(step).then_some("Not used here.")
     }
     async fn check(&self) -> Result<(), RuntimeError> {
         Ok(())
@@ -362,13 +362,13 @@ impl Runtime for Nowhere {
     async fn ensure(&self, _: &Workload) -> Result<(), RuntimeError> {
         unreachable!()
     }
-    async fn retire(&self, _: ApplicationId, _: i64) -> Result<(), RuntimeError> {
+    async fn retire(&self, _: &Site) -> Result<(), RuntimeError> {
         unreachable!()
     }
-    async fn stop(&self, _: ApplicationId) -> Result<(), RuntimeError> {
+    async fn stop(&self, _: &Site) -> Result<(), RuntimeError> {
         unreachable!()
     }
-    async fn remove(&self, _: ApplicationId) -> Result<(), RuntimeError> {
+    async fn remove(&self, _: &Site) -> Result<(), RuntimeError> {
         unreachable!()
     }
     async fn moved(&self) -> ApplicationId {

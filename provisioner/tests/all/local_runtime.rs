@@ -16,6 +16,8 @@ use authsome_provisioner::runtime::{Phase, Placement, Runtime, RuntimeError, Wor
 use authsome_testkit::databases::empty_database;
 use authsome_testkit::{ChaosProxy, Mode, http_probe, programs, shared_postgres, wait_for};
 
+use crate::kubernetes::samples::site;
+
 const SOON: Duration = Duration::from_secs(30);
 
 struct Machine {
@@ -83,6 +85,8 @@ fn new_id() -> ApplicationId {
 
 fn workload_at(id: ApplicationId, database: &str) -> Workload {
     Workload {
+        site: site(id, 1),
+        config: serde_json::json!({}),
         application: id,
         generation: 1,
         base_path: "/base".to_owned(),
@@ -156,17 +160,17 @@ async fn as_many_instances_as_wanted_come_up_and_ensuring_twice_starts_no_more()
     machine.runtime.ensure(&workload).await.unwrap();
     assert_eq!((before.len(), pids(id)), (2, before));
 
-    machine.runtime.stop(id).await.unwrap();
+    machine.runtime.stop(&site(id, 1)).await.unwrap();
     assert_eq!((pids(id), machine.placement(id).await.instances.len()), (Vec::new(), 0));
-    machine.runtime.stop(id).await.unwrap();
-    machine.runtime.remove(id).await.unwrap();
+    machine.runtime.stop(&site(id, 1)).await.unwrap();
+    machine.runtime.remove(&site(id, 1)).await.unwrap();
     assert_eq!(
         std::fs::read_dir(machine.directory.path().join("instances"))
             .unwrap()
             .count(),
         0
     );
-    machine.runtime.remove(id).await.unwrap();
+    machine.runtime.remove(&site(id, 1)).await.unwrap();
 }
 
 #[tokio::test]
@@ -276,7 +280,7 @@ async fn a_new_generation_serves_before_the_old_one_is_retired() {
     let new = machine.until_healthy(id, 2).await[0];
     assert!(new != old && answers(old).await && answers(new).await);
 
-    machine.runtime.retire(id, 2).await.unwrap();
+    machine.runtime.retire(&site(id, 2)).await.unwrap();
     assert!(answers(old).await, "the edge may not know yet");
     wait_for("the old instance to end", SOON, async || {
         (!answers(old).await).then_some(())

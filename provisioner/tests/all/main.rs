@@ -5,11 +5,13 @@
     reason = "what tests share is public within the one binary they are"
 )]
 
+mod api_double;
 mod captured;
 mod consumer;
 mod database;
 mod drift;
 mod engine;
+mod kubernetes;
 mod lease;
 mod ledger;
 // Finds processes in /proc.

@@ -7,7 +7,6 @@
 
 mod health;
 mod log;
-mod moves;
 mod process;
 mod supervisor;
 
@@ -24,9 +23,9 @@ use authsome_core::id::ApplicationId;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{InstanceState, Placement, Runtime, RuntimeError, Workload};
+use super::moves::Moves;
+use super::{InstanceState, Placement, Runtime, RuntimeError, Site, Workload};
 use health::Health;
-use moves::Moves;
 use supervisor::Supervised;
 
 /// How long an instance of an older generation goes on after the edge was told of the new one.
@@ -129,6 +128,7 @@ impl Runtime for LocalRuntime {
         Ok(Placement {
             instances,
             wanted: self.config.replicas,
+            ..Placement::default()
         })
     }
 
@@ -164,14 +164,14 @@ impl Runtime for LocalRuntime {
         Ok(())
     }
 
-    async fn retire(&self, application: ApplicationId, generation: i64) -> Result<(), RuntimeError> {
+    async fn retire(&self, site: &Site) -> Result<(), RuntimeError> {
         let mut running = self.instances();
-        let Some(instances) = running.get_mut(&application) else {
+        let Some(instances) = running.get_mut(&site.application) else {
             return Ok(());
         };
         let (kept, old) = std::mem::take(instances)
             .into_iter()
-            .partition(|one| one.generation() >= generation);
+            .partition(|one| one.generation() >= site.generation);
         *instances = kept;
         for instance in old {
             // Out of the map it is no longer counted; the tracker still waits for it at shutdown.
@@ -183,15 +183,15 @@ impl Runtime for LocalRuntime {
         Ok(())
     }
 
-    async fn stop(&self, application: ApplicationId) -> Result<(), RuntimeError> {
-        let instances = self.instances().remove(&application).unwrap_or_default();
+    async fn stop(&self, site: &Site) -> Result<(), RuntimeError> {
+        let instances = self.instances().remove(&site.application).unwrap_or_default();
         futures::future::join_all(instances.iter().map(Supervised::stop)).await;
         Ok(())
     }
 
-    async fn remove(&self, application: ApplicationId) -> Result<(), RuntimeError> {
-        self.stop(application).await?;
-        log::remove(&self.config.directory, application)
+    async fn remove(&self, site: &Site) -> Result<(), RuntimeError> {
+        self.stop(site).await?;
+        log::remove(&self.config.directory, site.application)
     }
 
     async fn moved(&self) -> ApplicationId {

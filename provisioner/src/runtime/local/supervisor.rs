@@ -18,10 +18,11 @@ use tokio_util::task::TaskTracker;
 
 use super::health::{Answer, Health};
 use super::log::{self, Secrets};
-use super::moves::Moves;
+
 use super::process::{self, Process};
 use super::{InstanceState, LocalConfig, RuntimeError, Workload};
 use crate::runtime::Phase;
+use crate::runtime::moves::Moves;
 
 /// Between two questions while it starts, and once it is well.
 const ASK_STARTING: Duration = Duration::from_millis(50);

@@ -8,13 +8,13 @@ use tokio::sync::Notify;
 
 /// A set, so it is bounded by the number of applications that run here.
 #[derive(Debug, Default)]
-pub(super) struct Moves {
+pub(in crate::runtime) struct Moves {
     moved: Mutex<BTreeSet<ApplicationId>>,
     added: Notify,
 }
 
 impl Moves {
-    pub(super) fn add(&self, application: ApplicationId) {
+    pub(in crate::runtime) fn add(&self, application: ApplicationId) {
         self.moved
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -23,7 +23,7 @@ impl Moves {
     }
 
     /// Waits for the next. Nothing is lost when the wait is given up.
-    pub(super) async fn next(&self) -> ApplicationId {
+    pub(in crate::runtime) async fn next(&self) -> ApplicationId {
         loop {
             let added = self.added.notified();
             if let Some(application) = self.moved.lock().unwrap_or_else(PoisonError::into_inner).pop_first() {

@@ -1,0 +1,249 @@
+//! The calls to one cluster's API server: each bounded in time, each under the application's lease.
+//!
+//! Owns the client and the store that the watches and the answers to our own calls fill. An API server that is away makes
+//! calls end in [`ClusterError::Unavailable`] or [`ClusterError::TimedOut`]; what runs in the cluster runs on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, DeleteParams, DynamicObject, LogParams, Patch, PatchParams, ValidationDirective};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+
+use super::error::ClusterError;
+use super::kind::Kind;
+use super::manifest::{MANAGER, Manifest, NAME};
+use super::store::Store;
+use crate::lease::Fence;
+
+/// How long one call may take.
+pub(super) const CALL: Duration = Duration::from_secs(10);
+/// The field manager of the number of replicas, which is set apart from everything else: at the start, at a stop and at a
+/// resume. In between it is the autoscaler's.
+const SCALER: &str = "authsome-provisioner-scale";
+
+/// Where the address and credentials of a cluster are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The cluster that this process runs in, by its service account.
+    InCluster,
+    /// A kubeconfig file, with the context to use if it is not the current one.
+    File {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// The context.
+        context: Option<String>,
+    },
+}
+
+/// One cluster.
+pub struct Cluster {
+    client: Client,
+    /// What there is in it.
+    pub store: Arc<Store>,
+}
+
+impl Cluster {
+    /// A client for the cluster; nothing is asked of it yet. Needs a tokio runtime.
+    pub async fn open(source: &Source) -> Result<Self, ClusterError> {
+        let unusable = |error: &dyn std::error::Error| ClusterError::Config(error.to_string());
+        let mut config = match source {
+            Source::InCluster => Config::incluster().map_err(|error| unusable(&error))?,
+            Source::File { path, context } => file(path, context.as_deref()).await?,
+        };
+        config.connect_timeout = Some(CALL / 2);
+        config.write_timeout = Some(CALL);
+        // A watch is silent for as long as nothing happens, but for a bookmark about every minute.
+        config.read_timeout = Some(Duration::from_mins(5));
+        let client = Client::try_from(config).map_err(|error| unusable(&error))?;
+        Ok(Self::new(client))
+    }
+
+    /// With a client of the caller's.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            store: Arc::default(),
+        }
+    }
+
+    pub(super) fn api(&self, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
+        let resource = kind.resource();
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
+    async fn call<T>(
+        fence: &Fence,
+        what: impl Fn() -> String,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, ClusterError> {
+        match fence.call(CALL, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(ClusterError::from_kube(what(), error)),
+            Err(error) => Err(ClusterError::from_call(what(), error)),
+        }
+    }
+
+    /// Makes an object as its manifest says. Fields of the manifest that somebody else changed are taken back; that is said,
+    /// and tried without force first, so that it happens knowingly.
+    pub async fn apply(&self, manifest: &Manifest, fence: &Fence) -> Result<(), ClusterError> {
+        let api = self.api(manifest.kind, manifest.namespace.as_deref());
+        let mut parameters = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Apply(&manifest.body);
+        let what = || format!("apply {}", manifest.what());
+        let applied = match Self::call(fence, what, api.patch(&manifest.name, &parameters, &patch)).await {
+            Err(ClusterError::Refused { code: 409, message, .. }) => {
+                tracing::warn!(
+                    object = manifest.what(),
+                    message,
+                    "somebody changed what is ours; taking it back"
+                );
+                parameters.force = true;
+                Self::call(fence, what, api.patch(&manifest.name, &parameters, &patch)).await?
+            }
+            applied => applied?,
+        };
+        self.store.answered(manifest.kind, &applied);
+        Ok(())
+    }
+
+    /// Sets the number of replicas of an application's instances.
+    pub async fn scale(&self, namespace: &str, replicas: u32, fence: &Fence) -> Result<(), ClusterError> {
+        let api = self.api(Kind::Deployment, Some(namespace));
+        let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+        let parameters = PatchParams {
+            field_manager: Some(SCALER.to_owned()),
+            ..PatchParams::default()
+        };
+        let what = || format!("scale {namespace}/{NAME} to {replicas}");
+        let scaled = Self::call(fence, what, api.patch(NAME, &parameters, &patch)).await?;
+        self.store.answered(Kind::Deployment, &scaled);
+        Ok(())
+    }
+
+    /// Deletes an object. What is gone already is a success; that it is gone in the end is for the watch to say.
+    pub async fn delete(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        name: &str,
+        fence: &Fence,
+    ) -> Result<(), ClusterError> {
+        let api = self.api(kind, namespace);
+        let what = || format!("delete {} {}/{name}", kind.name(), namespace.unwrap_or_default());
+        match Self::call(fence, what, api.delete(name, &DeleteParams::background())).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_absent() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The last lines of a container, those of its last run if it has ended. `None` where there are none.
+    pub async fn last_lines(&self, namespace: &str, pod: &str, container: &str, previous: bool) -> Option<String> {
+        let parameters = LogParams {
+            container: Some(container.to_owned()),
+            tail_lines: Some(8),
+            limit_bytes: Some(4096),
+            previous,
+            ..LogParams::default()
+        };
+        let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), namespace);
+        match tokio::time::timeout(CALL, api.logs(pod, &parameters)).await {
+            Ok(Ok(text)) if !text.trim().is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// May this process do `verb` on `kind` in any namespace?
+    pub async fn may(&self, verb: &str, kind: Kind, subresource: Option<&str>) -> Result<bool, ClusterError> {
+        let mut attributes = json!({
+            "verb": verb, "group": kind.group(), "resource": kind.plural(), "version": "*",
+        });
+        if let Some(subresource) = subresource {
+            attributes["subresource"] = subresource.into();
+        }
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": { "resourceAttributes": attributes },
+        });
+        let what = || format!("ask for permission to {verb} {}", kind.plural());
+        let request = http::Request::post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews")
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(review.to_string().into_bytes())
+            .map_err(|error| ClusterError::Config(error.to_string()))?;
+        let answer: Value = self.bounded(what, self.client.request(request)).await?;
+        Ok(answer["status"]["allowed"] == true)
+    }
+
+    /// The version of the API server, as `(major, minor)`.
+    pub async fn version(&self) -> Result<(u32, u32), ClusterError> {
+        let what = || "ask for the version of the API server".to_owned();
+        let version = self.bounded(what, self.client.apiserver_version()).await?;
+        let number = |text: &str| {
+            let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().unwrap_or(0)
+        };
+        Ok((number(&version.major), number(&version.minor)))
+    }
+
+    /// The kinds that a group has in this cluster; `None` where there is no such group.
+    pub async fn has_group(&self, group: &str) -> Result<bool, ClusterError> {
+        let what = || "list the API groups".to_owned();
+        let groups = self.bounded(what, self.client.list_api_groups()).await?;
+        Ok(groups.groups.iter().any(|one| one.name == group))
+    }
+
+    /// Would the server take this object? Nothing is made.
+    pub async fn would_take(&self, manifest: &Manifest) -> Result<(), ClusterError> {
+        let api = self.api(manifest.kind, manifest.namespace.as_deref());
+        let parameters = PatchParams {
+            dry_run: true,
+            force: true,
+            field_manager: Some(MANAGER.to_owned()),
+            field_validation: Some(ValidationDirective::Strict),
+        };
+        let what = || format!("try {}", manifest.what());
+        let patch = Patch::Apply(&manifest.body);
+        self.bounded(what, api.patch(&manifest.name, &parameters, &patch))
+            .await?;
+        Ok(())
+    }
+
+    /// A call that changes nothing of any application.
+    async fn bounded<T>(
+        &self,
+        what: impl Fn() -> String,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, ClusterError> {
+        match tokio::time::timeout(CALL, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(ClusterError::from_kube(what(), error)),
+            Err(_) => Err(ClusterError::TimedOut {
+                what: what(),
+                limit: CALL,
+            }),
+        }
+    }
+}
+
+async fn file(path: &Path, context: Option<&str>) -> Result<Config, ClusterError> {
+    let unusable = |error: &dyn std::error::Error| ClusterError::Config(error.to_string());
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
+    let options = KubeConfigOptions {
+        context: context.map(str::to_owned),
+        ..KubeConfigOptions::default()
+    };
+    Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| unusable(&error))
+}

@@ -1,0 +1,81 @@
+//! What an instance is told: its configuration in a ConfigMap, its secrets in a Secret or in Vault.
+
+use std::collections::BTreeMap;
+
+use authsome_core::secret::{ExposeSecret, SecretString};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::super::kind::Kind;
+use super::{Component, Manifest, NAME, Spec, Unusable, hash};
+use crate::runtime::Workload;
+
+/// The file of the configuration within its ConfigMap. What it holds is JSON, which is YAML too.
+pub(super) const CONFIG_FILE: &str = "config.yaml";
+/// A ConfigMap holds a mebibyte at most.
+const LARGEST: usize = 900 * 1024;
+
+/// The secret part of an instance's environment. Not for logs: it is never printed.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, SecretString>);
+
+impl Environment {
+    /// Everything secret that a workload is given. The platform's own names win over those of a team.
+    pub fn of(workload: &Workload) -> Self {
+        let own = [
+            ("DATABASE_URL", workload.database_url.expose().to_owned()),
+            ("REDIS_URL", workload.redis_url.expose().to_owned()),
+        ];
+        let all = own.map(|(name, value)| (name.to_owned(), value)).into_iter();
+        Self(all.map(|(name, value)| (name, SecretString::from(value))).collect())
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// As a JSON object. It holds the secrets: for the one request that stores them.
+    pub fn document(&self) -> Value {
+        let members = self
+            .0
+            .iter()
+            .map(|(name, value)| (name.clone(), Value::from(value.expose_secret())));
+        Value::Object(members.collect())
+    }
+
+    /// What changes when any of them changes. They hold a generated password, so it gives nothing away.
+    pub fn hash(&self) -> String {
+        hash(&self.document())
+    }
+}
+
+/// What Vault is given to keep.
+pub fn vault_document(environment: &Environment) -> Value {
+    json!({ "data": environment.document() })
+}
+
+/// The configuration.
+pub fn config_map(spec: &Spec<'_>, config: &Value) -> Result<Manifest, Unusable> {
+    if !config.is_object() {
+        return Err(Unusable::Config("is not a JSON object"));
+    }
+    let text = format!("{config:#}\n");
+    if text.len() > LARGEST {
+        return Err(Unusable::Config("is larger than 900 KiB"));
+    }
+    let body = json!({ "data": { CONFIG_FILE: text } });
+    Ok(spec.component(Kind::ConfigMap, NAME, Component::Instance, body))
+}
+
+/// The secrets, where the cluster keeps them.
+pub fn secret(spec: &Spec<'_>, environment: &Environment) -> Manifest {
+    let data: Map<String, Value> = environment
+        .0
+        .iter()
+        .map(|(name, value)| (name.clone(), STANDARD.encode(value.expose_secret()).into()))
+        .collect();
+    let body = json!({ "type": "Opaque", "data": data });
+    spec.component(Kind::Secret, NAME, Component::Instance, body)
+}

@@ -1,0 +1,143 @@
+//! Alerts and the dashboard of all applications together: made once, with the application as a label and a variable.
+
+use authsome_core::id::ApplicationId;
+use serde_json::{Map, Value, json};
+
+use super::super::kind::Kind;
+use super::super::settings::Settings;
+use super::{MANAGED_BY, MANAGER, Manifest};
+
+/// The name of what the fleet has one of.
+pub const DASHBOARD: &str = "authsome-applications";
+
+/// The alerts and the dashboard.
+pub fn fleet(settings: &Settings) -> Vec<Manifest> {
+    let monitoring = &settings.monitoring;
+    let mut labels: Map<String, Value> = monitoring
+        .labels
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_str().into()))
+        .collect();
+    labels.insert(MANAGED_BY.to_owned(), MANAGER.into());
+    labels.insert("app.kubernetes.io/part-of".to_owned(), "authsome-cloud".into());
+    let namespace = Some(monitoring.namespace.as_str());
+    let rules = json!({ "spec": { "groups": [{ "name": DASHBOARD, "rules": alerts() }] } });
+    let rules = Manifest::new(Kind::PrometheusRule, namespace, DASHBOARD, &labels, rules);
+    // The label by which Grafana's sidecar finds dashboards.
+    labels.insert("grafana_dashboard".to_owned(), "1".into());
+    let text = format!("{:#}\n", dashboard());
+    let dashboard = json!({ "data": { format!("{DASHBOARD}.json"): text } });
+    let dashboard = Manifest::new(Kind::ConfigMap, namespace, DASHBOARD, &labels, dashboard);
+    vec![rules, dashboard]
+}
+
+/// Where the dashboard shows an application, if there is a Grafana.
+pub(super) fn link(settings: &Settings, application: ApplicationId) -> Option<String> {
+    let monitoring = &settings.monitoring;
+    let grafana = monitoring.grafana.as_ref().filter(|_| monitoring.enabled)?;
+    let grafana = grafana.trim_end_matches('/');
+    Some(format!("{grafana}/d/{DASHBOARD}?var-application={application}"))
+}
+
+/// Requests of one application in so much time, those that failed for the server's own reasons, and how long they took.
+/// The database's size and sessions come from postgres_exporter, its limits from the provisioner.
+const ERRORS: &str = r#"sum by (application) (rate(http_requests_total{application=~"app_.+",status=~"5.."}[5m])) / sum by (application) (rate(http_requests_total{application=~"app_.+"}[5m]))"#;
+const LATENCY: &str = r#"histogram_quantile(0.95, sum by (application, le) (rate(http_request_duration_seconds_bucket{application=~"app_.+"}[5m])))"#;
+const DATABASE: &str =
+    r"pg_database_size_bytes / on (datname) group_left (application) authsome_application_storage_limit_bytes";
+const CONNECTIONS: &str =
+    r"pg_stat_database_numbackends / on (datname) group_left (application) authsome_application_connection_limit";
+
+fn alerts() -> Value {
+    let alert = |name: &str, expression: String, wait: &str, severity: &str, summary: &str| {
+        json!({
+            "alert": name,
+            "expr": expression,
+            "for": wait,
+            "labels": { "severity": severity },
+            "annotations": { "summary": summary, "dashboard": format!("/d/{DASHBOARD}?var-application={{{{ $labels.application }}}}") },
+        })
+    };
+    json!([
+        alert(
+            "AuthsomeApplicationDown",
+            r#"max by (application) (up{application=~"app_.+"}) == 0"#.to_owned(),
+            "2m",
+            "critical",
+            "No instance of {{ $labels.application }} answers.",
+        ),
+        alert(
+            "AuthsomeApplicationErrors",
+            format!("{ERRORS} > 0.05"),
+            "5m",
+            "warning",
+            "More than 5 % of the requests of {{ $labels.application }} fail.",
+        ),
+        alert(
+            "AuthsomeApplicationSlow",
+            format!("{LATENCY} > 0.5"),
+            "10m",
+            "warning",
+            "The 95th percentile of {{ $labels.application }} is over 500 ms.",
+        ),
+        alert(
+            "AuthsomeApplicationDatabaseNearlyFull",
+            format!("{DATABASE} > 0.85"),
+            "15m",
+            "warning",
+            "The database of {{ $labels.application }} uses more than 85 % of its storage.",
+        ),
+        alert(
+            "AuthsomeApplicationConnections",
+            format!("{CONNECTIONS} > 0.85"),
+            "10m",
+            "warning",
+            "{{ $labels.application }} uses more than 85 % of its database connections.",
+        ),
+    ])
+}
+
+fn dashboard() -> Value {
+    let of = |expression: &str| expression.replace(r#"application=~"app_.+""#, r#"application=~"$application""#);
+    let panel = |index: u32, title: &str, unit: &str, expression: String| {
+        json!({
+            "id": index + 1,
+            "type": "timeseries",
+            "title": title,
+            "datasource": { "type": "prometheus", "uid": "${datasource}" },
+            "gridPos": { "x": (index % 2) * 12, "y": (index / 2) * 8, "w": 12, "h": 8 },
+            "fieldConfig": { "defaults": { "unit": unit }, "overrides": [] },
+            "targets": [{ "refId": "A", "expr": expression, "legendFormat": "{{application}}" }],
+        })
+    };
+    let selected =
+        |expression: &str| format!(r#"({expression}) and on (application) up{{application=~"$application"}}"#);
+    json!({
+        "uid": DASHBOARD,
+        "title": "AuthSome applications",
+        "tags": ["authsome"],
+        "schemaVersion": 39,
+        "refresh": "30s",
+        "time": { "from": "now-6h", "to": "now" },
+        "templating": { "list": [
+            { "name": "datasource", "type": "datasource", "query": "prometheus" },
+            {
+                "name": "application",
+                "type": "query",
+                "datasource": { "type": "prometheus", "uid": "${datasource}" },
+                "query": { "query": "label_values(up, application)", "refId": "A" },
+                "multi": true,
+                "includeAll": true,
+                "refresh": 2,
+            },
+        ]},
+        "panels": [
+            panel(0, "Instances that answer", "short", r#"sum by (application) (up{application=~"$application"})"#.to_owned()),
+            panel(1, "Requests a second", "reqps", r#"sum by (application) (rate(http_requests_total{application=~"$application"}[5m]))"#.to_owned()),
+            panel(2, "Share of requests that fail", "percentunit", of(ERRORS)),
+            panel(3, "95th percentile", "s", of(LATENCY)),
+            panel(4, "Share of the database's storage in use", "percentunit", selected(DATABASE)),
+            panel(5, "Share of the database's connections in use", "percentunit", selected(CONNECTIONS)),
+        ],
+    })
+}

@@ -1,0 +1,512 @@
+//! The runtime of production: every application is a namespace in a cluster, with everything in it.
+//!
+//! Owns the manifests, the calls that apply them and the watches that say what there is. Everything is server-side applied by
+//! one field manager: fields that others set stay theirs, and the number of replicas is the autoscaler's. When the API server
+//! is away nothing is changed and what runs goes on; a look then answers from what was last seen.
+
+mod cluster;
+mod compare;
+mod error;
+mod kind;
+pub mod manifest;
+mod preflight;
+mod quantity;
+mod rollout;
+mod settings;
+mod store;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use authsome_contract::model::Step;
+use authsome_core::id::ApplicationId;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use cluster::{Cluster, Source};
+pub use error::ClusterError;
+pub use kind::Kind;
+pub use manifest::{Manifest, Spec, Unusable};
+pub use settings::{Image, Monitoring, Pods, Secrets, Server, Settings, Vault};
+
+use super::{Patience, Placement, Runtime, RuntimeError, Site, Workload};
+use crate::lease::Fence;
+use crate::step::Outcome;
+use manifest::{Environment, Limits, NAME};
+
+/// Instances that always run.
+const FLOOR: u32 = 2;
+/// How long the first listing may take before a look says that nothing is known.
+const WARM_UP: Duration = Duration::from_secs(8);
+/// How long pods may take to end: their grace and a little. The lease is renewed meanwhile.
+const ENDING: Duration = Duration::from_secs(75);
+/// How long a namespace may take to go, with all that is in it.
+const VANISHING: Duration = Duration::from_mins(2);
+
+/// The namespace of an application.
+pub fn namespace_of(application: ApplicationId) -> String {
+    format!("authsome-app-{}", application.suffix())
+}
+
+/// One cluster, as a place where instances run. Dropping it ends its watches.
+pub struct KubernetesRuntime {
+    cluster: Arc<Cluster>,
+    settings: Settings,
+    patience: Patience,
+    /// The Prometheus operator's kinds are there and watched.
+    watches_monitors: OnceCell<()>,
+    has_fleet: AtomicBool,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Drop for KubernetesRuntime {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl KubernetesRuntime {
+    /// Begins to watch the cluster. Needs a tokio runtime.
+    pub fn start(cluster: Cluster, settings: Settings, patience: Patience) -> Self {
+        let runtime = Self {
+            cluster: Arc::new(cluster),
+            settings,
+            patience,
+            watches_monitors: OnceCell::new(),
+            has_fleet: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        watch::begin(&runtime.cluster, &watch::STANDARD, &runtime.tasks, &runtime.stop);
+        runtime
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    fn spec<'a>(&'a self, site: &'a Site) -> Spec<'a> {
+        Spec {
+            site,
+            settings: &self.settings,
+        }
+    }
+
+    /// Waits until everything was listed once.
+    async fn warm(&self) -> Result<(), ClusterError> {
+        let listed = async {
+            while !self.cluster.store.has_listed(&watch::STANDARD) {
+                let changed = self.cluster.store.changed.notified();
+                if self.cluster.store.has_listed(&watch::STANDARD) {
+                    break;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(WARM_UP, listed)
+            .await
+            .map_err(|_| ClusterError::Warming)
+    }
+
+    /// Waits until the store satisfies a condition; false if it did not within `limit`.
+    async fn until(&self, limit: Duration, holds: impl Fn() -> bool) -> bool {
+        let waiting = async {
+            loop {
+                let changed = self.cluster.store.changed.notified();
+                if holds() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(limit, waiting).await.is_ok()
+    }
+
+    /// Applies what differs from what was seen, in order. Returns how many were applied.
+    async fn apply(&self, manifests: &[Manifest], fence: &Fence) -> Result<usize, ClusterError> {
+        let mut applied = 0;
+        for manifest in manifests {
+            if self.difference(manifest).is_some() {
+                self.cluster.apply(manifest, fence).await?;
+                applied += 1;
+            }
+        }
+        Ok(applied)
+    }
+
+    /// What of an object differs from its manifest; `None` where nothing does.
+    fn difference(&self, manifest: &Manifest) -> Option<String> {
+        let place = manifest.namespace.as_deref().unwrap_or(&manifest.name);
+        let Some(seen) = self.cluster.store.get(manifest.kind, place, &manifest.name) else {
+            return Some(format!("{} is missing", manifest.what()));
+        };
+        if seen.deleting {
+            return Some(format!("{} is being deleted", manifest.what()));
+        }
+        let mut wanted = manifest.body.clone();
+        if let Some(members) = wanted.as_object_mut() {
+            for implied in ["apiVersion", "kind"] {
+                members.remove(implied);
+            }
+            if let Some(metadata) = members.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+                metadata.remove("name");
+                metadata.remove("namespace");
+            }
+            if manifest.kind == Kind::Secret
+                && let Some(data) = members.get_mut("data")
+            {
+                *data = store::hashed(data);
+            }
+        }
+        let differences = compare::differences(&wanted, &seen.body);
+        (!differences.is_empty()).then(|| format!("{} differs at {}", manifest.what(), differences.join(", ")))
+    }
+
+    /// What differs of a part of an application; remembered while nothing changes.
+    fn compared(&self, part: &'static str, site: &Site, fingerprint: &str, manifests: &[Manifest]) -> Vec<String> {
+        let store = &self.cluster.store;
+        let changes = store.changes(&site.namespace);
+        let differences: Vec<String> = manifests.iter().filter_map(|one| self.difference(one)).collect();
+        if differences.is_empty() {
+            store.verified(&site.namespace, part, fingerprint, changes);
+        }
+        differences
+    }
+
+    fn namespace_manifests(&self, site: &Site) -> Result<Vec<Manifest>, Unusable> {
+        let spec = self.spec(site);
+        let mut all = manifest::namespace(&spec)?;
+        all.extend(manifest::policies(&spec));
+        Ok(all)
+    }
+
+    fn instance_manifests(&self, workload: &Workload) -> Result<Vec<Manifest>, Unusable> {
+        let spec = self.spec(&workload.site);
+        let mut all = vec![manifest::config_map(&spec, &workload.config)?];
+        if matches!(self.settings.secrets, Secrets::Kubernetes) {
+            all.push(manifest::secret(&spec, &Environment::of(workload)));
+        }
+        all.extend([
+            manifest::service(&spec),
+            manifest::deployment(&spec, workload)?,
+            manifest::autoscaler(&spec)?,
+            manifest::disruption_budget(&spec),
+        ]);
+        Ok(all)
+    }
+
+    /// Are the kinds of the Prometheus operator there? From the first time on they are watched.
+    async fn has_monitors(&self) -> Result<bool, ClusterError> {
+        if self.watches_monitors.initialized() {
+            return Ok(true);
+        }
+        if !self.cluster.has_group(Kind::ServiceMonitor.group()).await? {
+            return Ok(false);
+        }
+        let kinds = [Kind::ServiceMonitor, Kind::PrometheusRule];
+        self.watches_monitors
+            .get_or_init(async || watch::begin(&self.cluster, &kinds, &self.tasks, &self.stop))
+            .await;
+        if self.until(WARM_UP, || self.cluster.store.has_listed(&kinds)).await {
+            Ok(true)
+        } else {
+            Err(ClusterError::Warming)
+        }
+    }
+
+    async fn monitoring(&self, site: &Site) -> Result<Outcome, RuntimeError> {
+        if !self.has_monitors().await? {
+            return Ok(Outcome::skipped(
+                "The cluster has no Prometheus operator; nothing scrapes the application.",
+            ));
+        }
+        if !self.has_fleet.load(Ordering::Relaxed) {
+            self.apply(&manifest::fleet(&self.settings), &site.fence).await?;
+            self.has_fleet.store(true, Ordering::Relaxed);
+        }
+        self.apply(&[manifest::service_monitor(&self.spec(site))], &site.fence)
+            .await?;
+        Ok(Outcome::done(
+            "The application is scraped, and watched by the fleet's alerts.",
+        ))
+    }
+
+    fn replicas(&self, namespace: &str) -> Option<u64> {
+        let deployment = self.cluster.store.get(Kind::Deployment, namespace, NAME)?;
+        deployment.body["spec"]["replicas"].as_u64()
+    }
+
+    /// Are there pods of the instance that have not ended? Dedicated servers and migrations are not counted.
+    fn has_instances(&self, namespace: &str) -> bool {
+        let pods = self.cluster.store.list(Kind::Pod, namespace);
+        pods.iter()
+            .any(|(_, pod)| rollout::is_instance(&pod.body) && !rollout::is_over(&pod.body))
+    }
+
+    /// What the site's parts depend on besides the workload, for remembering what was compared.
+    fn fingerprint(site: &Site) -> String {
+        format!(
+            "{} {} {} {} {} {:?} {}",
+            site.plan, site.environment, site.cpu, site.memory, site.storage, site.image, site.base_path
+        )
+    }
+}
+
+const NAMESPACE: &str = "namespace";
+const INSTANCE: &str = "instance";
+const MONITORING: &str = "monitoring";
+
+#[async_trait]
+impl Runtime for KubernetesRuntime {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    fn skips(&self, step: Step) -> Option<&'static str> {
+        match step {
+            Step::Migrate if self.settings.image.migrate_command.is_empty() => {
+                Some("The instance prepares its own schema when it starts; its health check proves it.")
+            }
+            Step::Bootstrap => Some("The image offers no credentials of its own."),
+            Step::Monitoring if !self.settings.monitoring.enabled => {
+                Some("Monitoring is not set up in this installation.")
+            }
+            _ => None,
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    async fn check(&self) -> Result<(), RuntimeError> {
+        preflight::check(&self.cluster, &self.settings).await?;
+        Ok(self.warm().await?)
+    }
+
+    fn is_verified(&self, step: Step, site: &Site) -> bool {
+        let store = &self.cluster.store;
+        let part = match step {
+            Step::Namespace => NAMESPACE,
+            Step::Monitoring => MONITORING,
+            _ => {
+                let fingerprint = format!("{} {}", site.generation, Self::fingerprint(site));
+                return store.is_verified(&site.namespace, INSTANCE, &fingerprint);
+            }
+        };
+        store.is_verified(&site.namespace, part, &Self::fingerprint(site))
+    }
+
+    async fn lacks(&self, step: Step, site: &Site) -> Result<Vec<String>, RuntimeError> {
+        self.warm().await?;
+        let fingerprint = Self::fingerprint(site);
+        match step {
+            Step::Namespace => {
+                let manifests = self.namespace_manifests(site)?;
+                Ok(self.compared(NAMESPACE, site, &fingerprint, &manifests))
+            }
+            Step::Monitoring if self.has_monitors().await? => {
+                let monitor = manifest::service_monitor(&self.spec(site));
+                Ok(self.compared(MONITORING, site, &fingerprint, &[monitor]))
+            }
+            Step::Monitoring => {
+                let changes = self.cluster.store.changes(&site.namespace);
+                self.cluster
+                    .store
+                    .verified(&site.namespace, MONITORING, &fingerprint, changes);
+                Ok(Vec::new())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn settle(&self, step: Step, site: &Site) -> Result<Outcome, RuntimeError> {
+        self.warm().await?;
+        match step {
+            Step::Namespace => {
+                // A namespace on its way out takes nothing in; what an undone deletion left goes first.
+                let namespace = &site.namespace;
+                let leaving = || {
+                    let seen = self.cluster.store.get(Kind::Namespace, namespace, namespace);
+                    seen.is_some_and(|seen| seen.deleting)
+                };
+                if leaving() && !self.until(VANISHING, || !leaving()).await {
+                    return Err(RuntimeError::Slow(format!(
+                        "namespace {namespace} is still being deleted"
+                    )));
+                }
+                self.apply(&self.namespace_manifests(site)?, &site.fence).await?;
+                Ok(Outcome::done(
+                    "The application has a namespace of its own, closed to everybody but the edge.",
+                ))
+            }
+            Step::Monitoring => self.monitoring(site).await,
+            _ => Ok(Outcome::skipped(self.skips(step).unwrap_or_default())),
+        }
+    }
+
+    async fn unsettle(&self, step: Step, site: &Site) -> Result<(), RuntimeError> {
+        if step != Step::Namespace {
+            return Ok(());
+        }
+        self.warm().await?;
+        let namespace = &site.namespace;
+        self.cluster
+            .delete(Kind::Namespace, None, namespace, &site.fence)
+            .await?;
+        let store = &self.cluster.store;
+        if self
+            .until(VANISHING, || store.get(Kind::Namespace, namespace, namespace).is_none())
+            .await
+        {
+            Ok(())
+        } else {
+            Err(RuntimeError::Slow(format!(
+                "namespace {namespace} is still being deleted"
+            )))
+        }
+    }
+
+    async fn differences(&self, workload: &Workload) -> Result<Vec<String>, RuntimeError> {
+        self.warm().await?;
+        let site = &workload.site;
+        let fingerprint = format!("{} {}", site.generation, Self::fingerprint(site));
+        let manifests = self.instance_manifests(workload)?;
+        let mut differences = self.compared(INSTANCE, site, &fingerprint, &manifests);
+        // With no replicas the autoscaler stands still: nobody but us would start it again.
+        if differences.is_empty() && self.replicas(&site.namespace) == Some(0) {
+            differences.push("the instances are scaled to zero".to_owned());
+        }
+        Ok(differences)
+    }
+
+    async fn migrate(&self, workload: &Workload) -> Result<Outcome, RuntimeError> {
+        self.warm().await?;
+        let Some(job) = manifest::migration(&self.spec(&workload.site), workload)? else {
+            return Ok(Outcome::skipped(self.skips(Step::Migrate).unwrap_or_default()));
+        };
+        let namespace = &workload.site.namespace;
+        if self.cluster.store.get(Kind::Job, namespace, &job.name).is_none() {
+            self.cluster.apply(&job, &workload.site.fence).await?;
+        }
+        let ended = || {
+            let seen = self.cluster.store.get(Kind::Job, namespace, &job.name)?;
+            let conditions = seen.body["status"]["conditions"].as_array()?.clone();
+            conditions
+                .into_iter()
+                .find(|one| one["status"] == "True" && (one["type"] == "Complete" || one["type"] == "Failed"))
+        };
+        if !self.until(self.patience.rollout, || ended().is_some()).await {
+            return Err(RuntimeError::Slow("the migration has not ended".to_owned()));
+        }
+        match ended() {
+            Some(end) if end["type"] == "Complete" => Ok(Outcome::done("The database's schema is prepared.")),
+            _ => {
+                let pods = self.cluster.store.list(Kind::Pod, namespace);
+                let label = manifest::Component::Migration.as_str();
+                let pod = pods
+                    .iter()
+                    .find(|(_, pod)| pod.body["metadata"]["labels"][manifest::COMPONENT_LABEL] == label);
+                let lines = match pod {
+                    Some((name, _)) => self.cluster.last_lines(namespace, name, NAME, false).await,
+                    None => None,
+                };
+                // Out of the way of the next attempt.
+                self.cluster
+                    .delete(Kind::Job, Some(namespace), &job.name, &workload.site.fence)
+                    .await?;
+                self.until(ENDING, || {
+                    self.cluster.store.get(Kind::Job, namespace, &job.name).is_none()
+                })
+                .await;
+                Err(RuntimeError::Unfit {
+                    public: "The migration of the database failed.".to_owned(),
+                    detail: lines.unwrap_or_default(),
+                })
+            }
+        }
+    }
+
+    async fn observe(&self, application: ApplicationId) -> Result<Placement, RuntimeError> {
+        self.warm().await?;
+        let namespace = namespace_of(application);
+        let port = self.settings.image.port;
+        let service = format!("{NAME}.{namespace}.svc.{}:{port}", self.settings.cluster_domain);
+        let mut placement = rollout::placement(&self.cluster.store, &namespace, FLOOR, port, service);
+        if let Some(trouble) = &mut placement.trouble
+            && let Some((pod, container)) = trouble.last_lines_of.take()
+            && let Some(lines) = self.cluster.last_lines(&namespace, &pod, &container, true).await
+        {
+            trouble.detail = format!("{}; its log ends with:\n{lines}", trouble.detail);
+        }
+        Ok(placement)
+    }
+
+    async fn ensure(&self, workload: &Workload) -> Result<(), RuntimeError> {
+        self.warm().await?;
+        let site = &workload.site;
+        let limits = Limits::of(site)?;
+        self.apply(&self.instance_manifests(workload)?, &site.fence).await?;
+        // A new Deployment has one, a resumed one has none; from the floor on it is the autoscaler's.
+        if self.replicas(&site.namespace).unwrap_or(0) < u64::from(limits.min_replicas) {
+            self.cluster
+                .scale(&site.namespace, limits.min_replicas, &site.fence)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// A roll-out takes older instances away by itself.
+    async fn retire(&self, _site: &Site) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn stop(&self, site: &Site) -> Result<(), RuntimeError> {
+        self.warm().await?;
+        let namespace = &site.namespace;
+        match self.cluster.scale(namespace, 0, &site.fence).await {
+            Err(error) if !error.is_absent() => return Err(error.into()),
+            _ => {}
+        }
+        if self.until(ENDING, || !self.has_instances(namespace)).await {
+            Ok(())
+        } else {
+            Err(RuntimeError::Slow(format!(
+                "instances in {namespace} have not ended within {ENDING:?}"
+            )))
+        }
+    }
+
+    async fn remove(&self, site: &Site) -> Result<(), RuntimeError> {
+        self.stop(site).await?;
+        let namespace = Some(site.namespace.as_str());
+        for kind in [
+            Kind::HorizontalPodAutoscaler,
+            Kind::PodDisruptionBudget,
+            Kind::Deployment,
+            Kind::Service,
+            Kind::Secret,
+            Kind::ConfigMap,
+        ] {
+            self.cluster.delete(kind, namespace, NAME, &site.fence).await?;
+        }
+        Ok(())
+    }
+
+    async fn moved(&self) -> ApplicationId {
+        self.cluster.store.moves.next().await
+    }
+
+    /// The watches end; what runs in the cluster runs on.
+    async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

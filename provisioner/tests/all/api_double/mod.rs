@@ -1,0 +1,167 @@
+//! A small API server, for fast tests of what the provisioner says to one.
+//!
+//! A real HTTP server with real watches and server-side apply (owners of fields, conflicts, fields given up), and with just
+//! enough controllers that pods come and go. It refuses whatever it does not know, and remembers every call that was made.
+
+mod apply;
+mod controllers;
+mod objects;
+mod server;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use authsome_provisioner::runtime::kubernetes::Kind;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+pub use objects::Key;
+use objects::Objects;
+
+/// One call, as a ClusterRole would name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    pub verb: String,
+    pub group: String,
+    /// With its subresource: `pods/log`.
+    pub resource: String,
+}
+
+/// What goes wrong on purpose.
+#[derive(Debug, Clone, Default)]
+pub struct Trouble {
+    /// Images that no registry has.
+    pub images: BTreeSet<String>,
+    /// Images whose program ends at once.
+    pub crashing: BTreeSet<String>,
+    /// Nothing fits anywhere.
+    pub full: bool,
+    /// Pods over the quota.
+    pub over_quota: bool,
+    /// Permissions that are not granted: verb and resource.
+    pub denied: BTreeSet<(String, String)>,
+    /// The status of every answer, if not the right one.
+    pub answers: Option<u16>,
+}
+
+/// The state behind the server.
+#[derive(Default)]
+pub struct Inner {
+    objects: Mutex<Objects>,
+    changed: Notify,
+    calls: Mutex<BTreeMap<Call, u64>>,
+    unknown: Mutex<Vec<String>>,
+    trouble: Mutex<Trouble>,
+    kinds: Mutex<Vec<Kind>>,
+}
+
+impl Inner {
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap()
+    }
+}
+
+/// A running API server.
+pub struct ApiDouble {
+    pub address: SocketAddr,
+    inner: Arc<Inner>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for ApiDouble {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl ApiDouble {
+    /// A server with every kind.
+    pub async fn start() -> Self {
+        Self::with(&Kind::ALL).await
+    }
+
+    /// A server that has these kinds.
+    pub async fn with(kinds: &[Kind]) -> Self {
+        let inner = Arc::new(Inner::default());
+        *inner.kinds.lock().unwrap() = kinds.to_vec();
+        let (address, serving) = server::start(Arc::clone(&inner)).await;
+        let controlling = tokio::spawn(controllers::run(Arc::clone(&inner)));
+        Self {
+            address,
+            inner,
+            tasks: vec![serving, controlling],
+        }
+    }
+
+    /// A client for it.
+    pub fn client(&self) -> kube::Client {
+        let uri = format!("http://{}", self.address).parse().unwrap();
+        kube::Client::try_from(kube::Config::new(uri)).unwrap()
+    }
+
+    pub fn trouble(&self, change: impl FnOnce(&mut Trouble)) {
+        change(&mut self.inner.trouble.lock().unwrap());
+        self.inner.changed.notify_waiters();
+    }
+
+    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Value> {
+        self.inner.objects().get(&Key::new(kind, namespace, name)).cloned()
+    }
+
+    pub fn list(&self, kind: Kind, namespace: &str) -> Vec<Value> {
+        self.inner
+            .objects()
+            .of(kind, namespace)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// Everything in a namespace, pods aside, as `Kind/name`.
+    pub fn names(&self, namespace: &str) -> Vec<String> {
+        self.inner
+            .objects()
+            .iter()
+            .filter(|(key, _)| key.namespace == namespace && key.kind != Kind::Pod)
+            .map(|(key, _)| format!("{}/{}", key.kind.name(), key.name))
+            .collect()
+    }
+
+    /// Somebody else changes an object, as `kubectl edit` does.
+    pub fn edit(&self, kind: Kind, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        let key = Key::new(kind, namespace, name);
+        let mut objects = self.inner.objects();
+        let mut object = objects.get(&key).unwrap().clone();
+        change(&mut object);
+        apply::update(&mut objects, &key, object, "kubectl-edit");
+        drop(objects);
+        self.inner.changed.notify_waiters();
+    }
+
+    /// Somebody else deletes an object.
+    pub fn delete(&self, kind: Kind, namespace: &str, name: &str) {
+        self.inner.objects().delete(&Key::new(kind, namespace, name));
+        self.inner.changed.notify_waiters();
+    }
+
+    /// Every call so far, with how often it was made.
+    pub fn calls(&self) -> BTreeMap<Call, u64> {
+        self.inner.calls.lock().unwrap().clone()
+    }
+
+    /// How many calls were made, watches that are open aside.
+    pub fn count(&self) -> u64 {
+        self.calls()
+            .iter()
+            .filter(|(call, _)| call.verb != "watch")
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// Calls that were refused because nobody knows them. A test ends by looking that there are none.
+    pub fn unknown(&self) -> Vec<String> {
+        self.inner.unknown.lock().unwrap().clone()
+    }
+}

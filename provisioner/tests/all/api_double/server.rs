@@ -1,0 +1,337 @@
+//! The paths of the API server.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use authsome_provisioner::runtime::kubernetes::Kind;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use serde_json::{Value, json};
+
+use super::objects::Key;
+use super::{Call, Inner, apply};
+
+type Parameters = HashMap<String, String>;
+
+pub async fn start(inner: Arc<Inner>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = Router::new().fallback(answer).with_state(inner);
+    (
+        address,
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() }),
+    )
+}
+
+/// What a path names.
+struct Target {
+    kind: Kind,
+    namespace: Option<String>,
+    name: Option<String>,
+    subresource: Option<String>,
+}
+
+fn target(path: &str, kinds: &[Kind]) -> Option<Target> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (group, version, rest) = match parts.as_slice() {
+        ["api", version, rest @ ..] => ("", *version, rest),
+        ["apis", group, version, rest @ ..] => (*group, *version, rest),
+        _ => return None,
+    };
+    let find = |plural: &str| {
+        kinds
+            .iter()
+            .copied()
+            .find(|kind| kind.group() == group && kind.version() == version && kind.plural() == plural)
+    };
+    let (namespace, rest) = match rest {
+        ["namespaces", namespace, plural, rest @ ..] if find(plural).is_some() => {
+            (Some((*namespace).to_owned()), [&[*plural], rest].concat())
+        }
+        rest => (None, rest.to_vec()),
+    };
+    let (plural, name, subresource) = match rest.as_slice() {
+        [plural] => (plural, None, None),
+        [plural, name] => (plural, Some(*name), None),
+        [plural, name, subresource] => (plural, Some(*name), Some(*subresource)),
+        _ => return None,
+    };
+    Some(Target {
+        kind: find(plural)?,
+        namespace,
+        name: name.map(str::to_owned),
+        subresource: subresource.map(str::to_owned),
+    })
+}
+
+async fn answer(
+    State(inner): State<Arc<Inner>>,
+    method: Method,
+    uri: Uri,
+    Query(parameters): Query<Parameters>,
+    body: Bytes,
+) -> Response {
+    if let Some(status) = inner.trouble.lock().unwrap().answers {
+        return failure(status, "InternalError", "on purpose");
+    }
+    let kinds = inner.kinds.lock().unwrap().clone();
+    match (&method, uri.path()) {
+        (&Method::GET, "/version") => {
+            return json_reply(&json!({
+                "major": "1", "minor": "30+", "gitVersion": "v1.30.0", "gitCommit": "", "gitTreeState": "", "buildDate": "",
+                "goVersion": "", "compiler": "", "platform": "",
+            }));
+        }
+        (&Method::GET, "/apis") => return groups(&kinds),
+        (&Method::POST, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews") => return review(&inner, &body),
+        _ => {}
+    }
+    let Some(target) = target(uri.path(), &kinds) else {
+        return unknown(&inner, &method, &uri);
+    };
+    let watching = parameters.get("watch").is_some_and(|value| value == "true");
+    let verb = match (&method, target.name.is_some()) {
+        (&Method::GET, false) if watching => "watch",
+        (&Method::GET, false) => "list",
+        (&Method::GET, true) => "get",
+        (&Method::PATCH, true) => "patch",
+        (&Method::DELETE, true) => "delete",
+        _ => return unknown(&inner, &method, &uri),
+    };
+    record(&inner, verb, &target);
+    match verb {
+        "list" => list(&inner, &target, &parameters),
+        "watch" => watch(inner, &target, &parameters),
+        "get" if target.kind == Kind::Pod && target.subresource.as_deref() == Some("log") => {
+            "listening\npanic: cannot open the database\n".into_response()
+        }
+        "patch" if target.subresource.is_none() => patch(&inner, &target, &parameters, &body),
+        "delete" => delete(&inner, &target),
+        _ => unknown(&inner, &method, &uri),
+    }
+}
+
+fn record(inner: &Inner, verb: &str, target: &Target) {
+    let subresource = target
+        .subresource
+        .as_ref()
+        .map(|name| format!("/{name}"))
+        .unwrap_or_default();
+    let call = Call {
+        verb: verb.to_owned(),
+        group: target.kind.group().to_owned(),
+        resource: format!("{}{subresource}", target.kind.plural()),
+    };
+    *inner.calls.lock().unwrap().entry(call).or_default() += 1;
+}
+
+fn unknown(inner: &Inner, method: &Method, uri: &Uri) -> Response {
+    inner.unknown.lock().unwrap().push(format!("{method} {uri}"));
+    failure(404, "NotFound", "the server could not find the requested resource")
+}
+
+fn failure(code: u16, reason: &str, message: &str) -> Response {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code,
+    });
+    (StatusCode::from_u16(code).unwrap(), json_reply(&status)).into_response()
+}
+
+fn json_reply(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+fn groups(kinds: &[Kind]) -> Response {
+    let mut names: Vec<(&str, &str)> = kinds.iter().map(|kind| (kind.group(), kind.version())).collect();
+    names.retain(|(group, _)| !group.is_empty());
+    names.sort_unstable();
+    names.dedup();
+    let groups: Vec<Value> = names
+        .into_iter()
+        .map(|(group, version)| {
+            let version = json!({ "groupVersion": format!("{group}/{version}"), "version": version });
+            json!({ "name": group, "versions": [version], "preferredVersion": version })
+        })
+        .collect();
+    json_reply(&json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups }))
+}
+
+fn review(inner: &Inner, body: &Bytes) -> Response {
+    let mut review: Value = serde_json::from_slice(body).unwrap();
+    let attributes = &review["spec"]["resourceAttributes"];
+    let of = |name: &str| attributes[name].as_str().unwrap_or_default().to_owned();
+    let denied = inner
+        .trouble
+        .lock()
+        .unwrap()
+        .denied
+        .contains(&(of("verb"), of("resource")));
+    review["status"] = json!({ "allowed": !denied });
+    json_reply(&review)
+}
+
+fn selects(parameters: &Parameters, object: &Value) -> bool {
+    let selector = parameters.get("labelSelector").map(String::as_str).unwrap_or_default();
+    selector.split(',').filter(|part| !part.is_empty()).all(|part| {
+        let (name, value) = part.split_once('=').unwrap();
+        object["metadata"]["labels"][name] == value
+    })
+}
+
+fn list(inner: &Inner, target: &Target, parameters: &Parameters) -> Response {
+    let objects = inner.objects();
+    let items: Vec<&Value> = objects
+        .iter()
+        .filter(|(key, object)| {
+            key.kind == target.kind
+                && target
+                    .namespace
+                    .as_ref()
+                    .is_none_or(|namespace| *namespace == key.namespace)
+                && selects(parameters, object)
+        })
+        .map(|(_, object)| object)
+        .collect();
+    json_reply(&json!({
+        "kind": format!("{}List", target.kind.name()),
+        "apiVersion": target.kind.api_version(),
+        "metadata": { "resourceVersion": objects.version().to_string() },
+        "items": items,
+    }))
+}
+
+fn watch(inner: Arc<Inner>, target: &Target, parameters: &Parameters) -> Response {
+    let kind = target.kind;
+    let parameters = parameters.clone();
+    let after: u64 = parameters
+        .get("resourceVersion")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    let begin = inner
+        .objects()
+        .history
+        .partition_point(|happened| happened.version <= after);
+    let events = stream::unfold(begin, move |mut position| {
+        let (inner, parameters) = (Arc::clone(&inner), parameters.clone());
+        async move {
+            loop {
+                let changed = inner.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                let mut lines = String::new();
+                {
+                    let objects = inner.objects();
+                    for happened in &objects.history[position..] {
+                        if happened.kind == kind && selects(&parameters, &happened.object) {
+                            let event = json!({ "type": happened.what, "object": happened.object });
+                            lines += &event.to_string();
+                            lines.push('\n');
+                        }
+                    }
+                    position = objects.history.len();
+                }
+                if !lines.is_empty() {
+                    return Some((Ok::<_, std::convert::Infallible>(lines), position));
+                }
+                changed.await;
+            }
+        }
+    });
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(events)).into_response()
+}
+
+fn patch(inner: &Inner, target: &Target, parameters: &Parameters, body: &Bytes) -> Response {
+    let manager = parameters.get("fieldManager").cloned().unwrap_or_default();
+    let Ok(document) = serde_json::from_slice::<Value>(body) else {
+        return failure(400, "BadRequest", "the body is not JSON");
+    };
+    let name = target.name.clone().unwrap();
+    let key = Key::new(target.kind, target.namespace.as_deref().unwrap_or_default(), &name);
+    let mut objects = inner.objects();
+    let namespace = Key::new(Kind::Namespace, "", &key.namespace);
+    if target.kind.is_namespaced() {
+        match objects.get(&namespace) {
+            // Namespaces that are not ours are there.
+            None if !key.namespace.starts_with("authsome-app-") => {}
+            None => return failure(404, "NotFound", &format!("namespaces {:?} not found", key.namespace)),
+            Some(namespace) if namespace["metadata"].get("deletionTimestamp").is_some() => {
+                return failure(
+                    403,
+                    "Forbidden",
+                    "unable to create new content in namespace because it is being terminated",
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    let written = if parameters.contains_key("fieldValidation") {
+        let force = parameters.get("force").is_some_and(|value| value == "true");
+        let kind = target.kind;
+        apply::apply(&mut objects, &key, &document, &manager, force, |object| {
+            defaults(kind, object);
+        })
+    } else {
+        let Some(mut object) = objects.get(&key).cloned() else {
+            return failure(404, "NotFound", &format!("{name:?} not found"));
+        };
+        merge(&mut object, &document);
+        Ok(apply::update(&mut objects, &key, object, &manager))
+    };
+    drop(objects);
+    inner.changed.notify_waiters();
+    match written {
+        Ok(object) => json_reply(&object),
+        Err(apply::Conflict(fields)) => {
+            let (other, field) = &fields[0];
+            let message = format!(
+                "Apply failed with {} conflicts: conflict with {other:?}: {field}",
+                fields.len()
+            );
+            failure(409, "Conflict", &message)
+        }
+    }
+}
+
+/// What a server fills in.
+fn defaults(kind: Kind, object: &mut Value) {
+    match kind {
+        Kind::Deployment | Kind::StatefulSet if object["spec"].get("replicas").is_none() => {
+            object["spec"]["replicas"] = 1.into();
+        }
+        Kind::Service => object["spec"]["sessionAffinity"] = "None".into(),
+        Kind::Namespace => object["status"] = json!({ "phase": "Active" }),
+        _ => {}
+    }
+}
+
+fn merge(object: &mut Value, patch: &Value) {
+    match (object, patch) {
+        (Value::Object(object), Value::Object(patch)) => {
+            for (name, value) in patch {
+                if value.is_null() {
+                    object.remove(name);
+                } else {
+                    merge(object.entry(name).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (object, patch) => *object = patch.clone(),
+    }
+}
+
+fn delete(inner: &Inner, target: &Target) -> Response {
+    let name = target.name.clone().unwrap();
+    let key = Key::new(target.kind, target.namespace.as_deref().unwrap_or_default(), &name);
+    let deleted = inner.objects().delete(&key);
+    inner.changed.notify_waiters();
+    match deleted {
+        Some(object) => json_reply(&object),
+        None => failure(404, "NotFound", &format!("{name:?} not found")),
+    }
+}

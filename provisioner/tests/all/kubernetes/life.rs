@@ -1,0 +1,278 @@
+//! The whole life of an application, in order, over the API double.
+
+use std::time::Duration;
+
+use authsome_contract::model::Step;
+use authsome_provisioner::runtime::kubernetes::{Cluster, Kind, KubernetesRuntime, Settings};
+use authsome_provisioner::runtime::{Runtime, RuntimeError, Workload};
+use authsome_testkit::wait_for;
+
+use super::samples::{new_id, patience, settings, site, workload};
+use crate::api_double::ApiDouble;
+
+pub const SOON: Duration = Duration::from_secs(30);
+
+pub fn runtime(api: &ApiDouble, settings: Settings) -> KubernetesRuntime {
+    KubernetesRuntime::start(Cluster::new(api.client()), settings, patience())
+}
+
+/// Namespace, instance and monitoring, until all instances are ready.
+pub async fn build(runtime: &KubernetesRuntime, workload: &Workload) {
+    runtime.settle(Step::Namespace, &workload.site).await.unwrap();
+    runtime.ensure(workload).await.unwrap();
+    until_healthy(runtime, workload).await;
+    runtime.settle(Step::Monitoring, &workload.site).await.unwrap();
+}
+
+pub async fn until_healthy(runtime: &KubernetesRuntime, workload: &Workload) {
+    wait_for("healthy instances", SOON, async || {
+        let placement = runtime.observe(workload.application).await.unwrap();
+        placement
+            .is_healthy(workload.generation)
+            .then_some(())
+            .ok_or(format!("{placement:?}"))
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn an_application_is_created_updated_suspended_resumed_and_purged() {
+    let api = ApiDouble::start().await;
+    let runtime = runtime(&api, settings());
+    runtime.check().await.unwrap();
+    let mut workload = workload(new_id(), 1);
+    let namespace = workload.site.namespace.clone();
+    build(&runtime, &workload).await;
+
+    let mut names = api.names(&namespace);
+    names.retain(|name| !name.starts_with("NetworkPolicy/"));
+    assert_eq!(
+        names,
+        [
+            format!("Namespace/{namespace}").as_str(),
+            "ResourceQuota/authsome",
+            "LimitRange/authsome",
+            "ServiceAccount/authsome",
+            "ConfigMap/authsome",
+            "Secret/authsome",
+            "Service/authsome",
+            "Deployment/authsome",
+            "HorizontalPodAutoscaler/authsome",
+            "PodDisruptionBudget/authsome",
+            "ServiceMonitor/authsome",
+        ]
+    );
+    let placement = runtime.observe(workload.application).await.unwrap();
+    assert_eq!((placement.wanted, placement.endpoints(1).len()), (2, 2));
+    assert_eq!(
+        placement.service,
+        Some(format!("authsome.{namespace}.svc.cluster.local:8080"))
+    );
+    assert!(
+        api.get(Kind::PrometheusRule, "monitoring", "authsome-applications")
+            .is_some()
+    );
+
+    // Done twice is done once.
+    let before = api.count();
+    build(&runtime, &workload).await;
+    assert_eq!(api.count(), before, "everything was as it should be");
+    assert!(runtime.differences(&workload).await.unwrap().is_empty());
+    assert!(runtime.lacks(Step::Namespace, &workload.site).await.unwrap().is_empty());
+    assert!(
+        runtime.is_verified(Step::Instance, &workload.site) && runtime.is_verified(Step::Namespace, &workload.site)
+    );
+
+    // An update rolls, and the autoscaler's number stays.
+    api.edit(Kind::Deployment, &namespace, "authsome", |object| {
+        object["spec"]["replicas"] = 5.into();
+    });
+    workload.config["session"]["token_ttl"] = "2h".into();
+    (workload.generation, workload.site.generation) = (2, 2);
+    runtime.ensure(&workload).await.unwrap();
+    until_healthy(&runtime, &workload).await;
+    wait_for("the older ones to go", SOON, async || {
+        let placement = runtime.observe(workload.application).await.unwrap();
+        (placement.endpoints(2).len() == 5 && placement.endpoints(1).is_empty()).then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        api.get(Kind::Deployment, &namespace, "authsome").unwrap()["spec"]["replicas"],
+        5
+    );
+
+    runtime.stop(&workload.site).await.unwrap();
+    assert!(api.list(Kind::Pod, &namespace).is_empty());
+    runtime.stop(&workload.site).await.unwrap();
+    (workload.generation, workload.site.generation) = (3, 3);
+    runtime.ensure(&workload).await.unwrap();
+    until_healthy(&runtime, &workload).await;
+    assert_eq!(
+        api.get(Kind::Deployment, &namespace, "authsome").unwrap()["spec"]["replicas"],
+        2
+    );
+
+    for _ in 0..2 {
+        runtime.remove(&workload.site).await.unwrap();
+        runtime.unsettle(Step::Namespace, &workload.site).await.unwrap();
+    }
+    assert_eq!(api.names(&namespace), Vec::<String>::new());
+    wait_for("the watch to see it", SOON, async || {
+        runtime.cluster().store.is_empty(&namespace).then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(api.unknown(), Vec::<String>::new());
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn why_instances_do_not_come_up_is_said_in_words() {
+    type Break<'a> = &'a dyn Fn(&mut crate::api_double::Trouble);
+    let api = ApiDouble::start().await;
+    let runtime = runtime(&api, settings());
+    let image = settings().image.reference;
+    let cases: [(&str, Break<'_>, &str, &str); 4] = [
+        (
+            "image",
+            &|t| {
+                t.images.insert(image.clone());
+            },
+            "image of the instance cannot be pulled",
+            "not found",
+        ),
+        (
+            "crash",
+            &|t| {
+                t.crashing.insert(image.clone());
+            },
+            "with exit code 101",
+            "panic: cannot open the database",
+        ),
+        (
+            "quota",
+            &|t| t.over_quota = true,
+            "limits of its plan",
+            "exceeded quota",
+        ),
+        ("room", &|t| t.full = true, "no room", "0/3 nodes"),
+    ];
+    for (name, break_it, public, detail) in cases {
+        let workload = workload(new_id(), 1);
+        api.trouble(|trouble| break_it(trouble));
+        runtime.settle(Step::Namespace, &workload.site).await.unwrap();
+        runtime.ensure(&workload).await.unwrap();
+        let trouble = wait_for("trouble", SOON, async || {
+            let placement = runtime.observe(workload.application).await.unwrap();
+            assert!(!placement.is_healthy(1), "{name}");
+            placement.trouble
+        })
+        .await
+        .unwrap();
+        assert!(trouble.public.contains(public), "{name}: {trouble:?}");
+        assert!(trouble.detail.contains(detail), "{name}: {trouble:?}");
+        // What is put right comes up by itself.
+        api.trouble(|trouble| *trouble = crate::api_double::Trouble::default());
+        api.edit(Kind::Namespace, "", &workload.site.namespace, |object| {
+            object["metadata"]["annotations"]["x"] = "y".into();
+        });
+        until_healthy(&runtime, &workload).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failed_change_leaves_the_older_instances_serving() {
+    let api = ApiDouble::start().await;
+    let runtime = runtime(&api, settings());
+    let mut workload = workload(new_id(), 1);
+    build(&runtime, &workload).await;
+    api.trouble(|trouble| {
+        trouble.images.insert("ghcr.io/example/authsome:broken".to_owned());
+    });
+    (workload.generation, workload.site.generation) = (2, 2);
+    workload.site.image = Some("ghcr.io/example/authsome:broken".to_owned());
+    runtime.ensure(&workload).await.unwrap();
+    wait_for("the newer ones to fail", SOON, async || {
+        let placement = runtime.observe(workload.application).await.unwrap();
+        placement.failure(2).map(str::to_owned)
+    })
+    .await
+    .unwrap();
+    let placement = runtime.observe(workload.application).await.unwrap();
+    assert_eq!((placement.is_healthy(2), placement.endpoints(1).len()), (false, 2));
+}
+
+#[tokio::test]
+async fn a_migration_runs_once_and_its_failure_stops_the_operation() {
+    let api = ApiDouble::start().await;
+    let mut with_migration = settings();
+    with_migration.image.migrate_command = vec!["/authsome".to_owned(), "migrate".to_owned()];
+    let image = with_migration.image.reference.clone();
+    let runtime = runtime(&api, with_migration);
+    let workload = workload(new_id(), 1);
+    build(&runtime, &workload).await;
+    for _ in 0..2 {
+        assert!(!runtime.migrate(&workload).await.unwrap().skipped);
+    }
+    let namespace = &workload.site.namespace;
+    assert_eq!(api.list(Kind::Job, namespace).len(), 1);
+
+    let failing = super::samples::workload(new_id(), 1);
+    build(&runtime, &failing).await;
+    api.trouble(|trouble| {
+        trouble.crashing.insert(image.clone());
+    });
+    let error = runtime.migrate(&failing).await.unwrap_err();
+    assert!(
+        matches!(&error, RuntimeError::Unfit { public, .. } if public.contains("migration")),
+        "{error}"
+    );
+    assert!(
+        api.list(Kind::Job, &failing.site.namespace).is_empty(),
+        "out of the way of the next attempt"
+    );
+}
+
+#[tokio::test]
+async fn without_the_prometheus_operator_monitoring_is_skipped_with_a_note() {
+    let standard: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !kind.is_custom()).collect();
+    let api = ApiDouble::with(&standard).await;
+    let runtime = runtime(&api, settings());
+    let site = site(new_id(), 1);
+    runtime.settle(Step::Namespace, &site).await.unwrap();
+    let outcome = runtime.settle(Step::Monitoring, &site).await.unwrap();
+    assert!(
+        outcome.skipped && outcome.detail.contains("no Prometheus operator"),
+        "{outcome:?}"
+    );
+    assert!(runtime.lacks(Step::Monitoring, &site).await.unwrap().is_empty());
+    assert_eq!(
+        api.unknown(),
+        Vec::<String>::new(),
+        "nobody asked for kinds that are not there"
+    );
+}
+
+#[tokio::test]
+async fn preflight_names_what_is_missing() {
+    let api = ApiDouble::start().await;
+    let runtime = runtime(&api, settings());
+    runtime.check().await.unwrap();
+    api.trouble(|trouble| {
+        trouble
+            .denied
+            .insert(("patch".to_owned(), "networkpolicies".to_owned()));
+    });
+    let error = runtime.check().await.unwrap_err();
+    let RuntimeError::Unfit { public, detail } = &error else {
+        panic!("{error}")
+    };
+    assert!(detail.contains("patch networkpolicies") && !public.contains("networkpolicies"));
+    assert!(!error.is_transient());
+
+    api.trouble(|trouble| trouble.answers = Some(503));
+    let error = runtime.check().await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+}

@@ -1,0 +1,7 @@
+//! The runtime of production, over an API server of the tests' own.
+
+mod life;
+mod manifests;
+mod permissions;
+mod repair;
+pub mod samples;
