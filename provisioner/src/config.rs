@@ -3,6 +3,8 @@
 //! Owns the keys, their defaults and what must hold of them. Every problem is reported at once; the program then ends
 //! with code 2.
 
+mod kubernetes;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use authsome_core::lifecycle::Timing;
 use authsome_core::seal::{EdgeRing, PlatformRing};
 use authsome_core::secret::SecretUrl;
 use authsome_core::telemetry::{self, Format};
+
+pub use kubernetes::Kubernetes;
 
 /// Operations in progress beside which there must be connections for leases and looks.
 const MOST_CONCURRENT: usize = 64;
@@ -39,6 +43,8 @@ pub enum RedisChoice {
 pub enum RuntimeChoice {
     /// Child processes on loopback ports.
     Local,
+    /// Namespaces in clusters.
+    Kubernetes,
 }
 
 macro_rules! choices {
@@ -57,7 +63,7 @@ macro_rules! choices {
 choices! {
     DatabaseChoice: "\"database\"", "database" => Self::Database;
     RedisChoice: "\"acl\"", "acl" => Self::Acl;
-    RuntimeChoice: "\"local\"", "local" => Self::Local;
+    RuntimeChoice: "\"kubernetes\" or \"local\"", "kubernetes" => Self::Kubernetes, "local" => Self::Local;
 }
 
 /// The servers on which tenants' databases and keys live.
@@ -101,8 +107,10 @@ pub struct Config {
     pub tenants: Tenants,
     /// Where instances run.
     pub runtime: RuntimeChoice,
-    /// The local runtime.
-    pub local: Local,
+    /// The local runtime, where instances run by it.
+    pub local: Option<Local>,
+    /// The clusters, where instances run in them.
+    pub kubernetes: Option<Kubernetes>,
     /// The region whose applications are this provisioner's.
     pub region: String,
     /// Seals URLs and generated credentials.
@@ -154,28 +162,23 @@ impl Config {
         let redis_strategy = reader.or("tenants.redis_strategy", RedisChoice::Acl);
 
         let runtime = reader.or("runtime", RuntimeChoice::Local);
-        let sample_binary = reader.required("local.sample_binary");
-        let log_dir = reader.required("local.log_dir");
-        let replicas = reader.or("local.replicas", 1_usize);
-        reader.check(
-            "local.replicas",
-            (1..=MOST_REPLICAS).contains(&replicas),
-            &format!("must be from 1 to {MOST_REPLICAS}"),
-        );
-        let instance_log_level = reader.or("local.instance_log_level", "info".to_owned());
-        let filter = telemetry::check_filter(&instance_log_level);
-        reader.check(
-            "local.instance_log_level",
-            filter.is_ok(),
-            "must be a level such as info, or a filter",
-        );
-
         let region = reader.or("region", "local".to_owned());
         reader.check(
             "region",
             is_label(&region),
             "must be a label of lower-case letters, digits and inner hyphens",
         );
+        let kubernetes = (runtime == RuntimeChoice::Kubernetes).then(|| {
+            let database = database_instance_url.as_ref().or(tenant_database.as_ref());
+            let redis = redis_instance_url.as_ref().or(tenant_redis.as_ref());
+            Kubernetes::read(reader, &region, database, redis)
+        });
+        let local = (runtime == RuntimeChoice::Local).then(|| local(reader));
+        // One file may hold the settings of both.
+        match runtime {
+            RuntimeChoice::Local => reader.ignore("kubernetes"),
+            RuntimeChoice::Kubernetes => reader.ignore("local"),
+        }
         let platform_ring = reader.required("encryption.key");
         let edge_ring = reader.required("encryption.edge_key");
         let concurrency = reader.or("concurrency", 4_usize);
@@ -217,12 +220,8 @@ impl Config {
                 redis_strategy,
             },
             runtime,
-            local: Local {
-                sample_binary: sample_binary?,
-                log_dir: log_dir?,
-                replicas,
-                instance_log_level,
-            },
+            local: local.map_or(Some(None), |local| local.map(Some))?,
+            kubernetes: kubernetes.map_or(Some(None), |kubernetes| kubernetes.map(Some))?,
             region,
             platform_ring: Arc::new(platform_ring?),
             edge_ring: Arc::new(edge_ring?),
@@ -236,6 +235,31 @@ impl Config {
             log_level,
         })
     }
+}
+
+/// The local runtime.
+fn local(reader: &mut Reader) -> Option<Local> {
+    let sample_binary = reader.required("local.sample_binary");
+    let log_dir = reader.required("local.log_dir");
+    let replicas = reader.or("local.replicas", 1_usize);
+    reader.check(
+        "local.replicas",
+        (1..=MOST_REPLICAS).contains(&replicas),
+        &format!("must be from 1 to {MOST_REPLICAS}"),
+    );
+    let instance_log_level = reader.or("local.instance_log_level", "info".to_owned());
+    let filter = telemetry::check_filter(&instance_log_level);
+    reader.check(
+        "local.instance_log_level",
+        filter.is_ok(),
+        "must be a level such as info, or a filter",
+    );
+    Some(Local {
+        sample_binary: sample_binary?,
+        log_dir: log_dir?,
+        replicas,
+        instance_log_level,
+    })
 }
 
 /// A required address whose scheme is one of these.
@@ -319,6 +343,26 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_needs_an_image_and_networks_and_no_local_settings() {
+        let mut variables = complete();
+        variables.retain(|(name, _)| !name.starts_with("AUTHSOME_LOCAL"));
+        variables.push(("AUTHSOME_RUNTIME", "kubernetes"));
+        let problems = read(variables.clone()).unwrap_err();
+        for key in ["kubernetes.image: required", "kubernetes.database_networks: required"] {
+            assert!(problems.contains(key), "{key} is missing in:\n{problems}");
+        }
+        variables.extend([
+            ("AUTHSOME_KUBERNETES_IMAGE", "registry.example/authsome:1"),
+            ("AUTHSOME_KUBERNETES_DATABASE_NETWORKS", "10.1.0.0/16"),
+            ("AUTHSOME_KUBERNETES_REDIS_NETWORKS", "10.2.0.7/24"),
+            ("AUTHSOME_KUBERNETES_CLUSTERS", "eu=/etc/eu.yaml,us=in-cluster"),
+        ]);
+        let kubernetes = read(variables).unwrap().kubernetes.unwrap();
+        assert_eq!(kubernetes.clusters.keys().collect::<Vec<_>>(), ["eu", "us"]);
+        assert!(format!("{:?}", kubernetes.settings.redis).contains("10.2.0.0/24"));
+    }
+
+    #[test]
     fn every_problem_is_named_at_once() {
         let mut variables = complete();
         variables.retain(|(name, _)| *name != "DATABASE_URL");
@@ -336,7 +380,7 @@ mod tests {
             "database.url: required",
             "tenants.database_url: must begin with postgres://",
             "tenants.redis_instance_url: must begin with redis://",
-            "runtime: \"mainframe\" is not \"local\"",
+            "runtime: \"mainframe\" is not \"kubernetes\" or \"local\"",
             "region: must be a label",
             "concurrency: must be from 1",
             "public.edge: must be http://",

@@ -140,7 +140,12 @@ impl Ledger<'_> {
                 Err(TransitionError::Illegal(_)) => return Ok(Recorded::MovedOn),
                 Err(error) => return Err(error.into()),
             }
-            if !db::ledger::observed_within(&mut tx, application, generation).await? {
+            let recorded = if self.operation.kind == JobKind::Purge {
+                db::ledger::purged_within(&mut tx, application, generation).await?
+            } else {
+                db::ledger::observed_within(&mut tx, application, generation).await?
+            };
+            if !recorded {
                 return Ok(Recorded::MovedOn);
             }
         }
@@ -220,7 +225,9 @@ const fn action(kind: JobKind) -> &'static str {
 }
 
 fn settled(outcome: &Outcome) -> StepStatus {
-    if outcome.skipped {
+    if outcome.undone {
+        StepStatus::Undone
+    } else if outcome.skipped {
         StepStatus::Skipped
     } else {
         StepStatus::Done

@@ -72,6 +72,8 @@ pub struct Intent {
     pub memory_limit: String,
     /// Storage of its database, as a Kubernetes quantity.
     pub storage_limit: String,
+    /// The image that it is pinned to, if it is.
+    pub image: Option<String>,
     /// Written back: URL of its own database, sealed by the platform's ring.
     pub database_url: Option<Sealed>,
     /// Written back: URL of its own Redis user, sealed by the platform's ring.
@@ -154,6 +156,8 @@ pub enum Mode {
     Settle,
     /// Recorded as done by an earlier execution of the same operation: observe, and touch nothing unless it is gone.
     Confirm,
+    /// Take away what the step made, whatever is left of it.
+    Undo,
 }
 
 /// One step of a plan.
@@ -237,7 +241,11 @@ pub fn decide(
             .iter()
             .map(|&step| Planned {
                 step,
-                mode: mode_of(step, ledger),
+                mode: if kind == JobKind::Purge {
+                    Mode::Undo
+                } else {
+                    mode_of(step, ledger)
+                },
             })
             .collect(),
     )
@@ -248,6 +256,7 @@ pub fn decide(
 pub fn is_current(intent: &Intent, kind: JobKind, generation: i64) -> bool {
     let fits = match stops_as(kind) {
         Some(status) => intent.status == status,
+        None if kind == JobKind::Purge => intent.status == AppStatus::Purging,
         None => intent.desired == Desired::Running && intent.status.after(Event::Succeeded).is_ok(),
     };
     generation >= intent.generation && fits

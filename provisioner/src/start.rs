@@ -19,10 +19,11 @@ use authsome_core::retry::{Backoff, Dependency, Stopped, until_ready};
 use authsome_core::telemetry::{self, TelemetryError};
 use authsome_db::DbError;
 use authsome_db::pool::{self, PoolOptions};
+use futures::future::join_all;
 use tokio::sync::{Semaphore, watch};
 
 use crate::admin::{self, ListenError};
-use crate::config::{Config, DatabaseChoice, RedisChoice, RuntimeChoice};
+use crate::config::{Config, DatabaseChoice, RedisChoice};
 use crate::consumer::Consumer;
 use crate::database::{self, DatabaseStrategy, SharedServer};
 use crate::drift::Drift;
@@ -31,6 +32,7 @@ use crate::lease::{self, Fence};
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
 use crate::redis::{self, AclServer, RedisStrategy};
+use crate::runtime::kubernetes::{Cluster, KubernetesRuntime};
 use crate::runtime::local::{LocalConfig, LocalRuntime};
 use crate::runtime::{Runtime, RuntimeError};
 use crate::step::{Facilities, LONGEST_CALL};
@@ -82,16 +84,16 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
     let lifecycle = Lifecycle::new(config.timing);
     let shutdown = lifecycle.shutdown().clone();
     let metrics = Arc::new(Metrics::new()?);
-    let engine = Arc::new(engine(&config, Arc::clone(&metrics), &shutdown)?);
+    let engines = engines(&config, &metrics, &shutdown).await?;
     let (started, is_started) = watch::channel(false);
     tracing::info!(
-        admin = %config.admin_listen, region = config.region, runtime = engine.facilities.runtime.name(),
-        worker = %engine.holder, version = env!("CARGO_PKG_VERSION"), "listening"
+        admin = %config.admin_listen, regions = ?engines.iter().map(|(region, _)| region).collect::<Vec<_>>(),
+        worker = std::process::id(), version = env!("CARGO_PKG_VERSION"), "listening"
     );
     lifecycle.spawn_critical("admin", admin::serve(admin, metrics, is_started, shutdown.clone()));
     let provisioner = Provisioner {
         config,
-        engine,
+        engines,
         shutdown,
     };
     lifecycle.spawn_critical("provisioner", async move {
@@ -101,7 +103,43 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
     Ok(lifecycle.run().await.into())
 }
 
-fn engine(config: &Config, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Result<Engine, StartError> {
+/// One engine for each region: they share everything but the place where instances run.
+async fn engines(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    shutdown: &Shutdown,
+) -> Result<Vec<(String, Arc<Engine>)>, StartError> {
+    let mut engines = Vec::new();
+    if let Some(local) = &config.local {
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
+        let runtime = LocalConfig {
+            program: local.sample_binary.clone(),
+            directory: local.log_dir.clone(),
+            replicas: local.replicas,
+            log_level: local.instance_log_level.clone(),
+        };
+        let runtime = Arc::new(LocalRuntime::new(runtime, entropy)?);
+        let engine = engine(config, &config.region, runtime, Arc::clone(metrics), shutdown)?;
+        engines.push((config.region.clone(), Arc::new(engine)));
+    }
+    if let Some(kubernetes) = &config.kubernetes {
+        for (region, source) in &kubernetes.clusters {
+            let cluster = Cluster::open(source).await.map_err(RuntimeError::from)?;
+            let runtime = KubernetesRuntime::start(cluster, kubernetes.settings.clone(), kubernetes.patience);
+            let engine = engine(config, region, Arc::new(runtime), Arc::clone(metrics), shutdown)?;
+            engines.push((region.clone(), Arc::new(engine)));
+        }
+    }
+    Ok(engines)
+}
+
+fn engine(
+    config: &Config,
+    region: &str,
+    runtime: Arc<dyn Runtime>,
+    metrics: Arc<Metrics>,
+    shutdown: &Shutdown,
+) -> Result<Engine, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
     let options = PoolOptions {
@@ -123,17 +161,6 @@ fn engine(config: &Config, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Result
     let caches: Arc<dyn RedisStrategy> = match tenants.redis_strategy {
         RedisChoice::Acl => Arc::new(AclServer::new(&tenants.redis_url, tenants.redis_instance_url.as_ref())?),
     };
-    let runtime: Arc<dyn Runtime> = match config.runtime {
-        RuntimeChoice::Local => {
-            let local = LocalConfig {
-                program: config.local.sample_binary.clone(),
-                directory: config.local.log_dir.clone(),
-                replicas: config.local.replicas,
-                log_level: config.local.instance_log_level.clone(),
-            };
-            Arc::new(LocalRuntime::new(local, Arc::clone(&entropy))?)
-        }
-    };
     let facilities = Facilities {
         databases,
         caches,
@@ -147,7 +174,7 @@ fn engine(config: &Config, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Result
     let number = u64::from_be_bytes(entropy::bytes(&*entropy));
     Ok(Engine {
         pool,
-        holder: format!("{}/{}/{number:016x}", config.region, std::process::id()).into(),
+        holder: format!("{region}/{}/{number:016x}", std::process::id()).into(),
         actions: Arc::new(BuiltIn),
         facilities: Arc::new(facilities),
         lease_lifetime: lease::LIFETIME,
@@ -161,7 +188,7 @@ fn engine(config: &Config, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Result
 
 struct Provisioner {
     config: Config,
-    engine: Arc<Engine>,
+    engines: Vec<(String, Arc<Engine>)>,
     shutdown: Shutdown,
 }
 
@@ -169,38 +196,44 @@ impl Provisioner {
     /// Waits for what is needed, works until the soft stop, finishes what was begun, and stops the instances last, since
     /// what was begun may still need them.
     async fn run(self, started: watch::Sender<bool>) {
-        if self.control_database().await.is_ok() {
-            tokio::join!(self.keep_instances(), self.carry_out_operations(&started));
-        }
-        self.engine.facilities.runtime.shutdown().await;
+        let regions = self.engines.iter().map(async |(region, engine)| {
+            if self.control_database(region, engine).await.is_ok() {
+                tokio::join!(
+                    self.keep_instances(region, engine),
+                    self.carry_out_operations(region, engine, &started)
+                );
+            }
+            engine.facilities.runtime.shutdown().await;
+        });
+        join_all(regions).await;
     }
 
-    async fn keep_instances(&self) {
+    async fn keep_instances(&self, region: &str, engine: &Arc<Engine>) {
         let drift = Drift {
-            engine: Arc::clone(&self.engine),
-            region: self.config.region.clone(),
+            engine: Arc::clone(engine),
+            region: region.to_owned(),
             concurrency: self.config.concurrency,
             interval: self.config.drift_interval,
         };
         Box::pin(drift.run(self.shutdown.soft().clone())).await;
     }
 
-    async fn carry_out_operations(&self, started: &watch::Sender<bool>) {
-        let waited = tokio::join!(self.tenant_database(), self.tenant_redis());
+    async fn carry_out_operations(&self, region: &str, engine: &Arc<Engine>, started: &watch::Sender<bool>) {
+        let waited = tokio::join!(self.tenant_database(engine), self.tenant_redis(engine));
         if waited.0.is_err() || waited.1.is_err() {
             return;
         }
         started.send_replace(true);
         let permits = Arc::new(Semaphore::new(self.config.concurrency));
         let reconciler = Reconciler {
-            engine: Arc::clone(&self.engine),
-            region: self.config.region.clone(),
+            engine: Arc::clone(engine),
+            region: region.to_owned(),
             permits: Arc::clone(&permits),
             tick: self.config.reconcile_interval,
         };
         let consumer = Consumer {
-            engine: Arc::clone(&self.engine),
-            region: self.config.region.clone(),
+            engine: Arc::clone(engine),
+            region: region.to_owned(),
             nats: self.config.nats_url.clone(),
             permits,
         };
@@ -209,28 +242,28 @@ impl Provisioner {
     }
 
     /// The database answers, and has the schema: control migrates it, perhaps just now.
-    async fn control_database(&self) -> Result<(), Stopped> {
+    async fn control_database(&self, region: &str, engine: &Engine) -> Result<(), Stopped> {
         let dependency = Dependency::new("the control database", &self.config.database_url);
-        let pool = &self.engine.pool;
+        let pool = &engine.pool;
         until_ready(
             &dependency,
             Backoff::CONNECT,
-            &*self.engine.entropy,
+            &*engine.entropy,
             self.shutdown.soft(),
-            || async { crate::db::ledger::due(pool, &self.config.region, 1).await },
+            || async { crate::db::ledger::due(pool, region, 1).await },
         )
         .await?;
         Ok(())
     }
 
-    async fn tenant_database(&self) -> Result<(), Stopped> {
+    async fn tenant_database(&self, engine: &Engine) -> Result<(), Stopped> {
         let dependency =
             Dependency::new("the tenants' Postgres", &self.config.tenants.database_url).attempt_timeout(LONGEST_CALL);
-        let databases = &self.engine.facilities.databases;
+        let databases = &engine.facilities.databases;
         let open = until_ready(
             &dependency,
             Backoff::CONNECT,
-            &*self.engine.entropy,
+            &*engine.entropy,
             self.shutdown.soft(),
             || async { databases.check(&looker()).await },
         )
@@ -241,14 +274,14 @@ impl Provisioner {
         Ok(())
     }
 
-    async fn tenant_redis(&self) -> Result<(), Stopped> {
+    async fn tenant_redis(&self, engine: &Engine) -> Result<(), Stopped> {
         let dependency =
             Dependency::new("the tenants' Redis", &self.config.tenants.redis_url).attempt_timeout(LONGEST_CALL);
-        let caches = &self.engine.facilities.caches;
+        let caches = &engine.facilities.caches;
         let remarks = until_ready(
             &dependency,
             Backoff::CONNECT,
-            &*self.engine.entropy,
+            &*engine.entropy,
             self.shutdown.soft(),
             || async { caches.check(&looker()).await },
         )

@@ -14,7 +14,7 @@ pub async fn load(connection: &mut PgConnection, id: ApplicationId) -> Result<Op
         r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.environment,
                   a.status, a.region, a.generation, a.observed_generation, a.activated_at IS NOT NULL AS "activated!",
                   a.k8s_namespace, a.database_url, a.redis_url, a.internal_url, a.endpoints, a.base_path,
-                  a.edge_credentials, a.instance_service, a.origins, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
+                  a.edge_credentials, a.instance_service, a.image, a.origins, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
                   w.plan, w.status AS workspace_status
            FROM applications a JOIN workspaces w ON w.id = a.workspace_id WHERE a.id = $1"#,
         id as ApplicationId,
@@ -37,7 +37,7 @@ pub async fn running(
         r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.environment,
                   a.status, a.region, a.generation, a.observed_generation, a.activated_at IS NOT NULL AS "activated!",
                   a.k8s_namespace, a.database_url, a.redis_url, a.internal_url, a.endpoints, a.base_path,
-                  a.edge_credentials, a.instance_service, a.origins, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
+                  a.edge_credentials, a.instance_service, a.image, a.origins, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
                   w.plan, w.status AS workspace_status
            FROM applications a JOIN workspaces w ON w.id = a.workspace_id
            WHERE a.region = $1 AND a.status IN ('active', 'updating', 'restarting', 'failed')
@@ -70,6 +70,7 @@ struct Row {
     base_path: String,
     edge_credentials: Option<Vec<u8>>,
     instance_service: Option<String>,
+    image: Option<String>,
     origins: Vec<String>,
     config: serde_json::Value,
     cpu_limit: String,
@@ -111,6 +112,7 @@ impl Row {
             edge_credentials: self.edge_credentials.map(Sealed),
             internal_url: self.internal_url,
             instance_service: self.instance_service,
+            image: self.image,
             endpoints: self.endpoints,
         })
     }

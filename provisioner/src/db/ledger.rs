@@ -301,6 +301,22 @@ pub async fn stopped_within(
     Ok(observed.rows_affected() == 1)
 }
 
+/// Nothing is left of the application, as its intent of this generation says; false if the intent is another by now.
+pub async fn purged_within(
+    connection: &mut PgConnection,
+    application: ApplicationId,
+    generation: i64,
+) -> Result<bool, RecordError> {
+    let purged = sqlx::query!(
+        "UPDATE applications SET observed_generation = $2 WHERE id = $1 AND generation = $2",
+        application as ApplicationId,
+        generation,
+    )
+    .execute(connection)
+    .await?;
+    Ok(purged.rows_affected() == 1)
+}
+
 /// Why the application's last operation failed, beside the application.
 pub async fn failed_within(
     connection: &mut PgConnection,

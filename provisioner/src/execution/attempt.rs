@@ -99,6 +99,11 @@ impl Engine {
     ) -> Result<Option<Outcome>, Interrupted> {
         let action = self.actions.of(planned.step);
         let cx = self.context(intent, ledger.fence);
+        if planned.mode == Mode::Undo {
+            ledger.begin_step(planned.step).await.map_err(Interrupted::Record)?;
+            caught(action.undo(&cx)).await.map_err(Interrupted::Step)?;
+            return Ok(Some(Outcome::undone()));
+        }
         match (
             planned.mode,
             caught(action.observe(&cx)).await.map_err(Interrupted::Step)?,
@@ -113,6 +118,8 @@ impl Engine {
             (Mode::Settle, Observed::Needed(why)) => {
                 tracing::debug!(operation = %ledger.operation.id, step = %planned.step, why, "step begins");
             }
+            // Returned above.
+            (Mode::Undo, _) => {}
         }
         ledger.begin_step(planned.step).await.map_err(Interrupted::Record)?;
         caught(action.apply(&cx)).await.map(Some).map_err(Interrupted::Step)

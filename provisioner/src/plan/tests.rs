@@ -33,6 +33,7 @@ fn intent(status: AppStatus, activated: bool, generation: i64) -> Intent {
         edge_credentials: None,
         internal_url: None,
         instance_service: None,
+        image: None,
         endpoints: Vec::new(),
     }
 }

@@ -63,7 +63,7 @@ impl Site {
             cpu: intent.cpu_limit.clone(),
             memory: intent.memory_limit.clone(),
             storage: intent.storage_limit.clone(),
-            image: None,
+            image: intent.image.clone(),
             fence: fence.clone(),
         }
     }

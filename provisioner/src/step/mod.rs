@@ -51,6 +51,8 @@ pub struct Outcome {
     pub detail: String,
     /// There is nothing to do for this step in this installation; recorded as `skipped`.
     pub skipped: bool,
+    /// What the step made is gone; recorded as `undone`.
+    pub undone: bool,
 }
 
 impl Outcome {
@@ -59,6 +61,16 @@ impl Outcome {
         Self {
             detail: detail.into(),
             skipped: false,
+            undone: false,
+        }
+    }
+
+    /// What the step made is gone.
+    pub fn undone() -> Self {
+        Self {
+            detail: "Removed.".to_owned(),
+            skipped: false,
+            undone: true,
         }
     }
 
@@ -67,6 +79,7 @@ impl Outcome {
         Self {
             detail: detail.into(),
             skipped: true,
+            undone: false,
         }
     }
 }

@@ -102,6 +102,16 @@ impl ApiDouble {
         kube::Client::try_from(kube::Config::new(uri)).unwrap()
     }
 
+    /// A kubeconfig that names it.
+    pub fn kubeconfig(&self) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: double\n\
+             clusters: [{{name: double, cluster: {{server: 'http://{}'}}}}]\n\
+             contexts: [{{name: double, context: {{cluster: double, user: double}}}}]\nusers: [{{name: double, user: {{}}}}]\n",
+            self.address
+        )
+    }
+
     pub fn trouble(&self, change: impl FnOnce(&mut Trouble)) {
         change(&mut self.inner.trouble.lock().unwrap());
         self.inner.changed.notify_waiters();

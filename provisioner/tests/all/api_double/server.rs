@@ -110,6 +110,7 @@ async fn answer(
         "get" if target.kind == Kind::Pod && target.subresource.as_deref() == Some("log") => {
             "listening\npanic: cannot open the database\n".into_response()
         }
+        "get" if target.subresource.is_none() => get(&inner, &target),
         "patch" if target.subresource.is_none() => patch(&inner, &target, &parameters, &body),
         "delete" => delete(&inner, &target),
         _ => unknown(&inner, &method, &uri),
@@ -182,6 +183,15 @@ fn selects(parameters: &Parameters, object: &Value) -> bool {
         let (name, value) = part.split_once('=').unwrap();
         object["metadata"]["labels"][name] == value
     })
+}
+
+fn get(inner: &Inner, target: &Target) -> Response {
+    let name = target.name.clone().unwrap();
+    let key = Key::new(target.kind, target.namespace.as_deref().unwrap_or_default(), &name);
+    match inner.objects().get(&key) {
+        Some(object) => json_reply(object),
+        None => failure(404, "NotFound", &format!("{name:?} not found")),
+    }
 }
 
 fn list(inner: &Inner, target: &Target, parameters: &Parameters) -> Response {

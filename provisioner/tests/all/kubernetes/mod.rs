@@ -1,5 +1,6 @@
 //! The runtime of production, over an API server of the tests' own.
 
+mod cluster;
 mod life;
 mod manifests;
 mod permissions;

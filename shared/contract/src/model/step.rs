@@ -37,7 +37,7 @@ impl Step {
         self as i32
     }
 
-    /// The steps of a kind of operation in their order; `None` for what this release does not carry out. Whatever leaves the
+    /// The steps of a kind of operation in their order; `None` for what this release does not carry out. A purge undoes them. Whatever leaves the
     /// application running goes through all of them but a restart: each finds what is there, and does what is missing.
     pub const fn of(kind: JobKind) -> Option<&'static [Self]> {
         match kind {
@@ -45,7 +45,20 @@ impl Step {
             JobKind::Restart => Some(&[Self::Preflight, Self::Instance, Self::Rollout, Self::Activate]),
             // The edge refuses by the status, before a step is taken.
             JobKind::Suspend | JobKind::Delete => Some(&[Self::Instance, Self::Activate]),
-            JobKind::Purge | JobKind::Rotate => None,
+            // In reverse: what serves goes before what it needs. Nothing has to be there for it.
+            JobKind::Purge => Some(&[
+                Self::Activate,
+                Self::Monitoring,
+                Self::Bootstrap,
+                Self::Migrate,
+                Self::Rollout,
+                Self::Instance,
+                Self::Secrets,
+                Self::Redis,
+                Self::Database,
+                Self::Namespace,
+            ]),
+            JobKind::Rotate => None,
         }
     }
 

@@ -1,0 +1,376 @@
+//! The whole life of an application through the program itself, with real Postgres, Redis and NATS: over the API double in
+//! every run, and against the cluster that `KUBECONFIG` names with `./dev test-kube`.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use authsome_contract::model::AppStatus;
+use authsome_contract::wire::job::JobKind;
+use authsome_core::clock::{Clock, SystemClock};
+use authsome_core::id::ApplicationId;
+use authsome_db::operation::{Operation, OperationStatus};
+use authsome_provisioner::runtime::kubernetes::{Kind, namespace_of};
+use authsome_testkit::{
+    NatsOptions, NatsServer, Program, ProgramCommand, RedisOptions, RedisServer, port, private_file, secret,
+    shared_postgres, wait_for,
+};
+use futures::FutureExt;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use time::ext::NumericalDuration;
+
+use crate::api_double::ApiDouble;
+use crate::engine::{Control, REGION};
+
+/// An image may have to be pulled, and nodes may be slow.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// What is changed by hand is put right within this.
+const REPAIR: Duration = Duration::from_secs(30);
+
+/// The platform's servers on this machine, the program, and a cluster.
+struct Platform {
+    control: Control,
+    client: kube::Client,
+    redis: RedisServer,
+    _nats: NatsServer,
+    _program: Program,
+    _directory: tempfile::TempDir,
+    begun: Instant,
+}
+
+impl Platform {
+    async fn start(kubeconfig: &Path, client: kube::Client) -> Self {
+        let (control, nats, redis) = tokio::join!(
+            Control::start(),
+            NatsServer::start(NatsOptions::default()),
+            RedisServer::start(RedisOptions::default())
+        );
+        let (nats, redis) = (nats.unwrap(), redis.unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let admin = format!("127.0.0.1:{}", port::free().unwrap());
+        let image =
+            std::env::var("AUTHSOME_TEST_IMAGE").unwrap_or_else(|_| "authsome.example/authsome:test".to_owned());
+        let config = directory.path().join("provisioner.toml");
+        let (key, edge_key) = (secret::random_key().unwrap(), secret::random_key().unwrap());
+        let text = format!(
+            "region = \"{REGION}\"\nruntime = \"kubernetes\"\n[database]\nurl = \"{}\"\n[nats]\nurl = \"{}\"\n[tenants]\n\
+             database_url = \"{}\"\nredis_url = \"{}\"\n[kubernetes]\nkubeconfig = \"{}\"\nimage = \"{image}\"\n\
+             [encryption]\nkey = \"{key}\"\nedge_key = \"{edge_key}\"\n[public]\nedge = \"https://api.example\"\n[listen]\n\
+             admin = \"{admin}\"\n[reconcile]\ninterval = \"200ms\"\n[drift]\ninterval = \"2s\"\n[log]\nformat = \"pretty\"\n",
+            control.database.url,
+            nats.url(),
+            shared_postgres().await.unwrap().admin_url(),
+            redis.url(),
+            kubeconfig.display(),
+        );
+        private_file::write(&config, &text).unwrap();
+        let program = ProgramCommand::new("authsome-provisioner", directory.path().join("log"))
+            .unwrap()
+            .env_remove("DATABASE_URL")
+            .args(["--config".to_owned(), config.display().to_string()])
+            .ready_at(&admin, "/readyz")
+            .start()
+            .await
+            .unwrap();
+        Self {
+            control,
+            client,
+            redis,
+            _nats: nats,
+            _program: program,
+            _directory: directory,
+            begun: Instant::now(),
+        }
+    }
+
+    fn say(&self, what: impl Display) {
+        writeln!(
+            std::io::stderr(),
+            "{:7.1} s  {what}",
+            self.begun.elapsed().as_secs_f64()
+        )
+        .unwrap();
+    }
+
+    fn api(&self, kind: Kind, id: ApplicationId) -> Api<DynamicObject> {
+        if kind.is_namespaced() {
+            Api::namespaced_with(self.client.clone(), &namespace_of(id), &kind.resource())
+        } else {
+            Api::all_with(self.client.clone(), &kind.resource())
+        }
+    }
+
+    async fn get(&self, kind: Kind, id: ApplicationId, name: &str) -> Option<Value> {
+        let found = self.api(kind, id).get_opt(name).await.unwrap();
+        found.map(|object| serde_json::to_value(object).unwrap())
+    }
+
+    async fn edit(&self, kind: Kind, id: ApplicationId, name: &str, patch: Value) {
+        let parameters = PatchParams {
+            field_manager: Some("somebody".to_owned()),
+            ..PatchParams::default()
+        };
+        self.api(kind, id)
+            .patch(name, &parameters, &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
+    async fn pods(&self, id: ApplicationId) -> Vec<Value> {
+        let pods = self.api(Kind::Pod, id).list(&ListParams::default()).await.unwrap();
+        pods.items
+            .into_iter()
+            .map(|pod| serde_json::to_value(pod).unwrap())
+            .collect()
+    }
+
+    /// What the API does for a change of intent: a status, a new generation, an operation.
+    async fn change(&self, id: ApplicationId, status: AppStatus, kind: JobKind) -> Operation {
+        let gone = matches!(status, AppStatus::Deleting | AppStatus::Purging);
+        sqlx::query(
+            "UPDATE applications SET status = $2, generation = generation + 1, status_deadline = now() + interval '1 hour',
+                    deleted_at = CASE WHEN $3 THEN now() END WHERE id = $1",
+        )
+        .bind(id)
+        .bind(status.as_str())
+        .bind(gone)
+        .execute(&self.control.pool)
+        .await
+        .unwrap();
+        let generation = self.generation(id).await;
+        let deadline = SystemClock.now() + 30.minutes();
+        let operation = self.control.operation(id, kind, generation, deadline).await;
+        self.ended(operation, &kind.to_string()).await
+    }
+
+    async fn ended(&self, operation: authsome_core::id::OperationId, what: &str) -> Operation {
+        let ended = wait_for(format!("{what} to end"), PATIENCE, async || {
+            let now = self.control.load(operation).await;
+            if now.finished_at.is_some() {
+                Ok(now)
+            } else {
+                Err(now.status.as_str())
+            }
+        })
+        .await
+        .unwrap();
+        let reason = ended
+            .reason
+            .as_deref()
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default();
+        self.say(format!("{what} {}{reason}", ended.status.as_str()));
+        ended
+    }
+
+    async fn succeeds(&self, id: ApplicationId, status: AppStatus, kind: JobKind) {
+        let ended = self.change(id, status, kind).await;
+        assert_eq!(ended.status, OperationStatus::Succeeded, "{kind}: {ended:?}");
+    }
+
+    async fn generation(&self, id: ApplicationId) -> i64 {
+        self.control.column(id, "generation").await.unwrap().parse().unwrap()
+    }
+
+    /// Ready pods of the present generation.
+    async fn ready(&self, id: ApplicationId) -> usize {
+        let generation = self.generation(id).await.to_string();
+        let pods = self.pods(id).await;
+        let ready = |pod: &&Value| {
+            let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            pod["metadata"]["annotations"]["authsome.cloud/generation"] == generation
+                && conditions
+                    .iter()
+                    .any(|one| one["type"] == "Ready" && one["status"] == "True")
+        };
+        pods.iter().filter(ready).count()
+    }
+
+    async fn life(&self, id: ApplicationId) {
+        let deadline = SystemClock.now() + 30.minutes();
+        let created = self.control.operation(id, JobKind::Provision, 1, deadline).await;
+        let ended = self.ended(created, "create").await;
+        assert_eq!(ended.status, OperationStatus::Succeeded, "{ended:?}");
+        assert_eq!(self.control.column(id, "status").await.unwrap(), "active");
+        let service = self.control.column(id, "instance_service").await.unwrap();
+        assert_eq!(service, format!("authsome.{}.svc.cluster.local:8080", namespace_of(id)));
+        assert_eq!(self.ready(id).await, 2);
+        for step in self.control.steps(created).await {
+            self.say(format!(
+                "  {:10} {:8} {}",
+                step.step,
+                step.status,
+                step.detail.unwrap_or_default()
+            ));
+        }
+
+        sqlx::query("UPDATE applications SET config = '{\"session\": {\"token_ttl\": \"2h\"}}' WHERE id = $1")
+            .bind(id)
+            .execute(&self.control.pool)
+            .await
+            .unwrap();
+        self.succeeds(id, AppStatus::Updating, JobKind::Update).await;
+        let config = self.get(Kind::ConfigMap, id, "authsome").await.unwrap();
+        assert!(config["data"]["config.yaml"].as_str().unwrap().contains("2h"));
+        assert!(self.ready(id).await >= 2);
+        self.succeeds(id, AppStatus::Restarting, JobKind::Restart).await;
+        assert!(self.ready(id).await >= 2);
+
+        self.edit(Kind::Deployment, id, "authsome", json!({ "spec": { "replicas": 3 } }))
+            .await;
+        wait_for("three instances", PATIENCE, async || {
+            (self.ready(id).await == 3).then_some(())
+        })
+        .await
+        .unwrap();
+        self.say("scaled to three by somebody else");
+        self.succeeds(id, AppStatus::Updating, JobKind::Update).await;
+        let deployment = self.get(Kind::Deployment, id, "authsome").await.unwrap();
+        assert_eq!(deployment["spec"]["replicas"], 3, "the number is not ours");
+
+        self.succeeds(id, AppStatus::Suspended, JobKind::Suspend).await;
+        assert_eq!(
+            (
+                self.pods(id).await.len(),
+                self.control.column(id, "instance_service").await
+            ),
+            (0, None)
+        );
+        self.succeeds(id, AppStatus::Updating, JobKind::Resume).await;
+        assert!(self.ready(id).await >= 2);
+
+        self.repair(id).await;
+
+        sqlx::query("UPDATE applications SET image = 'Not An Image' WHERE id = $1")
+            .bind(id)
+            .execute(&self.control.pool)
+            .await
+            .unwrap();
+        let failed = self.change(id, AppStatus::Updating, JobKind::Update).await;
+        assert_eq!(failed.status, OperationStatus::Failed);
+        assert!(
+            failed.reason.unwrap().contains("image") && !self.pods(id).await.is_empty(),
+            "what runs runs on"
+        );
+        sqlx::query("UPDATE applications SET image = NULL WHERE id = $1")
+            .bind(id)
+            .execute(&self.control.pool)
+            .await
+            .unwrap();
+        self.succeeds(id, AppStatus::Updating, JobKind::Update).await;
+        assert_eq!(self.control.column(id, "status").await.unwrap(), "active");
+
+        self.succeeds(id, AppStatus::Deleting, JobKind::Delete).await;
+        assert!(self.pods(id).await.is_empty());
+        assert!(
+            self.get(Kind::Namespace, id, &namespace_of(id)).await.is_some(),
+            "it can still be taken back"
+        );
+        self.succeeds(id, AppStatus::Purging, JobKind::Purge).await;
+        assert_eq!(self.control.column(id, "status").await.unwrap(), "deleted");
+        assert!(self.get(Kind::Namespace, id, &namespace_of(id)).await.is_none());
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_database WHERE datname = 'authsome_app_' || $1")
+            .bind(&*id.suffix())
+            .fetch_one(&self.control.pool)
+            .await
+            .unwrap();
+        assert_eq!(left, 0, "its database is gone");
+        assert!(self.redis.url().starts_with("redis://"));
+    }
+
+    async fn repair(&self, id: ApplicationId) {
+        for (kind, name) in [
+            (Kind::NetworkPolicy, "allow-edge"),
+            (Kind::NetworkPolicy, "default-deny"),
+            (Kind::Service, "authsome"),
+            (Kind::HorizontalPodAutoscaler, "authsome"),
+            (Kind::Deployment, "authsome"),
+            (Kind::ResourceQuota, "authsome"),
+        ] {
+            let before = self.get(kind, id, name).await.unwrap()["metadata"]["uid"].clone();
+            self.api(kind, id).delete(name, &DeleteParams::default()).await.unwrap();
+            let begun = Instant::now();
+            wait_for(format!("{} {name} to be made again", kind.name()), REPAIR, async || {
+                let now = self.get(kind, id, name).await;
+                now.is_some_and(|now| now["metadata"]["uid"] != before).then_some(())
+            })
+            .await
+            .unwrap();
+            self.say(format!(
+                "{} {name} was removed and is back after {:.1} s",
+                kind.name(),
+                begun.elapsed().as_secs_f64()
+            ));
+        }
+        wait_for("instances again", PATIENCE, async || {
+            (self.ready(id).await >= 2).then_some(())
+        })
+        .await
+        .unwrap();
+        self.edit(
+            Kind::HorizontalPodAutoscaler,
+            id,
+            "authsome",
+            json!({ "spec": { "maxReplicas": 42 } }),
+        )
+        .await;
+        self.edit(
+            Kind::Deployment,
+            id,
+            "authsome",
+            json!({ "metadata": { "annotations": { "team/note": "ours" } } }),
+        )
+        .await;
+        wait_for("the changed field to be put right", REPAIR, async || {
+            let scaler = self.get(Kind::HorizontalPodAutoscaler, id, "authsome").await.unwrap();
+            (scaler["spec"]["maxReplicas"] != 42).then_some(())
+        })
+        .await
+        .unwrap();
+        let deployment = self.get(Kind::Deployment, id, "authsome").await.unwrap();
+        assert_eq!(
+            deployment["metadata"]["annotations"]["team/note"], "ours",
+            "others' fields are left alone"
+        );
+        self.say("a changed field is put right, others' fields are left alone");
+    }
+}
+
+/// The life, and a cluster without a trace of it, however it ended.
+async fn whole_life(kubeconfig: &Path, client: kube::Client) {
+    let platform = Platform::start(kubeconfig, client).await;
+    let id = platform.control.application(AppStatus::Provisioning).await;
+    platform.say(format!("application {id} in namespace {}", namespace_of(id)));
+    let lived = AssertUnwindSafe(platform.life(id)).catch_unwind().await;
+    if let Err(panic) = lived {
+        let namespaces = platform.api(Kind::Namespace, id);
+        let _ = namespaces.delete(&namespace_of(id), &DeleteParams::default()).await;
+        platform.say("namespace deleted");
+        resume_unwind(panic);
+    }
+}
+
+#[tokio::test]
+async fn an_application_lives_its_whole_life() {
+    let api = ApiDouble::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    private_file::write(&kubeconfig, &api.kubeconfig()).unwrap();
+    whole_life(&kubeconfig, api.client()).await;
+    assert_eq!(api.unknown(), Vec::<String>::new());
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: ./dev test-kube"]
+async fn an_application_lives_its_whole_life_in_a_real_cluster() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let kubeconfig = PathBuf::from(std::env::var_os("KUBECONFIG").unwrap());
+    let file = kube::config::Kubeconfig::read_from(&kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
+        .await
+        .unwrap();
+    whole_life(&kubeconfig, kube::Client::try_from(config).unwrap()).await;
+}
