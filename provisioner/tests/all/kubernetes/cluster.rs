@@ -87,12 +87,8 @@ impl Platform {
     }
 
     fn say(&self, what: impl Display) {
-        writeln!(
-            std::io::stderr(),
-            "{:7.1} s  {what}",
-            self.begun.elapsed().as_secs_f64()
-        )
-        .unwrap();
+        let line = format!("{:7.1} s  {what}\n", self.begun.elapsed().as_secs_f64());
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
 
     fn api(&self, kind: Kind, id: ApplicationId) -> Api<DynamicObject> {
