@@ -39,7 +39,7 @@ impl Kubernetes {
         redis: Option<&SecretUrl>,
     ) -> Option<Self> {
         let clusters = clusters(reader, region);
-        let image = image(reader)?;
+        let image = image(reader);
         let cluster_domain = reader.or("kubernetes.cluster_domain", "cluster.local".to_owned());
         let edge = pods(
             reader,
@@ -73,7 +73,7 @@ impl Kubernetes {
         Some(Self {
             clusters,
             settings: Settings {
-                image,
+                image: image?,
                 cluster_domain,
                 edge: edge?,
                 dns: dns?,

@@ -62,7 +62,10 @@ fn an_older_generation_is_superseded_whatever_the_kind_and_status() {
 #[test]
 fn a_kind_that_is_not_carried_out_fails_with_a_reason_that_names_it() {
     for &kind in JobKind::ALL {
-        let status = stops_as(kind).unwrap_or(AppStatus::Provisioning);
+        let status = match kind {
+            JobKind::Purge => AppStatus::Purging,
+            _ => stops_as(kind).unwrap_or(AppStatus::Provisioning),
+        };
         let decision = decided(&intent(status, false, 1), kind, 1, &[]);
         if Step::of(kind).is_some() {
             assert!(matches!(decision, Decision::Run(_)), "{kind}");
@@ -168,4 +171,27 @@ fn what_should_run_is_what_the_edge_would_send_requests_to() {
 fn sealed_columns_are_not_printed() {
     let shown = format!("{:?}", intent(AppStatus::Active, true, 1));
     assert!(shown.contains("Sealed(3 bytes)") && !shown.contains("[1, 2, 3]"));
+}
+
+#[test]
+fn a_purge_undoes_every_step_that_made_something_and_runs_only_while_the_application_is_purged() {
+    for &status in AppStatus::ALL {
+        let decision = decided(
+            &intent(status, true, 1),
+            JobKind::Purge,
+            1,
+            &[(Step::Instance, StepStatus::Done)],
+        );
+        match (status, decision) {
+            (AppStatus::Purging, Decision::Run(plan)) => {
+                assert!(plan.iter().all(|planned| planned.mode == Mode::Undo));
+                let steps: Vec<Step> = plan.iter().map(|planned| planned.step).collect();
+                let mut reversed: Vec<Step> = Step::ALL.iter().rev().copied().collect();
+                reversed.retain(|step| *step != Step::Preflight);
+                assert_eq!(steps, reversed);
+            }
+            (AppStatus::Purging, other) => panic!("{other:?}"),
+            (_, decision) => assert_eq!(decision, Decision::Superseded, "{status}"),
+        }
+    }
 }
