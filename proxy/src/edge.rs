@@ -36,7 +36,6 @@ use crate::error::Refusal;
 use crate::filter::headers;
 use crate::filter::lines::Fields;
 use crate::filter::own_host;
-use crate::http1::trailers::Trailers;
 use crate::intake::Verdict;
 use crate::limit::Limiter;
 use crate::listener::Accepted;
@@ -45,6 +44,7 @@ use crate::metrics::{By, Metrics};
 use crate::routing::Routing;
 use crate::steps::Question;
 use crate::trace::Tracing;
+use crate::trailers::Trailers;
 use crate::upstream::{Replay, Upstreams};
 
 /// What the forwarding paths work with. Clones share everything that changes.
@@ -246,18 +246,9 @@ impl ProxyHttp for Edge {
         })
     }
 
-    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+    fn should_serve_stale(&self, _session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
         match error {
-            None => {
-                let serves = ctx.part.as_ref().is_some_and(Part::may_serve_while_asking);
-                if serves && session.req_header().version == Version::HTTP_2 {
-                    // The library writes the head of its own request from this one and reads it as one of HTTP/1.1; with the version
-                    // of HTTP/2 in it, it could not. Put right when the answer begins.
-                    session.req_header_mut().set_version(Version::HTTP_11);
-                    ctx.asks_as_http1 = true;
-                }
-                serves
-            }
+            None => ctx.part.as_ref().is_some_and(Part::may_serve_while_asking),
             // The client's own fault, or its going away, says nothing of the instance.
             Some(error) => *error.esource() != ErrorSource::Downstream,
         }
@@ -367,9 +358,6 @@ impl ProxyHttp for Edge {
         end_of_stream: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if let Some(accepted) = &ctx.accepted {
-            accepted.body_came(body.as_ref().map_or(0, Bytes::len), end_of_stream);
-        }
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             // The library would write it as a chunk, which ends the body, and then end the body: the instance would read the second
             // end as the beginning of the next request.
@@ -413,9 +401,6 @@ impl ProxyHttp for Edge {
     }
 
     async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        if std::mem::take(&mut ctx.asks_as_http1) {
-            session.req_header_mut().set_version(Version::HTTP_2);
-        }
         if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
             // Passed on, it would turn the client's connection into a tunnel that nobody asked for.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));

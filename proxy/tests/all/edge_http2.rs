@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use authsome_core::key::KeyType;
 use authsome_testkit::{port, wait_for};
-use h2::Reason;
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
 use http::Method;
 use nix::sys::signal::Signal;
 
@@ -345,8 +346,28 @@ async fn half_a_preface_is_cut_off_like_half_a_head() {
     }
 }
 
+/// The answer to a request whose body does not come.
+async fn refused_as_slow(answer: http::Response<RecvStream>) {
+    let answer = tokio::time::timeout(PATIENCE, read(answer)).await.unwrap().unwrap();
+    let json: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(
+        (answer.status(), &json["error"]["code"]),
+        (408, &"invalid_request".into())
+    );
+}
+
+/// Nothing more of the request is taken.
+async fn is_reset(mut body: SendStream<Bytes>) {
+    let reset = std::future::poll_fn(|cx| body.poll_reset(cx));
+    let reason = tokio::time::timeout(PATIENCE, reset)
+        .await
+        .expect("it is open")
+        .unwrap();
+    assert_eq!(reason, Reason::NO_ERROR);
+}
+
 #[tokio::test]
-async fn a_stream_whose_body_stops_coming_is_ended() {
+async fn a_request_whose_body_stops_coming_is_answered_408_and_its_stream_ends() {
     // The instance takes longer than the client may.
     let instance = Instance::connected(|_, mut wire| async move {
         tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -360,10 +381,11 @@ async fn a_stream_whose_body_stops_coming_is_ended() {
     let mut client = Client::plain(&stage.edge.address).await;
     let (response, mut body) = client.send(request(Method::POST, &path, &key), false).await.unwrap();
     body.send_data("half".into(), false).unwrap();
-    let ended = tokio::time::timeout(PATIENCE, response)
+    let answer = tokio::time::timeout(PATIENCE, response)
         .await
         .expect("it is waited for");
-    assert!(ended.map_or(true, |answer| !answer.status().is_success()));
+    refused_as_slow(answer.unwrap()).await;
+    is_reset(body).await;
     // A body that is complete is not waited for, however long the answer takes.
     let (response, mut body) = client.send(request(Method::POST, &path, &key), false).await.unwrap();
     body.send_data("whole".into(), false).unwrap();
@@ -374,7 +396,7 @@ async fn a_stream_whose_body_stops_coming_is_ended() {
 }
 
 #[tokio::test]
-async fn a_stream_whose_body_drips_is_ended_and_the_others_on_its_connection_go_on() {
+async fn a_request_whose_body_drips_is_answered_408_and_the_others_on_its_connection_go_on() {
     let stage = stage(
         Instance::echo().await,
         &[
@@ -394,8 +416,8 @@ async fn a_stream_whose_body_drips_is_ended_and_the_others_on_its_connection_go_
         }
     };
     let ended = tokio::time::timeout(PATIENCE, async { tokio::join!(response, dripping).0 });
-    let ended = ended.await.expect("it is waited for");
-    assert!(ended.map_or(true, |answer| !answer.status().is_success()));
+    refused_as_slow(ended.await.expect("it is waited for").unwrap()).await;
+    is_reset(body).await;
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     let answer = client.ask(request(Method::GET, &path, &key)).await.unwrap();
     assert_eq!(answer.status(), 200, "on the same connection");
