@@ -2,7 +2,7 @@
 //!
 //! Pure. What is well-formed is judged by the same rules as a head of HTTP/1.1, later and by others.
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::http::RequestHeader;
 
 /// What is wrong with a head.
@@ -56,11 +56,7 @@ fn has_one_length(headers: &HeaderMap) -> bool {
 
 /// `:authority` or `Host`, and no other than the same in both (RFC 9113, section 8.3.1).
 fn has_one_authority(request: &RequestHeader) -> bool {
-    let mut hosts = request
-        .headers
-        .get_all(header::HOST)
-        .iter()
-        .map(http::HeaderValue::as_bytes);
+    let mut hosts = request.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
     let (host, second) = (hosts.next(), hosts.next());
     let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
     let one = match (host, authority) {
@@ -68,6 +64,31 @@ fn has_one_authority(request: &RequestHeader) -> bool {
         (host, authority) => host.or(authority),
     };
     second.is_none() && one.is_some_and(|one| !one.contains(&b'@'))
+}
+
+/// Writes the head as one of HTTP/1.1 would be: its authority in `Host`, its cookies in one field (RFC 9113, section 8.2.3).
+pub(super) fn unify(request: &mut RequestHeader) -> Result<(), Unfit> {
+    if !request.headers.contains_key(header::HOST)
+        && let Some(authority) = request.uri.authority()
+    {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Unfit::Malformed)?;
+        put(request, header::HOST, host)?;
+    }
+    let mut cookies = request.headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else {
+        return Ok(());
+    };
+    let parts: Vec<&[u8]> = [first, second]
+        .into_iter()
+        .chain(cookies)
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let joined = HeaderValue::from_bytes(&parts.join(&b"; "[..])).map_err(|_| Unfit::Malformed)?;
+    put(request, header::COOKIE, joined)
+}
+
+fn put(request: &mut RequestHeader, name: HeaderName, value: HeaderValue) -> Result<(), Unfit> {
+    request.insert_header(name, value).map_err(|_| Unfit::Malformed)
 }
 
 #[cfg(test)]
@@ -132,5 +153,18 @@ mod tests {
         ] {
             assert_eq!(judge_target(&Method::GET, target), expected, "{target:?}");
         }
+    }
+
+    #[test]
+    fn a_head_is_written_as_one_of_http_1_would_be() {
+        let mut request = http::Request::builder().uri("https://a.test:8443/x");
+        for cookie in ["a=1", "b=2", "c=\"3\""] {
+            request = request.header("cookie", cookie);
+        }
+        let mut request = RequestHeader::from(request.body(()).unwrap().into_parts().0);
+        unify(&mut request).unwrap();
+        assert_eq!(request.headers["host"], "a.test:8443");
+        let cookies: Vec<_> = request.headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; c=\"3\""]);
     }
 }

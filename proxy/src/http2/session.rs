@@ -89,7 +89,7 @@ impl Session {
         let (request, mut respond) = stream;
         let (request, body) = request.into_parts();
         let mut request = RequestHeader::from(request);
-        match head::judge(&request) {
+        match head::judge(&request).and_then(|()| head::unify(&mut request)) {
             Ok(()) => {}
             Err(Unfit::Malformed) => {
                 respond.send_reset(Reason::PROTOCOL_ERROR);
