@@ -137,9 +137,9 @@ impl Session {
         self.states_no_body() || self.body.is_end_stream()
     }
 
-    fn failed(&self, fault: BodyFault, kind: ErrorType, why: &'static str) -> Box<Error> {
+    fn failed<T>(&self, fault: BodyFault, kind: ErrorType, why: &'static str) -> Result<T> {
         self.accepted.exchange.body_failed(fault);
-        Error::explain(kind, why).into_down()
+        Err(Error::explain(kind, why).into_down())
     }
 
     /// The next part of the body. May be dropped and asked again: the time goes on.
@@ -148,11 +148,11 @@ impl Session {
         let allowed = self.pace.left(&self.rules);
         let until = since + self.read_timeout.map_or(allowed, |limit| limit.min(allowed));
         let Ok(read) = timeout_at(until, next(&mut self.body)).await else {
-            return Err(self.failed(
+            return self.failed(
                 BodyFault::Slow,
                 ErrorType::ReadTimedout,
                 "the request body comes too slowly",
-            ));
+            );
         };
         self.waiting = None;
         match read.or_err(ErrorType::ReadError, "while reading a request body")? {
@@ -171,7 +171,7 @@ impl Session {
                     && trailers.came(&fields).is_err()
                 {
                     let why = "the trailers of the request are too long";
-                    return Err(self.failed(BodyFault::Malformed, ErrorType::ReadError, why));
+                    return self.failed(BodyFault::Malformed, ErrorType::ReadError, why);
                 }
                 Ok(None)
             }
@@ -325,12 +325,12 @@ impl Served for Session {
         for task in tasks {
             ended |= match task {
                 HttpTask::Header(head, end) => {
-                    self.begin_answer(head, end).map_err(|error| error.into_down())?;
+                    self.begin_answer(head, end).map_err(Error::into_down)?;
                     end
                 }
                 HttpTask::Body(data, end) => {
                     let data = data.unwrap_or_default();
-                    self.send(data, false).await.map_err(|error| error.into_down())?;
+                    self.send(data, false).await.map_err(Error::into_down)?;
                     end
                 }
                 HttpTask::UpgradedBody(..) => {
@@ -341,7 +341,7 @@ impl Served for Session {
             };
         }
         if ended {
-            self.end().map_err(|error| error.into_down())?;
+            self.end().map_err(Error::into_down)?;
         }
         Ok(ended)
     }

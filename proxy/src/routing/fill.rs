@@ -61,7 +61,7 @@ impl Filler {
                 Settled::Behind => Err(self.behind(TableName::App)),
             }
         };
-        self.from_postgres(TableName::Key, ask, absent, settle).await
+        self.answer_of_postgres(TableName::Key, ask, absent, settle).await
     }
 
     async fn key_from_redis(&self, digest: &Digest) -> FromRedis<Arc<KeyEntry>> {
@@ -72,7 +72,7 @@ impl Filler {
             let slot = self.slot_from_redis(&record.application_id).await?;
             Some(table.settle_key(&ticket, record, slot))
         };
-        self.from_redis(TableName::Key, answer, absent, settle).await
+        self.answer_of_redis(TableName::Key, answer, absent, settle).await
     }
 
     pub(super) async fn app(&self, id: ApplicationId) -> Outcome<Arc<AppSlot>> {
@@ -94,7 +94,7 @@ impl Filler {
         let ask = || self.postgres.app(&id);
         let absent = |ticket: &Ticket| table.settle_absent_app(ticket, &id);
         let settle = |ticket: Ticket, app| async move { Ok(Some(table.settle_app(&ticket, app))) };
-        self.from_postgres(TableName::App, ask, absent, settle).await
+        self.answer_of_postgres(TableName::App, ask, absent, settle).await
     }
 
     async fn app_from_redis(&self, id: &ApplicationId) -> FromRedis<Arc<AppSlot>> {
@@ -105,7 +105,7 @@ impl Filler {
         let answer = self.redis.app(id, self.trust()).await;
         let absent = || table.settle_absent_app(&ticket, id);
         let settle = |record: AppRecord| async move { Some(table.settle_app(&ticket, record)) };
-        self.from_redis(TableName::App, answer, absent, settle).await
+        self.answer_of_redis(TableName::App, answer, absent, settle).await
     }
 
     /// The application of a record that Redis has. `None`: Postgres knows which of the two is behind.
@@ -121,7 +121,7 @@ impl Filler {
     }
 
     /// Asks until an answer stands. `settle` yields nothing for a record that is gone by now.
-    async fn from_postgres<R, T, A, S>(
+    async fn answer_of_postgres<R, T, A, S>(
         &self,
         table: TableName,
         ask: impl Fn() -> A,
@@ -157,7 +157,7 @@ impl Filler {
     }
 
     /// What an answer of Redis settles. `settle` yields nothing where Postgres must be asked.
-    async fn from_redis<R, T, S>(
+    async fn answer_of_redis<R, T, S>(
         &self,
         table: TableName,
         answer: Answer<R>,

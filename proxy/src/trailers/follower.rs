@@ -168,9 +168,7 @@ mod tests {
 
     #[test]
     fn trailers_are_read_however_they_arrive() {
-        let text = format!(
-            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-A: 1\r\nContent-Length: 5\r\nX-B:\r\n\r\n"
-        );
+        let text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-A: 1\r\nContent-Length: 5\r\nX-B:\r\n\r\n";
         for step in [1, 7, 1000] {
             let wanted = Trailers {
                 wanted: true,

@@ -35,7 +35,7 @@ impl Filler {
             // Without one, it went with its application between the two questions.
             Ok(slot.map(|slot| table.settle_host(&ticket, record, slot)))
         };
-        self.from_postgres(TableName::Host, ask, absent, settle).await
+        self.answer_of_postgres(TableName::Host, ask, absent, settle).await
     }
 
     async fn slot_from_postgres(&self, id: ApplicationId) -> Outcome<Arc<AppSlot>> {
@@ -54,6 +54,6 @@ impl Filler {
             let slot = self.slot_from_redis(&record.application_id).await?;
             Some(table.settle_host(&ticket, record, slot))
         };
-        self.from_redis(TableName::Host, answer, absent, settle).await
+        self.answer_of_redis(TableName::Host, answer, absent, settle).await
     }
 }
