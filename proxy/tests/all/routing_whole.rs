@@ -335,7 +335,7 @@ async fn a_restarted_edge_serves_with_every_dependency_down() {
         .env("REDIS_URL", &redis)
         .env("NATS_URL", &nats)
         .ready_at(&admin, "/readyz")
-        .deadline(Duration::from_secs(60))
+        .deadline(Duration::from_mins(1))
         .start()
         .await
         .unwrap();
@@ -349,7 +349,7 @@ async fn a_restarted_edge_serves_with_every_dependency_down() {
         .env("REDIS_URL", &redis)
         .env("NATS_URL", &nats)
         .ready_at(&admin, "/readyz")
-        .deadline(Duration::from_secs(60))
+        .deadline(Duration::from_mins(1))
         .start()
         .await
         .unwrap();
