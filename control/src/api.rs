@@ -14,6 +14,7 @@ mod edges;
 mod etag;
 mod fault;
 mod hosts;
+mod identities;
 mod key_changes;
 mod keys;
 mod manners;
@@ -86,6 +87,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(auth::me))
         .routes(routes!(auth::sessions, auth::end_others))
         .routes(routes!(auth::end_session))
+        .routes(routes!(identities::link, identities::list))
+        .routes(routes!(identities::unlink))
         .routes(routes!(account::sign_up))
         .routes(routes!(account::verify_email))
         .routes(routes!(account::resend))
@@ -131,6 +134,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(hosts::remove))
         .routes(routes!(operations::get))
         .routes(routes!(operations::of_application))
+        .routes(routes!(operations::of_workspace))
         .routes(routes!(operation_events::cancel))
         .routes(routes!(operation_events::watch))
         .routes(routes!(webhooks::create, webhooks::list))

@@ -3,6 +3,7 @@
 mod mail;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use authsome_contract::model::Plan;
@@ -17,7 +18,9 @@ use url::Url;
 use crate::audit::checkpoint::Signer;
 use crate::dns::DnsSettings;
 use crate::identity;
+use crate::identity::oidc::IssuersSetting;
 use crate::mail::Smtp;
+use crate::outbound::Roots;
 use crate::settings::Settings;
 
 /// Everything that can be configured.
@@ -53,6 +56,10 @@ pub struct Config {
     pub audit_key: Option<Signer>,
     /// `webhooks.allowed_networks`: internal networks that webhooks may go to, by http as well. Default none.
     pub webhook_networks: Vec<IpNet>,
+    /// `oidc.issuers`: identity providers whose tokens are believed. Default none.
+    pub issuers: IssuersSetting,
+    /// `tls.roots`: certificates that are believed of servers elsewhere, beside those of the system.
+    pub roots: Roots,
     /// `dns.*`: who is asked about names of customers.
     pub dns: DnsSettings,
     /// `public.*`, `regions`, `plans.*`: what clients may see.
@@ -79,7 +86,7 @@ impl DatabaseConfig {
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
             "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http", "mail",
-            "dns", "audit", "webhooks",
+            "dns", "audit", "webhooks", "oidc", "tls",
         ] {
             reader.ignore(section);
         }
@@ -108,6 +115,7 @@ impl CopiesConfig {
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
             "listen", "jwt", "public", "plans", "regions", "shutdown", "http", "mail", "dns", "audit", "webhooks",
+            "oidc", "tls", "oidc", "tls",
         ] {
             reader.ignore(section);
         }
@@ -170,7 +178,9 @@ impl Config {
         );
         let encryption = reader.optional("encryption.key");
 
-        let mail = mail::read(reader);
+        let roots = roots(reader);
+        let mail = mail::read(reader, &roots);
+        let issuers = reader.or("oidc.issuers", IssuersSetting::default());
         let audit_key = audit_key(reader);
         let webhook_networks = webhook_networks(reader);
         let dns = DnsSettings::read(reader);
@@ -195,6 +205,8 @@ impl Config {
             mail,
             audit_key,
             webhook_networks,
+            issuers,
+            roots,
             dns,
             settings,
             log_filter,
@@ -213,6 +225,23 @@ fn webhook_networks(reader: &mut Reader) -> Vec<IpNet> {
         "must be networks such as 10.0.0.0/8",
     );
     networks.unwrap_or_default()
+}
+
+/// Read here, so that a bad file shows in `--check-config`.
+fn roots(reader: &mut Reader) -> Roots {
+    let Some(path) = reader.optional::<PathBuf>("tls.roots") else {
+        return Roots::default();
+    };
+    match std::fs::read(&path) {
+        Ok(pem) => Roots::parse(&pem).unwrap_or_else(|error| {
+            reader.check("tls.roots", false, &error.to_string());
+            Roots::default()
+        }),
+        Err(error) => {
+            reader.check("tls.roots", false, &format!("cannot be read: {error}"));
+            Roots::default()
+        }
+    }
 }
 
 fn audit_key(reader: &mut Reader) -> Option<Signer> {

@@ -5,9 +5,12 @@
 //! loses access with the next request, not with the token's end. Without the database the answer is 503, never access.
 
 mod access;
+pub mod attempts;
 mod caller;
+pub mod federated;
 mod grant;
 pub mod link;
+pub mod oidc;
 mod password;
 mod permission;
 pub mod second_factor;
@@ -17,6 +20,7 @@ pub mod totp;
 
 pub use access::{allow, application, operation, workspace};
 pub use caller::{Actor, Caller, Person};
+pub use federated::IdentityId;
 pub use grant::{Grant, TOKEN_PREFIX};
 pub use password::{PasswordError, Passwords, acceptable};
 pub use permission::{Action, Role, scopes, table};

@@ -15,6 +15,7 @@ pub mod error;
 pub mod identity;
 pub mod mail;
 pub mod metrics;
+pub mod outbound;
 pub mod period;
 pub mod readiness;
 pub mod router;

@@ -8,8 +8,10 @@
 mod compose;
 mod transport;
 
-use authsome_core::entropy;
-use authsome_core::id::{MemberId, UserId};
+use authsome_core::clock::Clock;
+use authsome_core::entropy::{self, Entropy};
+use authsome_core::id::{ApplicationId, KeyId, MemberId, UserId};
+use authsome_db::DbError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -50,12 +52,45 @@ pub enum Letter {
         /// Whose.
         user: UserId,
     },
+    /// An identity provider's tokens are good for the account.
+    IdentityLinked {
+        /// Whose.
+        user: UserId,
+    },
+    /// Somebody tries passwords.
+    SignInAttempts {
+        /// Whose.
+        user: UserId,
+    },
     /// The second factor was switched on or off.
     SecondFactor {
         /// Whose.
         user: UserId,
         /// On?
         on: bool,
+    },
+    /// A key was reported as leaked, and is revoked.
+    KeyLeaked {
+        /// Which one.
+        key: KeyId,
+    },
+    /// An application has used up so much of what it may in a month.
+    UsageThreshold {
+        /// Which one.
+        application: ApplicationId,
+        /// The month, as `YYYY-MM`.
+        period: String,
+        /// Of what is allowed.
+        percent: i32,
+    },
+    /// The record that proves a host name is missing.
+    HostRecord {
+        /// Where the name leads, or led.
+        application: ApplicationId,
+        /// The name.
+        host: String,
+        /// It does not lead there any more.
+        lost: bool,
     },
     /// A link to become a member of a workspace.
     Invitation {
@@ -66,10 +101,21 @@ pub enum Letter {
 
 /// Queues a letter. It is sent only if the transaction commits.
 pub async fn post(connection: &mut PgConnection, app: &App, recipient: &str, letter: &Letter) -> Outcome<()> {
+    Ok(post_by(connection, app.clock(), app.entropy(), recipient, letter).await?)
+}
+
+/// As [`post`], for tasks.
+pub async fn post_by(
+    connection: &mut PgConnection,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+    recipient: &str,
+    letter: &Letter,
+) -> Result<(), DbError> {
     let (kind, params) = row(letter);
-    let millis = u64::try_from(app.clock().unix_millis()).unwrap_or(0);
-    let id = uuid::Builder::from_unix_timestamp_millis(millis, &entropy::bytes(app.entropy())).into_uuid();
-    Ok(mails::insert(connection, id, &kind, &params, recipient, app.clock().now()).await?)
+    let millis = u64::try_from(clock.unix_millis()).unwrap_or(0);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &entropy::bytes(entropy)).into_uuid();
+    mails::insert(connection, id, &kind, &params, recipient, clock.now()).await
 }
 
 /// As [`post`], for letters that anybody can have sent to any address: of one kind at most one a minute and ten a day. What is
@@ -137,7 +183,22 @@ mod tests {
             Letter::VerifyEmail { user },
             Letter::ResetPassword {},
             Letter::PasswordChanged { user },
+            Letter::SignInAttempts { user },
+            Letter::IdentityLinked { user },
             Letter::SecondFactor { user, on: true },
+            Letter::KeyLeaked {
+                key: KeyId::generate(&clock, &entropy),
+            },
+            Letter::UsageThreshold {
+                application: ApplicationId::generate(&clock, &entropy),
+                period: "2026-11".to_owned(),
+                percent: 80,
+            },
+            Letter::HostRecord {
+                application: ApplicationId::generate(&clock, &entropy),
+                host: "login.example.com".to_owned(),
+                lost: true,
+            },
             Letter::Invitation { member },
         ] {
             let (kind, params) = row(&written);

@@ -10,6 +10,6 @@ pub mod limiter;
 pub mod listener;
 pub mod rate_limit;
 
-pub use client_address::ClientAddress;
+pub use client_address::{ClientAddress, network_of};
 pub use envelope::RequestContext;
 pub use idempotency::FirstId;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::dns::Dns;
+use crate::identity::oidc::Issuers;
 use crate::identity::{PasswordError, Passwords, Tokens};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -30,6 +31,7 @@ use crate::state::{App, Parts};
 use crate::tasks::aggregator::Aggregator;
 use crate::tasks::audit_keeper::AuditKeeper;
 use crate::tasks::edges::Edges;
+use crate::tasks::host_checks::HostChecks;
 use crate::tasks::key_uses::KeyUsesTask;
 use crate::tasks::mailer::{MailMetrics, Mailer};
 use crate::tasks::operation_feed::OperationFeed;
@@ -103,17 +105,19 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
     let edges = Edges::new(Arc::clone(&clock));
     let operation_feed = OperationFeed::default();
     let dns = Dns::new(config.dns);
+    let tls = config.roots.tls();
     let app = App::new(Parts {
         pool: pool.clone(),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         tokens: Tokens::new(&config.jwt_secret, &config.jwt_previous, config.jwt_lifetime),
+        issuers: Issuers::new(config.issuers, &tls, &clock),
         passwords: Passwords::new(&*entropy)?,
         settings: config.settings,
         metrics: metrics.clone(),
         readiness: readiness.clone(),
         edges: edges.clone(),
-        webhooks: WebhookClient::new(dns.clone(), config.webhook_networks),
+        webhooks: WebhookClient::new(dns.clone(), config.webhook_networks, tls),
         dns,
         ring: config.encryption.map(Arc::new),
         operation_feed: operation_feed.clone(),
@@ -190,6 +194,11 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
     lifecycle.spawn_critical(
         "webhooks",
         once(prepared.clone(), shutdown.clone(), webhook_sender.run(lifecycle.soft())),
+    );
+    let host_checks = HostChecks { app: app.clone() };
+    lifecycle.spawn_critical(
+        "host names",
+        once(prepared.clone(), shutdown.clone(), host_checks.run(lifecycle.soft())),
     );
     let mailer = Mailer {
         app,

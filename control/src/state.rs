@@ -8,6 +8,7 @@ use authsome_core::seal::PlatformRing;
 use sqlx::PgPool;
 
 use crate::dns::Dns;
+use crate::identity::oidc::Issuers;
 use crate::identity::{Passwords, Tokens};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -31,6 +32,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// Session tokens.
     pub tokens: Tokens,
+    /// Identity providers whose tokens are believed.
+    pub issuers: Issuers,
     /// Password hashes.
     pub passwords: Passwords,
     /// What the operator decided and clients may see.
@@ -77,6 +80,11 @@ impl App {
     /// Session tokens.
     pub fn tokens(&self) -> &Tokens {
         &self.0.tokens
+    }
+
+    /// Identity providers whose tokens are believed.
+    pub fn issuers(&self) -> &Issuers {
+        &self.0.issuers
     }
 
     /// Password hashes.

@@ -11,7 +11,7 @@ pub mod signature;
 use std::time::Duration;
 
 /// Every event.
-pub const EVENTS: [&str; 11] = [
+pub const EVENTS: [&str; 13] = [
     "application.provisioned",
     "application.failed",
     "application.updated",
@@ -21,7 +21,9 @@ pub const EVENTS: [&str; 11] = [
     "application.deleted",
     "application.undeleted",
     "key.leaked",
+    "usage.threshold",
     "host.verified",
+    "host.missing",
     "host.lost",
 ];
 

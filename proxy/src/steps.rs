@@ -71,6 +71,7 @@ impl Edge {
             forward: None,
             part: None,
             in_background: false,
+            asks_as_http1: false,
         }
     }
 
@@ -260,10 +261,7 @@ impl Edge {
         let fault = accepted.and_then(|accepted| accepted.exchange.body_fault());
         let (blame, refusal) = upstream::refusal_of(error, fault);
         self.metrics.failed(blame);
-        let answerable = matches!(
-            refusal,
-            Some(Refusal::TooLarge | Refusal::TooManyStreams | Refusal::RequestTimeout)
-        );
+        let answerable = matches!(refusal, Some(Refusal::TooLarge | Refusal::TooManyStreams));
         if let (Blame::Client, false, Some(accepted)) = (blame, answerable, accepted) {
             accepted.client_left();
         }

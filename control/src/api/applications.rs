@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::etag::etag;
 use super::fault::{ErrorEnvelope, Refusals};
-use super::page::{Page, PageQuery};
+use super::page::{Listing, Page, PageQuery};
 use crate::command::application::config::ApplicationConfig;
 use crate::command::application::{self, NewApplication};
 use crate::command::edge_policy::{self, EdgeSettings};
@@ -22,7 +22,7 @@ use crate::db::applications::{self, Filter};
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
 use crate::server::FirstId;
-use crate::server::extract::{Json, PathId, Query};
+use crate::server::extract::{Json, PathId};
 use crate::settings::Settings;
 use crate::state::App;
 
@@ -142,11 +142,12 @@ pub(super) struct CreatedApplication {
 
 /// Which applications to list.
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListFilter {
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^(production|staging|development)$")]
     environment: Option<Environment>,
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^(provisioning|active|suspended|updating|restarting|failed|deleting|purging|deleted)$")]
     status: Option<AppStatus>,
 }
 
@@ -227,10 +228,8 @@ pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     PathId(workspace): PathId<Workspace>,
-    Query(filter): Query<ListFilter>,
-    Query(page): Query<PageQuery>,
+    Listing { filter, window }: Listing<ListFilter>,
 ) -> Outcome<Answer<Page<Application>>> {
-    let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
     identity::workspace(&mut connection, &caller, workspace, Action::ReadApplications).await?;
     let filter = Filter {

@@ -10,12 +10,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::fault::{ErrorEnvelope, Refusals};
-use super::page::{Page, PageQuery};
+use super::page::{Listing, Page, PageQuery};
 use crate::command::account;
 use crate::db::{second_factors, sessions};
 use crate::error::Outcome;
 use crate::identity::{self, Actor, Person, Session};
-use crate::server::extract::{Json, PathId, Query};
+use crate::server::extract::{Json, PathId};
 use crate::state::App;
 
 /// An e-mail address and a password.
@@ -175,9 +175,8 @@ pub(super) async fn me(State(app): State<App>, Person(caller): Person) -> Outcom
 pub(super) async fn sessions(
     State(app): State<App>,
     Person(caller): Person,
-    Query(page): Query<PageQuery>,
+    Listing { window, .. }: Listing,
 ) -> Outcome<Answer<Page<SignIn>>> {
-    let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
     let now = app.clock().now();
     let (rows, total) = sessions::of_user(&mut connection, caller.user, now, window.limit(), window.offset()).await?;

@@ -8,11 +8,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::fault::Refusals;
-use super::page::{Page, PageQuery};
+use super::page::{Listing, Page, PageQuery};
 use crate::db::outbox::{self, Pulse};
 use crate::error::Outcome;
 use crate::identity::Caller;
-use crate::server::extract::Query;
 use crate::state::App;
 use crate::tasks::edges;
 
@@ -89,9 +88,8 @@ impl From<(edges::Edge, Pulse)> for Edge {
 pub(super) async fn list(
     State(app): State<App>,
     _caller: Caller,
-    Query(page): Query<PageQuery>,
+    Listing { window, .. }: Listing,
 ) -> Outcome<Answer<Page<Edge>>> {
-    let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
     let pulse = outbox::pulse(&mut connection).await?;
     let members = app.edges().members(&mut connection).await?;

@@ -9,13 +9,14 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::fault::{ErrorEnvelope, Refusals};
-use super::page::{Page, PageQuery};
+use super::page::{Listing, Page, PageQuery};
 use crate::command::host;
 use crate::db::hosts;
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
-use crate::server::extract::{Json, PathId, PathIdName, Query};
+use crate::server::extract::{Json, PathId, PathIdName};
 use crate::state::App;
+use crate::tasks::host_checks::GRACE;
 
 /// A host name to lead to the application.
 #[derive(Deserialize, ToSchema)]
@@ -39,6 +40,12 @@ pub(super) struct Host {
     record: ChallengeRecord,
     #[serde(with = "time::serde::rfc3339::option")]
     verified_at: Option<OffsetDateTime>,
+    /// Since when the record of a verified name is not found any more.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    record_missing_since: Option<OffsetDateTime>,
+    /// When the name stops leading to the application, unless the record is published again before.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    stops_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
 }
@@ -70,6 +77,8 @@ impl From<hosts::Host> for Host {
             },
             host: row.host,
             verified_at: row.verified_at,
+            record_missing_since: row.missing_since,
+            stops_at: row.missing_since.map(|since| since + GRACE),
             created_at: row.created_at,
         }
     }
@@ -105,9 +114,8 @@ pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     PathId(application): PathId<Application>,
-    Query(page): Query<PageQuery>,
+    Listing { window, .. }: Listing,
 ) -> Outcome<Answer<Page<Host>>> {
-    let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
     identity::application(&mut connection, &caller, application, Action::ReadApplications).await?;
     let rows = hosts::of_application(&mut connection, application, window.limit(), window.offset()).await?;

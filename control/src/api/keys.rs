@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::fault::{ErrorEnvelope, Refusals};
-use super::page::{Page, PageQuery};
+use super::page::{Listing, Page, PageQuery};
 use crate::command::key::{self, NewKey};
 use crate::db::keys;
 use crate::error::{Fields, Outcome};
@@ -152,9 +152,8 @@ pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     PathId(application): PathId<Application>,
-    Query(page): Query<PageQuery>,
+    Listing { window, .. }: Listing,
 ) -> Outcome<Answer<Page<Key>>> {
-    let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
     identity::application(&mut connection, &caller, application, Action::ReadKeys).await?;
     let rows = keys::of_application(&mut connection, application, window.limit(), window.offset()).await?;
@@ -167,6 +166,7 @@ pub(super) async fn list(
 #[into_params(parameter_in = Query)]
 pub(super) struct RevokeQuery {
     /// `edges`: answer when every edge refuses the key, with who does.
+    #[param(inline)]
     wait: Option<Wait>,
     /// How long to wait, in milliseconds. Only with `wait`.
     #[param(minimum = 1, maximum = 10_000, default = 2_000)]

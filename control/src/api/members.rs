@@ -13,13 +13,13 @@ use utoipa::ToSchema;
 
 use super::etag::{etag, matches};
 use super::fault::{ErrorEnvelope, Refusals};
-use super::page::{Page, PageQuery};
+use super::page::{Listing, Page, PageQuery};
 use super::workspaces::Workspace;
 use crate::command::member::{self, Change};
 use crate::db::members;
 use crate::error::{Fields, Outcome};
 use crate::identity::{self, Action, Caller, Person, Role};
-use crate::server::extract::{Json, PathId, PathIds, Query};
+use crate::server::extract::{Json, PathId, PathIds};
 use crate::state::App;
 
 /// Whom to invite.
@@ -137,9 +137,8 @@ pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     PathId(workspace): PathId<WorkspaceKind>,
-    Query(page): Query<PageQuery>,
+    Listing { window, .. }: Listing,
 ) -> Outcome<Answer<Page<Member>>> {
-    let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
     identity::workspace(&mut connection, &caller, workspace, Action::ReadMembers).await?;
     let rows = members::of_workspace(&mut connection, workspace, window.limit(), window.offset()).await?;

@@ -13,9 +13,11 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
 use http::{HeaderMap, StatusCode};
+use serde::Serialize;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::fault::{ErrorEnvelope, Refusals};
 use super::operations::Operation;
@@ -35,6 +37,17 @@ const LOOK: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A stream ends after this; its client comes back with the last id, and is asked again who it is.
 const LONGEST: Duration = Duration::from_mins(15);
+
+/// One event of the stream, for the document: the stream is written as text.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OperationEvent {
+    /// For `Last-Event-ID`.
+    id: String,
+    #[schema(pattern = "^(operation|step)$")]
+    event: String,
+    /// JSON.
+    data: String,
+}
 
 /// Cancels an operation that has not ended
 ///
@@ -61,7 +74,7 @@ pub(super) async fn cancel(
 #[utoipa::path(get, path = "/operations/{operationId}/events", tag = "operations", operation_id = "watchOperation",
     security(("bearer" = [])), params(("operationId" = String, Path),
         ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was received")),
-    responses((status = 200, body = String, content_type = "text/event-stream"),
+    responses((status = 200, body = OperationEvent, content_type = "text/event-stream"),
         (status = 204, description = "The operation has ended and there are no further events"), Refusals,
         (status = 404, body = ErrorEnvelope, description = "There is none, or the caller is no member of its workspace")))]
 pub(super) async fn watch(

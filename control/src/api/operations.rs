@@ -3,22 +3,21 @@
 use authsome_contract::model::Step as StepName;
 use authsome_contract::wire::job::JobKind;
 use authsome_core::error::Failure;
-use authsome_core::id::{Application, ApplicationId, Operation as OperationKind, OperationId};
-use authsome_db::operation::{self, OperationStatus, StepRow};
+use authsome_core::id::{Application, ApplicationId, Operation as OperationKind, OperationId, Workspace};
+use authsome_db::operation::{self, Filter, OperationStatus, StepRow};
 use axum::Json as Answer;
 use axum::extract::State;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::fault::{ErrorEnvelope, Refusals};
-use crate::error::Outcome;
+use super::page::{Listing, Page, PageQuery, Window};
+use crate::db::memberships;
+use crate::error::{Fields, Outcome};
 use crate::identity::{self, Action, Caller};
 use crate::server::extract::PathId;
 use crate::state::App;
-
-/// How many operations of an application are listed.
-const NEWEST: i64 = 50;
 
 /// An operation with its steps.
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,11 +84,41 @@ struct Step {
     finished_at: Option<OffsetDateTime>,
 }
 
-/// The newest operations of an application.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Operations {
-    /// Newest first, at most 50.
-    data: Vec<Operation>,
+/// Which operations to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListFilter {
+    #[param(value_type = Option<String>, pattern = "^(provision|update|restart|suspend|resume|delete|undelete|purge|rotate)$")]
+    kind: Option<JobKind>,
+    #[param(pattern = "^(queued|running|succeeded|failed|cancelled|superseded)$")]
+    status: Option<String>,
+}
+
+/// Which operations of a workspace to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WorkspaceFilter {
+    /// Id of an application.
+    application: Option<String>,
+    #[param(value_type = Option<String>, pattern = "^(provision|update|restart|suspend|resume|delete|undelete|purge|rotate)$")]
+    kind: Option<JobKind>,
+    #[param(pattern = "^(queued|running|succeeded|failed|cancelled|superseded)$")]
+    status: Option<String>,
+}
+
+/// The filter of the table.
+fn filter(kind: Option<JobKind>, status: Option<&str>, window: Window) -> Outcome<Filter> {
+    let mut fields = Fields::new();
+    let status = status.and_then(|status| fields.take("status", status.parse()));
+    fields.finish()?;
+    Ok(Filter {
+        kind,
+        status,
+        limit: window.limit(),
+        offset: window.offset(),
+    })
 }
 
 impl From<operation::Operation> for Operation {
@@ -160,20 +189,50 @@ pub(super) async fn get(
     }))
 }
 
-/// The newest operations of an application
+/// The operations of an application, newest first
 #[utoipa::path(get, path = "/applications/{applicationId}/operations", tag = "operations",
-    operation_id = "listOperations", security(("bearer" = [])), params(("applicationId" = String, Path)),
-    responses((status = 200, body = Operations), Refusals,
+    operation_id = "listOperations", security(("bearer" = [])), params(("applicationId" = String, Path), ListFilter, PageQuery),
+    responses((status = 200, body = Page<Operation>), Refusals,
         (status = 404, body = ErrorEnvelope, description = "There is no such application, or the caller is no member")))]
 pub(super) async fn of_application(
     State(app): State<App>,
     caller: Caller,
     PathId(id): PathId<Application>,
-) -> Outcome<Answer<Operations>> {
+    Listing { filter: asked, window }: Listing<ListFilter>,
+) -> Outcome<Answer<Page<Operation>>> {
+    let filter = filter(asked.kind, asked.status.as_deref(), window)?;
     let mut connection = app.pool().acquire().await?;
     identity::application(&mut connection, &caller, id, Action::ReadOperations).await?;
-    let rows = operation::of_application(&mut connection, id, NEWEST).await?;
-    Ok(Answer(Operations {
-        data: rows.into_iter().map(Operation::from).collect(),
-    }))
+    let rows = operation::of_application(&mut connection, id, filter).await?;
+    Ok(Answer(window.of(rows)))
+}
+
+/// The operations of all applications of a workspace, newest first
+#[utoipa::path(get, path = "/workspaces/{workspaceId}/operations", tag = "operations",
+    operation_id = "listWorkspaceOperations", security(("bearer" = [])),
+    params(("workspaceId" = String, Path), WorkspaceFilter, PageQuery),
+    responses((status = 200, body = Page<Operation>), Refusals,
+        (status = 404, body = ErrorEnvelope, description = "There is no such workspace, or the caller is no member")))]
+pub(super) async fn of_workspace(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId<Workspace>,
+    Listing { filter: asked, window }: Listing<WorkspaceFilter>,
+) -> Outcome<Answer<Page<Operation>>> {
+    let filter = filter(asked.kind, asked.status.as_deref(), window)?;
+    let mut connection = app.pool().acquire().await?;
+    identity::workspace(&mut connection, &caller, id, Action::ReadOperations).await?;
+    let rows = match asked.application {
+        None => operation::of_workspace(&mut connection, id, filter).await?,
+        // What is no application of this workspace has no operations in it.
+        Some(text) => match text.parse::<ApplicationId>() {
+            Ok(application)
+                if memberships::workspace_of_application(&mut connection, application).await? == Some(id) =>
+            {
+                operation::of_application(&mut connection, application, filter).await?
+            }
+            _ => (Vec::new(), 0),
+        },
+    };
+    Ok(Answer(window.of(rows)))
 }

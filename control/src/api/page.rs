@@ -1,25 +1,76 @@
-//! Pages of lists.
+//! Lists: one shape for all of them. A list takes a page and its own filters, refuses whatever else the query says, and answers
+//! with a [`Page`].
 
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use url::form_urlencoded;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::error::{Fields, Outcome};
+use crate::error::{Fields, Outcome, Problem};
+use crate::server::extract::query;
+use crate::state::App;
 
+/// The last page: whoever wants to read as far has better filters.
+const PAGE_MAX: u32 = 1_000_000;
 /// The largest page.
 const SIZE_MAX: u32 = 100;
 const SIZE_DEFAULT: u32 = 20;
 
 /// Which page is asked for.
-#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
     /// From 1.
-    #[param(minimum = 1, default = 1)]
+    #[param(minimum = 1, maximum = 1_000_000, default = 1)]
     page: Option<u32>,
     /// From 1 to 100.
     #[param(minimum = 1, maximum = 100, default = 20)]
     page_size: Option<u32>,
+}
+
+/// For lists that are not filtered.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoFilter {}
+
+/// What a list is asked for. `F` must deny unknown fields: a filter that is misspelt must not show everything.
+#[derive(Debug)]
+pub(super) struct Listing<F = NoFilter> {
+    pub(super) filter: F,
+    pub(super) window: Window,
+}
+
+impl<F: DeserializeOwned> FromRequestParts<App> for Listing<F> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Outcome<Self> {
+        let (page, filter) = split(parts.uri.query().unwrap_or_default());
+        let page: PageQuery = query(&page)?;
+        Ok(Self {
+            window: page.window()?,
+            filter: query(&filter)?,
+        })
+    }
+}
+
+/// The query in two: which page, and everything else.
+fn split(text: &str) -> (String, String) {
+    let (mut page, mut filter) = (
+        form_urlencoded::Serializer::new(String::new()),
+        form_urlencoded::Serializer::new(String::new()),
+    );
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        let part = if matches!(&*name, "page" | "pageSize") {
+            &mut page
+        } else {
+            &mut filter
+        };
+        part.append_pair(&name, &value);
+    }
+    (page.finish(), filter.finish())
 }
 
 /// A checked page.
@@ -31,10 +82,10 @@ pub(super) struct Window {
 
 impl PageQuery {
     /// 400 for what is out of range: a client that asks for 1000 must not believe that it saw everything.
-    pub(super) fn window(self) -> Outcome<Window> {
+    fn window(self) -> Outcome<Window> {
         let (page, size) = (self.page.unwrap_or(1), self.page_size.unwrap_or(SIZE_DEFAULT));
         let mut fields = Fields::new();
-        fields.require(page >= 1, "page", "must be at least 1");
+        fields.require((1..=PAGE_MAX).contains(&page), "page", "must be from 1 to 1000000");
         fields.require((1..=SIZE_MAX).contains(&size), "pageSize", "must be from 1 to 100");
         fields.finish()?;
         Ok(Window { page, size })
@@ -79,4 +130,21 @@ pub(super) struct Page<T: ToSchema> {
     total: i64,
     page: u32,
     page_size: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_told_from_the_filters() {
+        assert_eq!(split(""), (String::new(), String::new()));
+        let (page, filter) = split("status=a%20b&page=2&kind=x&pageSize=5&page=3");
+        assert_eq!((&*page, &*filter), ("page=2&pageSize=5&page=3", "status=a+b&kind=x"));
+        let given_twice = query::<PageQuery>(&page).unwrap_err();
+        assert!(
+            given_twice.failure().to_string().contains("duplicate field"),
+            "{given_twice:?}"
+        );
+    }
 }

@@ -10,12 +10,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::fault::{ErrorEnvelope, Refusals};
-use super::page::{Page, PageQuery};
+use super::page::{Listing, Page, PageQuery};
 use crate::command::service_token::{self, NewServiceToken};
 use crate::db::service_tokens;
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
-use crate::server::extract::{Json, PathId, PathIds, Query};
+use crate::server::extract::{Json, PathId, PathIds};
 use crate::state::App;
 
 /// A new service token.
@@ -117,9 +117,8 @@ pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     PathId(workspace): PathId<WorkspaceKind>,
-    Query(page): Query<PageQuery>,
+    Listing { window, .. }: Listing,
 ) -> Outcome<Answer<Page<ServiceToken>>> {
-    let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
     identity::workspace(&mut connection, &caller, workspace, Action::ReadTokens).await?;
     let rows = service_tokens::of_workspace(&mut connection, workspace, window.limit(), window.offset()).await?;

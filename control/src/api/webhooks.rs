@@ -12,13 +12,13 @@ use time::{Duration, OffsetDateTime};
 use utoipa::ToSchema;
 
 use super::fault::{ErrorEnvelope, Refusals};
-use super::page::{Page, PageQuery};
+use super::page::{Listing, Page, PageQuery};
 use crate::command::webhook::{self, NewEndpoint};
 use crate::db::webhooks;
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
 use crate::server::FirstId;
-use crate::server::extract::{Json, PathId, PathIds, PathIdsName, Query};
+use crate::server::extract::{Json, PathId, PathIds, PathIdsName};
 use crate::state::App;
 
 /// A new endpoint.
@@ -201,9 +201,8 @@ pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     PathId(workspace): PathId<WorkspaceKind>,
-    Query(page): Query<PageQuery>,
+    Listing { window, .. }: Listing,
 ) -> Outcome<Answer<Page<Webhook>>> {
-    let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
     identity::workspace(&mut connection, &caller, workspace, Action::ReadApplications).await?;
     let rows = webhooks::of_workspace(&mut connection, workspace, window.limit(), window.offset()).await?;
@@ -272,9 +271,8 @@ pub(super) async fn deliveries(
     State(app): State<App>,
     caller: Caller,
     PathIds(workspace, id): PathIds<WorkspaceKind, WebhookKind>,
-    Query(page): Query<PageQuery>,
+    Listing { window, .. }: Listing,
 ) -> Outcome<Answer<Page<Delivery>>> {
-    let window = page.window()?;
     let mut transaction = app.pool().begin().await?;
     identity::workspace(&mut transaction, &caller, workspace, Action::ReadApplications).await?;
     let found = webhooks::lock(&mut transaction, workspace, id).await?;

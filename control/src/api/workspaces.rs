@@ -13,12 +13,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::etag::{etag, matches};
 use super::fault::{ErrorEnvelope, Refusals};
 use super::members::version;
-use super::page::{Page, PageQuery};
+use super::page::{Listing, Page, PageQuery};
 use crate::command::workspace::{self, NewWorkspace, Settings};
 use crate::db::workspaces;
 use crate::error::Outcome;
 use crate::identity::{Caller, Person, Role};
-use crate::server::extract::{Json, PathId, Query};
+use crate::server::extract::{Json, PathId};
 use crate::state::App;
 
 /// A new workspace.
@@ -64,9 +64,10 @@ pub(super) struct TransferWorkspace {
 
 /// Which workspaces to list.
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListFilter {
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^(active|suspended|deleted)$")]
     status: Option<WorkspaceStatus>,
 }
 
@@ -159,10 +160,8 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
-    Query(filter): Query<ListFilter>,
-    Query(page): Query<PageQuery>,
+    Listing { filter, window }: Listing<ListFilter>,
 ) -> Outcome<Answer<Page<Workspace>>> {
-    let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
     if let Some(grant) = &caller.grant {
         // A program sees the workspace that it is of, and no other.

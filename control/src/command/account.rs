@@ -4,6 +4,7 @@
 //! either way, and what there is to say goes to the address itself.
 
 mod address;
+pub mod identities;
 mod password;
 pub mod second_factor;
 mod sessions;

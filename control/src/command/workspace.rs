@@ -64,6 +64,7 @@ pub async fn create(app: &App, caller: &Caller, new: NewWorkspace<'_>) -> Outcom
     .await?;
     let workspace = workspaces::of_member(&mut transaction, caller.user, id).await?;
     transaction.commit().await?;
+    app.limiter().forget_plan(caller.user);
     workspace.ok_or_else(|| Failure::not_found("Workspace not found").into())
 }
 

@@ -5,9 +5,10 @@ use authsome_core::secret::SecretUrl;
 use lettre::message::Mailbox;
 
 use crate::mail::{Security, Smtp};
+use crate::outbound::Roots;
 
 /// Without `mail.url` there is no server, and letters wait.
-pub(super) fn read(reader: &mut Reader) -> Option<Smtp> {
+pub(super) fn read(reader: &mut Reader, roots: &Roots) -> Option<Smtp> {
     let url: Option<SecretUrl> = reader.optional("mail.url");
     let from: Option<String> = reader.optional("mail.from");
     let tls: String = reader.or("mail.tls", "required".to_owned());
@@ -30,7 +31,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Smtp> {
     } else {
         Security::Required
     };
-    match Smtp::new(&url, security, from?) {
+    match Smtp::new(&url, security, from?, roots) {
         Ok(server) => Some(server),
         Err(error) => {
             reader.check("mail.url", false, &error.to_string());

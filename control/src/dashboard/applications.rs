@@ -6,7 +6,7 @@ use authsome_core::{
     error::Failure,
     id::{Application as ApplicationKind, ApplicationId, KeyId, Workspace as WorkspaceKind},
 };
-use authsome_db::operation::{self, Operation, StepRow};
+use authsome_db::operation::{self, Filter, Operation, StepRow};
 use axum::{
     extract::State,
     response::{IntoResponse, Redirect, Response},
@@ -217,7 +217,12 @@ fn missing() -> Failure {
 }
 
 async fn work(connection: &mut sqlx::PgConnection, id: ApplicationId) -> Outcome<Option<Work>> {
-    let Some(operation) = operation::of_application(connection, id, 1).await?.into_iter().next() else {
+    let newest = Filter {
+        limit: 1,
+        ..Filter::default()
+    };
+    let (rows, _) = operation::of_application(connection, id, newest).await?;
+    let Some(operation) = rows.into_iter().next() else {
         return Ok(None);
     };
     let steps = operation::steps(connection, operation.id).await?;

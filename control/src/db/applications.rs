@@ -149,6 +149,16 @@ pub async fn get(
     row.map(Row::into_application).transpose()
 }
 
+/// The name of an application, unless it is gone.
+pub async fn name(connection: &mut PgConnection, id: ApplicationId) -> Result<Option<String>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT name FROM applications WHERE id = $1 AND status <> 'deleted'",
+        id as ApplicationId,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
 /// The applications of a workspace that are not gone, oldest first, and how many match in all.
 pub async fn of_workspace(
     connection: &mut PgConnection,

@@ -13,6 +13,8 @@ pub struct Host {
     pub challenge: String,
     /// When the challenge was found in the DNS; `None` for a claim.
     pub verified_at: Option<OffsetDateTime>,
+    /// Since when the record of a verified name is not found any more.
+    pub missing_since: Option<OffsetDateTime>,
     pub created_at: OffsetDateTime,
 }
 
@@ -36,10 +38,10 @@ pub async fn of_application(
 ) -> Result<(Vec<Host>, i64), DbError> {
     let rows = sqlx::query_as!(
         Host,
-        r#"SELECT host AS "host!", challenge AS "challenge!", verified_at, created_at AS "created_at!" FROM (
-               SELECT host, challenge, verified_at, created_at FROM hosts WHERE application_id = $1
+        r#"SELECT host AS "host!", challenge AS "challenge!", verified_at, missing_since, created_at AS "created_at!" FROM (
+               SELECT host, challenge, verified_at, missing_since, created_at FROM hosts WHERE application_id = $1
                UNION ALL
-               SELECT c.host, c.challenge, NULL, c.created_at FROM host_claims c
+               SELECT c.host, c.challenge, NULL, NULL, c.created_at FROM host_claims c
                WHERE c.application_id = $1
                  AND NOT EXISTS (SELECT 1 FROM hosts h WHERE h.host = c.host AND h.application_id = $1)) AS all_hosts
            ORDER BY 1 LIMIT $2 OFFSET $3"#,
@@ -73,10 +75,10 @@ pub async fn find(
 ) -> Result<Option<Host>, DbError> {
     Ok(sqlx::query_as!(
         Host,
-        r#"SELECT host AS "host!", challenge AS "challenge!", verified_at, created_at AS "created_at!" FROM (
-               SELECT host, challenge, verified_at, created_at FROM hosts WHERE application_id = $1 AND host = $2
+        r#"SELECT host AS "host!", challenge AS "challenge!", verified_at, missing_since, created_at AS "created_at!" FROM (
+               SELECT host, challenge, verified_at, missing_since, created_at FROM hosts WHERE application_id = $1 AND host = $2
                UNION ALL
-               SELECT host, challenge, NULL, created_at FROM host_claims WHERE application_id = $1 AND host = $2) AS names
+               SELECT host, challenge, NULL, NULL, created_at FROM host_claims WHERE application_id = $1 AND host = $2) AS names
            ORDER BY 3 NULLS LAST LIMIT 1"#,
         application as ApplicationId,
         host,
@@ -135,9 +137,11 @@ pub async fn prove(
     at: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "INSERT INTO hosts (host, application_id, challenge, verified_at, created_by) VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO hosts (host, application_id, challenge, verified_at, created_by, next_check_at)
+         VALUES ($1, $2, $3, $4, $5, $4::timestamptz + interval '1 day')
          ON CONFLICT (host) DO UPDATE SET application_id = excluded.application_id, challenge = excluded.challenge,
-             verified_at = excluded.verified_at, created_by = excluded.created_by",
+             verified_at = excluded.verified_at, created_by = excluded.created_by, missing_since = NULL,
+             next_check_at = $4::timestamptz + interval '1 day'",
         host,
         application as ApplicationId,
         challenge,

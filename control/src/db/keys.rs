@@ -306,3 +306,25 @@ fn read(digest: &[u8], id: KeyId) -> Result<Digest, DbError> {
         detail: error.to_string(),
     })
 }
+
+/// A key as a letter names it.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns of the tables, documented in their migrations")]
+pub struct Named {
+    pub name: String,
+    pub masked: String,
+    pub application_id: ApplicationId,
+    pub application: String,
+}
+
+/// The names of a key and of its application.
+pub async fn named(connection: &mut PgConnection, id: KeyId) -> Result<Option<Named>, DbError> {
+    Ok(sqlx::query_as!(
+        Named,
+        r#"SELECT k.name, k.masked, a.id AS "application_id: ApplicationId", a.name AS application
+           FROM api_keys k JOIN applications a ON a.id = k.application_id WHERE k.id = $1"#,
+        id as KeyId,
+    )
+    .fetch_optional(connection)
+    .await?)
+}

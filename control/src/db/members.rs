@@ -262,3 +262,32 @@ pub async fn owners(connection: &mut PgConnection, workspace: WorkspaceId) -> Re
     .await?;
     Ok(rows.into_iter().map(|row| (row.id, row.user)).collect())
 }
+
+/// Which members a letter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Owners and admins.
+    Security,
+    /// Whoever has to do with money, too.
+    Billing,
+}
+
+/// The addresses of active members with a say in this, as far as they were seen to read them.
+pub async fn told(connection: &mut PgConnection, workspace: WorkspaceId, what: Told) -> Result<Vec<String>, DbError> {
+    let roles: &[&str] = match what {
+        Told::Security => &["owner", "admin"],
+        Told::Billing => &["owner", "admin", "billing"],
+    };
+    let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+    let addresses = sqlx::query_scalar!(
+        "SELECT u.email FROM team_members m JOIN users u ON u.id = m.user_id
+         WHERE m.workspace_id = $1 AND m.role = ANY ($2) AND m.status = 'active' AND u.status = 'active'
+           AND u.email_verified_at IS NOT NULL
+         ORDER BY m.created_at, m.id",
+        workspace as WorkspaceId,
+        &roles,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(addresses)
+}

@@ -84,6 +84,21 @@ pub async fn plans(connection: &mut PgConnection, user: UserId) -> Result<Vec<Pl
         .collect()
 }
 
+/// The plan of a workspace that is not deleted.
+pub async fn plan_of_workspace(connection: &mut PgConnection, workspace: WorkspaceId) -> Result<Option<Plan>, DbError> {
+    let name = sqlx::query_scalar!(
+        "SELECT plan FROM workspaces WHERE id = $1 AND status <> 'deleted'",
+        workspace as WorkspaceId,
+    )
+    .fetch_optional(connection)
+    .await?;
+    name.map(|name| {
+        name.parse()
+            .map_err(|error| DbError::unknown_name("workspaces", "plan", workspace, &error))
+    })
+    .transpose()
+}
+
 /// The workspace of an application that is not gone.
 pub async fn workspace_of_application(
     connection: &mut PgConnection,

@@ -304,3 +304,23 @@ pub async fn forget_some(connection: &mut PgConnection, before: OffsetDateTime) 
     .await?;
     Ok(done.rows_affected())
 }
+
+/// Queues an event for the webhooks of a workspace.
+pub async fn emit(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    application: Option<ApplicationId>,
+    event: &str,
+    data: &Value,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "SELECT emit_webhook($1, $2, $3, $4)",
+        workspace as WorkspaceId,
+        application as Option<ApplicationId>,
+        event,
+        data,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -9,7 +9,7 @@ use axum::extract::FromRequestParts;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::request::Parts;
 
-use super::{Grant, TOKEN_PREFIX};
+use super::{Grant, TOKEN_PREFIX, federated};
 use crate::db::{service_tokens, sessions};
 use crate::error::{Outcome, Problem};
 use crate::server::{ClientAddress, RequestContext};
@@ -57,6 +57,12 @@ impl Caller {
     pub async fn of_token(app: &App, token: &str, actor: Actor) -> Outcome<Self> {
         if text_is_service_token(token) {
             return Self::of_service_token(app, token, actor).await;
+        }
+        // Ours are told by their algorithm, which no issuer's key is ever used with.
+        if !app.tokens().is_own(token)
+            && let Some(issuer) = app.issuers().of(token)
+        {
+            return federated::caller(app, issuer, token, actor).await;
         }
         let (user, session) = app.tokens().verify(token, app.clock().now()).map_err(|error| {
             tracing::debug!(%error, "session token refused");

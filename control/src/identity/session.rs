@@ -18,12 +18,13 @@ use serde_json::json;
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::Actor;
 use super::second_factor::{self, Verdict};
+use super::{Actor, attempts};
 use crate::audit::{self, Deed};
 use crate::db::sessions::{self, NewSession};
 use crate::db::users;
 use crate::error::{Fields, Outcome, Problem};
+use crate::mail::{self, Letter};
 use crate::state::App;
 
 /// How long a used refresh token may come back: a client whose answer was lost tries again.
@@ -52,7 +53,8 @@ pub struct Session {
 }
 
 /// Signs a person in. An unknown address, a wrong password and a suspended account are the same 401 after the same work;
-/// only the audit trail tells them apart. Whoever knows the password is asked for the second factor, if there is one.
+/// only the audit trail tells them apart. Whoever knows the password is asked for the second factor, if there is one. How often
+/// it may be tried is decided by [`attempts`].
 pub async fn sign_in(
     app: &App,
     actor: &Actor,
@@ -83,12 +85,25 @@ pub async fn sign_in(
         }
         None => (None, None),
     };
+    // By the account's own spelling: what the database takes for one address must be one here.
+    let spelt = account.as_ref().map_or(email, |account| account.email.as_str());
+    let attempt = attempts::of_account(app, actor, spelt).await?;
     let matches = app.passwords().verify(password, hash).await?;
 
     let now = app.clock().now();
     let mut transaction = app.pool().begin().await?;
     let known = account.as_ref().map(|account| account.id);
+    if let Some(account) = account
+        .as_ref()
+        .filter(|account| !matches && account.active && attempt.number == attempts::WORTH_A_LETTER)
+    {
+        let letter = Letter::SignInAttempts { user: account.id };
+        mail::post_sparingly(&mut transaction, app, &account.email, &letter).await?;
+    }
     let account = account.filter(|account| matches && account.active);
+    if account.is_some() {
+        attempts::right(&mut transaction, &attempt).await?;
+    }
     let verdict = match &account {
         Some(account) => second_factor::check(&mut transaction, app, account.id, code).await?,
         None => Verdict::Passed,
@@ -105,6 +120,7 @@ pub async fn sign_in(
         return Err(Failure::unauthorized("Invalid email or password").into());
     };
     users::signed_in(&mut transaction, account.id, now).await?;
+    attempts::recognised(&mut transaction, app, account.id, actor.address).await?;
     let session = begin(&mut transaction, app, actor, account.id, account.email, account.name).await?;
     transaction.commit().await?;
     Ok(session)

@@ -1,5 +1,7 @@
 //! What letters say. Looks up what a letter is about at the moment that it is sent.
 
+mod notice;
+
 use askama::Template;
 use authsome_core::error::Failure;
 use authsome_core::id::{MemberId, UserId};
@@ -66,10 +68,29 @@ pub async fn compose(
             let account = addressee(connection, *user, recipient).await?;
             account.map(|account| password_changed(app, &account))
         }
+        Letter::IdentityLinked { user } => {
+            let account = addressee(connection, *user, recipient).await?;
+            account.map(|account| identity_linked(app, &account))
+        }
+        Letter::SignInAttempts { user } => {
+            let account = addressee(connection, *user, recipient).await?;
+            account.map(|account| sign_in_attempts(app, &account))
+        }
         Letter::SecondFactor { user, on } => {
             let account = addressee(connection, *user, recipient).await?;
             account.map(|account| second_factor(app, &account, *on))
         }
+        Letter::KeyLeaked { key } => notice::key_leaked(connection, app, *key).await?,
+        Letter::UsageThreshold {
+            application,
+            period,
+            percent,
+        } => notice::usage(connection, app, *application, period, *percent).await?,
+        Letter::HostRecord {
+            application,
+            host,
+            lost,
+        } => notice::host_record(connection, app, *application, host, *lost).await?,
         Letter::Invitation { member } => invitation(connection, app, *member, recipient).await?,
     };
     words.as_ref().map(render).transpose()
@@ -163,6 +184,35 @@ async fn reset(connection: &mut PgConnection, app: &App, recipient: &str) -> Out
         )),
         note: UNEXPECTED,
     }))
+}
+
+fn identity_linked(app: &App, account: &Account) -> Words {
+    Words {
+        subject: "Another way to sign in".to_owned(),
+        greeting: greeting(&account.name),
+        paragraphs: vec![
+            "an identity provider can now be used to sign in to your AuthSome Cloud account. A password that was set before \
+             the address was confirmed is void."
+                .to_owned(),
+        ],
+        action: Some(("Choose another password", page(app, "/forgot-password"))),
+        note: "If this was you, there is nothing to do. If not, choose another password at once, and take the identity away.",
+    }
+}
+
+fn sign_in_attempts(app: &App, account: &Account) -> Words {
+    Words {
+        subject: "Somebody is trying passwords".to_owned(),
+        greeting: greeting(&account.name),
+        paragraphs: vec![
+            "somebody has tried to sign in to your AuthSome Cloud account with a wrong password, many times in a row. \
+             They did not get in, and their next attempts have to wait. Where you have signed in before you can sign in as \
+             always. If you are told to wait, choose another password by the link: then you need not."
+                .to_owned(),
+        ],
+        action: Some(("Choose another password", page(app, "/forgot-password"))),
+        note: "If this was you, there is nothing to do.",
+    }
 }
 
 fn second_factor(app: &App, account: &Account, on: bool) -> Words {

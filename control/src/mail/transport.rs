@@ -9,13 +9,14 @@ use lettre::address::AddressError;
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
 use super::{Content, message_id};
+use crate::outbound::Roots;
 
 /// For each step of the conversation.
 const STEP: Duration = Duration::from_secs(15);
@@ -81,7 +82,7 @@ impl std::fmt::Debug for Smtp {
 
 impl Smtp {
     /// The server at `smtps://[user:password@]host[:465]` or `smtp://[user:password@]host[:587]`. Connects to nothing yet.
-    pub fn new(address: &SecretUrl, security: Security, from: Mailbox) -> Result<Self, SmtpError> {
+    pub fn new(address: &SecretUrl, security: Security, from: Mailbox, roots: &Roots) -> Result<Self, SmtpError> {
         // `SecretUrl` parsed it before.
         let url = Url::parse(address.expose()).map_err(|_| SmtpError::Host)?;
         let host = url.host_str().ok_or(SmtpError::Host)?.to_owned();
@@ -90,7 +91,12 @@ impl Smtp {
         let (tls, port) = match security {
             Security::None if !implicit => (Tls::None, 25),
             _ => {
-                let parameters = TlsParameters::new(host).map_err(SmtpError::Tls)?;
+                let mut parameters = TlsParameters::builder(host);
+                for root in roots.extra() {
+                    let root = Certificate::from_der(root.to_vec()).map_err(SmtpError::Tls)?;
+                    parameters = parameters.add_root_certificate(root);
+                }
+                let parameters = parameters.build().map_err(SmtpError::Tls)?;
                 if implicit {
                     (Tls::Wrapper(parameters), 465)
                 } else {

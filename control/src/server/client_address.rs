@@ -31,9 +31,25 @@ impl ClientAddress {
     }
 }
 
+/// What belongs to one client: an IPv4 address, or the /64 of an IPv6 address, all of which one client may use.
+pub fn network_of(address: IpAddr) -> IpNet {
+    let bits = match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 64,
+    };
+    IpNet::new_assert(address, bits).trunc()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_one_client_are_one() {
+        let of = |text: &str| network_of(text.parse().unwrap()).to_string();
+        assert_eq!(of("192.0.2.7"), "192.0.2.7/32");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+    }
 
     fn of(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
         let mut headers = HeaderMap::new();

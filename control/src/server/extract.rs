@@ -5,9 +5,9 @@ use authsome_core::id::{Id, Kind};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use http::{HeaderMap, Uri};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Outcome, Problem};
@@ -76,17 +76,39 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Outcome<Self> {
-        match axum::extract::Query::try_from_uri(&parts.uri) {
-            Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(rejection) => {
-                let text = rejection.body_text();
-                let text = text
-                    .strip_prefix("Failed to deserialize query string: ")
-                    .unwrap_or(&text);
-                Err(Failure::invalid_request(format!("The query is not what is expected: {text}")).into())
-            }
-        }
+        query(parts.uri.query().unwrap_or_default()).map(Self)
     }
+}
+
+/// Reads a query string. What is wrong names its parameter under `details.fields`, where it can be told.
+pub fn query<T: DeserializeOwned>(text: &str) -> Outcome<T> {
+    // A query that came in a URI, or was written by our own serialiser, fits into one.
+    let uri = Uri::try_from(format!("/?{text}")).map_err(|_| Failure::invalid_request("The query cannot be read"))?;
+    axum::extract::Query::try_from_uri(&uri)
+        .map(|axum::extract::Query(value)| value)
+        .map_err(|rejection| {
+            let text = rejection.body_text();
+            let text = text
+                .strip_prefix("Failed to deserialize query string: ")
+                .unwrap_or(&text);
+            let failure = Failure::invalid_request(format!("The query is not what is expected: {text}"));
+            match parameter(text) {
+                Some((name, reason)) => failure.with_details(serde_json::json!({ "fields": { name: reason } })),
+                None => failure,
+            }
+            .into()
+        })
+}
+
+/// The parameter that an error is about: it is named before a colon, or between backquotes.
+fn parameter(text: &str) -> Option<(&str, &str)> {
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if let Some((name, reason)) = text.split_once(": ").filter(|(name, _)| is_name(name)) {
+        return Some((name, reason));
+    }
+    let (_, rest) = text.split_once("field `")?;
+    let (name, _) = rest.split_once('`')?;
+    is_name(name).then_some((name, text))
 }
 
 impl<K: Kind> FromRequestParts<App> for PathId<K> {

@@ -5,16 +5,16 @@
 //! the log and counted. Nothing is refused for want of Redis.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use authsome_contract::model::Plan;
 use authsome_contract::wire::names;
 use authsome_core::clock::Clock;
-use authsome_core::id::UserId;
+use authsome_core::id::{TokenId, UserId};
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, LuaInterface};
+use ipnet::IpNet;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
@@ -63,15 +63,18 @@ return flat
 pub enum Sender {
     /// Somebody who is signed in.
     User(UserId),
-    /// Somebody who is not.
-    Address(IpAddr),
+    /// A service token, apart from whoever made it.
+    Token(TokenId),
+    /// Somebody who is not signed in.
+    Network(IpNet),
 }
 
 impl Sender {
     fn name(self) -> String {
         match self {
             Self::User(user) => user.to_string(),
-            Self::Address(address) => address.to_string(),
+            Self::Token(token) => token.to_string(),
+            Self::Network(network) => network.to_string(),
         }
     }
 }
@@ -152,7 +155,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// Arrival times by the minute and the day, where Redis does not decide.
     own: Mutex<HashMap<Sender, (i64, i64)>>,
-    plans: Mutex<HashMap<UserId, (Plan, i64)>>,
+    plans: Mutex<HashMap<Sender, (Plan, i64)>>,
     metrics: LimiterMetrics,
     generous: bool,
 }
@@ -207,26 +210,35 @@ impl Limiter {
         }))
     }
 
-    /// The plan of a caller, if it was looked up lately.
-    pub fn known_plan(&self, user: UserId) -> Option<Plan> {
+    /// The plan of a sender, if it was looked up lately.
+    pub fn known_plan(&self, sender: Sender) -> Option<Plan> {
         let now = self.now();
         let plans = self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
         plans
-            .get(&user)
+            .get(&sender)
             .filter(|(_, until)| *until > now)
             .map(|(plan, _)| *plan)
     }
 
     /// Remembers it for a minute.
-    pub fn learn_plan(&self, user: UserId, plan: Plan) {
+    pub fn learn_plan(&self, sender: Sender, plan: Plan) {
         let now = self.now();
         let mut plans = self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if plans.len() >= REMEMBERED {
             plans.retain(|_, (_, until)| *until > now);
         }
         if plans.len() < REMEMBERED {
-            plans.insert(user, (plan, now + PLAN_KEPT));
+            plans.insert(sender, (plan, now + PLAN_KEPT));
         }
+    }
+
+    /// Forgets that of a person, since it may be another now. The other replicas believe it for the rest of the minute.
+    pub fn forget_plan(&self, user: UserId) {
+        self.0
+            .plans
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&Sender::User(user));
     }
 
     /// Counts a request of this sender.
@@ -250,7 +262,8 @@ impl Limiter {
         }
         let kind = match sender {
             Sender::User(_) => "user",
-            Sender::Address(_) => "address",
+            Sender::Token(_) => "token",
+            Sender::Network(_) => "address",
         };
         self.0.metrics.refused.with_label_values(&[kind]).inc();
         decision

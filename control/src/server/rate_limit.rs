@@ -1,4 +1,5 @@
-//! The layer that counts requests to the API: by plan for those who are signed in, by address for those who are not.
+//! The layer that counts requests to the API: by plan for those who are signed in and for service tokens, by address for those who
+//! are neither.
 
 use authsome_contract::model::Plan;
 use authsome_core::error::Failure;
@@ -8,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method};
 
-use super::ClientAddress;
 use super::limiter::{Decision, Rates, Sender};
+use super::{ClientAddress, network_of};
 use crate::db::memberships;
 use crate::error::{Outcome, Problem};
 use crate::identity::Caller;
@@ -40,14 +41,14 @@ async fn decide(app: &App, request: Request) -> Outcome<(Request, Option<Decisio
     let address = parts.extensions.get::<ClientAddress>().map(|address| address.0);
     let who = match (signed_in, address) {
         (Some(caller), _) => {
-            let plan = plan_of(app, &caller).await?;
+            let (sender, plan) = plan_of(app, &caller).await?;
             // The handler need not look again.
             parts.extensions.insert(caller.clone());
-            Some((Sender::User(caller.user), Rates::of(plan)))
+            Some((sender, Rates::of(plan)))
         }
         // What costs nothing and tells everybody the same is not counted.
         (None, Some(address)) if parts.method != Method::GET || parts.headers.contains_key(AUTHORIZATION) => {
-            Some((Sender::Address(address), Rates::ANONYMOUS))
+            Some((Sender::Network(network_of(address)), Rates::ANONYMOUS))
         }
         _ => None,
     };
@@ -58,19 +59,29 @@ async fn decide(app: &App, request: Request) -> Outcome<(Request, Option<Decisio
     Ok((Request::from_parts(parts, body), decision))
 }
 
-/// The best plan of the caller's workspaces.
-async fn plan_of(app: &App, caller: &Caller) -> Outcome<Plan> {
-    if let Some(plan) = app.limiter().known_plan(caller.user) {
-        return Ok(plan);
+/// Who is counted, and by which plan: a person by the best of their workspaces, a service token by that of its own.
+async fn plan_of(app: &App, caller: &Caller) -> Outcome<(Sender, Plan)> {
+    let sender = match &caller.grant {
+        Some(grant) => Sender::Token(grant.token),
+        None => Sender::User(caller.user),
+    };
+    if let Some(plan) = app.limiter().known_plan(sender) {
+        return Ok((sender, plan));
     }
     let mut connection = app.pool().acquire().await?;
-    let plans = memberships::plans(&mut connection, caller.user).await?;
+    let plans = match &caller.grant {
+        Some(grant) => memberships::plan_of_workspace(&mut connection, grant.workspace)
+            .await?
+            .into_iter()
+            .collect(),
+        None => memberships::plans(&mut connection, caller.user).await?,
+    };
     let best = [Plan::Enterprise, Plan::Pro]
         .into_iter()
         .find(|plan| plans.contains(plan));
     let plan = best.unwrap_or(Plan::Free);
-    app.limiter().learn_plan(caller.user, plan);
-    Ok(plan)
+    app.limiter().learn_plan(sender, plan);
+    Ok((sender, plan))
 }
 
 fn refused(decision: &Decision) -> Problem {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::TaskError;
 use crate::db::{mails, sessions};
+use crate::identity::attempts;
 use crate::mail::{self, Smtp};
 use crate::state::App;
 
@@ -205,7 +206,7 @@ impl Mailer {
             .waiting
             .set(mails::forget(&mut connection, now - KEPT).await?);
         sessions::forget(&mut connection, now - KEPT).await?;
-        Ok(())
+        attempts::tidy(&mut connection, now).await
     }
 }
 

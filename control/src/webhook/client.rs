@@ -10,8 +10,8 @@ use std::time::Duration;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -69,25 +69,9 @@ pub struct WebhookClient {
 }
 
 impl WebhookClient {
-    /// A client that trusts the roots of the system.
-    pub fn new(dns: Dns, allowed: Vec<IpNet>) -> Self {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        let (_, ignored) = roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            tracing::warn!(ignored, "this system has no root certificates; webhooks to https fail");
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap_or_else(|error| unreachable!("ring has the default versions: {error}"))
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Self {
-            dns,
-            allowed,
-            tls: Arc::new(config),
-        }
+    /// A client that asks this name server, may go to these networks as well, and believes the certificates that `tls` does.
+    pub fn new(dns: Dns, allowed: Vec<IpNet>, tls: Arc<ClientConfig>) -> Self {
+        Self { dns, allowed, tls }
     }
 
     /// Is this a URL that requests may be sent to? Names are not resolved for it.

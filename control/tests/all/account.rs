@@ -24,7 +24,7 @@ async fn sign_up(service: &Service, email: &str, password: &str) -> Answer {
 }
 
 /// What the link in the newest letter to the address holds.
-async fn token(smtp: &SmtpServer, to: &str, count: usize, page: &str) -> String {
+pub(crate) async fn token(smtp: &SmtpServer, to: &str, count: usize, page: &str) -> String {
     let letter = smtp.letter_to(to, count, SOON).await.unwrap();
     let start = format!("https://dashboard.test/{page}?token=");
     let link = letter

@@ -51,15 +51,16 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         ),
         "refreshSession" => (Who::Anybody, 401, Some(json!({ "refreshToken": "x" }))),
         "logout" | "endOtherSessions" => (Who::SignedIn, 204, None),
-        "endSession" => (Who::SignedIn, 404, None),
+        "endSession" | "unlinkIdentity" => (Who::SignedIn, 404, None),
         "resendVerification" => (Who::SignedIn, 202, None),
         "changePassword" => (
             Who::SignedIn,
             403,
             Some(json!({ "password": "not it", "newPassword": crate::service::PASSWORD })),
         ),
-        "me" | "listSessions" | "listWorkspaces" | "listEdges" => (Who::SignedIn, 200, None),
-        "acceptInvitation" => (Who::SignedIn, 400, Some(json!({ "token": "x" }))),
+        "me" | "listSessions" | "listIdentities" | "listWorkspaces" | "listEdges" => (Who::SignedIn, 200, None),
+        // No issuer is set up.
+        "acceptInvitation" | "linkIdentity" => (Who::SignedIn, 400, Some(json!({ "token": "x" }))),
         "updateWorkspace" => (Who::Members(ADMINS), 200, Some(json!({ "name": "New" }))),
         "deleteWorkspace" => (Who::Members(&["owner"]), 204, None),
         // It is not deleted.
@@ -88,7 +89,7 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         // The member has accepted.
         "resendInvitation" => (Who::Members(ADMINS), 409, None),
         "createWorkspace" => (Who::SignedIn, 201, Some(json!({ "name": "New" }))),
-        "getWorkspace" | "listApplications" | "getApplication" | "listWebhooks" | "listWebhookDeliveries" | "getApplicationMetrics" | "getOperation" | "listOperations" => {
+        "getWorkspace" | "listApplications" | "getApplication" | "listWebhooks" | "listWebhookDeliveries" | "getApplicationMetrics" | "getOperation" | "listOperations" | "listWorkspaceOperations" => {
             (Who::Members(EVERYBODY), 200, None)
         }
         "createApplication" => (
@@ -278,7 +279,8 @@ impl World {
             .replace("{keyId}", if method == "delete" { &self.revoked } else { &self.key })
             .replace("{memberId}", MEMBER)
             .replace("{tokenId}", TOKEN)
-            .replace("{sessionId}", "ses_01h455vb4pex5vsknk084sn02q");
+            .replace("{sessionId}", "ses_01h455vb4pex5vsknk084sn02q")
+            .replace("{identityId}", "idn_01h455vb4pex5vsknk084sn02q");
         assert!(!path.contains('{'), "no value for a parameter of {template}");
         let mut body = body;
         if let Some(name) = body.as_mut().and_then(|body| body.get_mut("name")) {

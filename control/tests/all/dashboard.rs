@@ -65,9 +65,11 @@ impl Site {
                 authsome_control::server::limiter::LimiterMetrics::register(&prometheus::Registry::new()).unwrap(),
             ),
             ring: None,
+            issuers: authsome_control::identity::oidc::Issuers::default(),
             webhooks: authsome_control::webhook::client::WebhookClient::new(
                 authsome_control::dns::Dns::new(authsome_control::dns::DnsSettings::default()),
                 Vec::new(),
+                authsome_control::outbound::Roots::default().tls(),
             ),
             operation_feed: authsome_control::tasks::operation_feed::OperationFeed::default(),
             dns: authsome_control::dns::Dns::new(authsome_control::dns::DnsSettings::default()),

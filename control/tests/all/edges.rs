@@ -94,9 +94,10 @@ fn reporting(server: &NatsServer, report: EdgeReport) -> DropGuard {
     let stopped = stop.clone();
     tokio::spawn(stopped.run_until_cancelled_owned(async move {
         let nats = connect::nats(&SecretUrl::parse(&url).unwrap(), "edge").await.unwrap();
+        let mut pace = tokio::time::interval(Duration::from_millis(250));
         loop {
+            pace.tick().await;
             say(&nats, &report).await;
-            tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }));
     stop.drop_guard()
@@ -279,17 +280,17 @@ async fn an_edge_of_another_epoch_has_acknowledged_nothing() {
     replica.until(&[("same", true), ("z-other", true)]).await;
     // In place of the relay.
     let positions = "UPDATE outbox SET position = id WHERE position IS NULL";
-    let relay = tokio::spawn({
-        let pool = world.service.pool.clone();
-        async move {
-            loop {
-                sqlx::query(positions).execute(&pool).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+    let relay = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            pace.tick().await;
+            sqlx::query(positions).execute(&world.service.pool).await.unwrap();
         }
-    });
-    let answer = world.revoke("wait=edges&timeoutMs=1000").await;
-    relay.abort();
+    };
+    let answer = tokio::select! {
+        answer = world.revoke("wait=edges&timeoutMs=1000") => answer,
+        () = relay => unreachable!("the relay goes on"),
+    };
     assert_eq!(
         (answer.json["acked"].as_u64(), answer.json["total"].as_u64()),
         (Some(1), Some(2)),

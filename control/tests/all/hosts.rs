@@ -1,10 +1,13 @@
 //! Host names of applications: claimed by anybody, given to whoever proves them.
 
+use std::time::Duration;
+
+use authsome_control::tasks::host_checks::HostChecks;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::name_server::NameServer;
-use crate::service::{Answer, Person, Service};
+use crate::service::{Answer, PASSWORD, Person, Service};
 
 const HOST: &str = "login.shop.example";
 const RECORD: &str = "_authsome-challenge.login.shop.example";
@@ -285,4 +288,87 @@ async fn an_application_has_a_bounded_number_of_names_and_gets_none_on_its_way_o
         .await
         .unwrap();
     assert_eq!(world.service.count("SELECT count(*) FROM host_claims").await, 100);
+}
+
+#[tokio::test]
+async fn a_name_whose_record_is_gone_for_a_week_stops_and_its_team_is_told_before() {
+    let world = World::new().await;
+    let checks = HostChecks {
+        app: world.service.app.clone(),
+    };
+    let claimed = world.add(&world.app, HOST).await;
+    world.names.texts(RECORD, &[&value(&claimed)]);
+    assert_eq!(world.verify(&world.app, HOST).await.status, StatusCode::OK);
+    let letters = async || -> Vec<(String, bool)> {
+        sqlx::query_as(
+            "SELECT recipient, (params ->> 'lost')::boolean FROM mails WHERE kind = 'host_record' ORDER BY created_at",
+        )
+        .fetch_all(&world.service.pool)
+        .await
+        .unwrap()
+    };
+    // Her token ends long before all this does.
+    let signed_in = async || Person {
+        id: world.ada.id.clone(),
+        token: world.service.login("ada@example.com", PASSWORD).await.string("token"),
+    };
+    let listed = async || {
+        let path = format!("/api/v1/applications/{}/hosts", world.app);
+        world.service.get(&path, &signed_in().await).await.json["data"][0].clone()
+    };
+    let day = Duration::from_hours(24);
+    let pass = async |time: Duration| {
+        world.service.clock.advance(time);
+        checks.look().await.unwrap()
+    };
+    assert_eq!(pass(Duration::from_hours(1)).await, 0, "not before a day");
+    assert_eq!(pass(day).await, 1);
+    assert_eq!(letters().await, []);
+
+    // Silence proves nothing, however long.
+    world.names.fail(true);
+    for _ in 0..20 {
+        pass(day).await;
+    }
+    assert_eq!(world.leads_to().await, std::slice::from_ref(&world.app));
+    assert_eq!(letters().await, []);
+    world.names.fail(false);
+    pass(day).await;
+
+    // The record goes, and comes back in time.
+    world.names.texts(RECORD, &["something else"]);
+    pass(day).await;
+    assert_eq!(letters().await, [("ada@example.com".to_owned(), false)]);
+    let shown = listed().await;
+    assert_eq!(shown["status"], "verified");
+    assert!(
+        shown["recordMissingSince"].is_string() && shown["stopsAt"].is_string(),
+        "{shown}"
+    );
+    for _ in 0..6 {
+        pass(day).await;
+    }
+    assert_eq!(world.leads_to().await, std::slice::from_ref(&world.app));
+    assert_eq!(letters().await.len(), 1, "told once");
+    world.names.texts(RECORD, &[&value(&claimed)]);
+    pass(Duration::from_hours(7)).await;
+    assert!(listed().await.get("stopsAt").is_none());
+
+    // It goes for good.
+    world.names.texts(RECORD, &[]);
+    pass(day).await;
+    pass(day * 7).await;
+    assert_eq!(world.leads_to().await, [] as [String; 0]);
+    assert_eq!(letters().await.iter().filter(|letter| letter.1).count(), 1);
+    let shown = listed().await;
+    assert_eq!(shown["status"], "pending");
+    assert_eq!(shown["record"]["value"], value(&claimed));
+    assert!(world.audited().await.iter().any(|event| event.0 == "host.lose"));
+    assert_eq!(pass(day).await, 0, "nothing is left to look at");
+    // The same record brings it back.
+    world.names.texts(RECORD, &[&value(&claimed)]);
+    let path = format!("/api/v1/applications/{}/hosts/{HOST}/verify", world.app);
+    let verified = world.service.post(&path, &signed_in().await, json!({})).await;
+    assert_eq!(verified.status, StatusCode::OK, "{}", verified.text);
+    assert_eq!(world.leads_to().await, std::slice::from_ref(&world.app));
 }

@@ -1,5 +1,6 @@
 //! What becomes of API keys after they were created: changes, rolls, reports of leaks.
 
+use authsome_testkit::SmtpServer;
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
@@ -279,6 +280,21 @@ async fn a_leaked_secret_key_is_revoked_by_whoever_has_it() {
     assert_eq!(audited.len(), 1);
     assert_eq!(audited[0]["foundAt"], "https://github.com/acme/shop/blob/main/.env");
     assert!(!audited[0].to_string().contains(&created.string("key")));
+
+    // Owners and admins read of it, with nothing in it that the finder wrote.
+    let smtp = SmtpServer::start().await.unwrap();
+    let _mailer = world.service.mailer(&smtp);
+    let soon = std::time::Duration::from_secs(30);
+    let letter = smtp.letter_to("ada@example.com", 1, soon).await.unwrap();
+    assert!(
+        letter.header("subject").unwrap().contains("leaked"),
+        "{}",
+        letter.text()
+    );
+    assert!(letter.text().contains("Backend"), "{}", letter.text());
+    assert!(!letter.text().contains("github.com"), "{}", letter.text());
+    assert!(!letter.text().contains(&created.string("key")));
+    assert_eq!(smtp.letters().len(), 1);
 
     // Public keys are meant to be seen; texts that are no keys say so without a look-up.
     let public = world.key(json!({ "name": "Web", "type": "public" })).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use authsome_control::mail::{Security, Smtp};
+use authsome_control::outbound::Roots;
 use authsome_testkit::{SmtpServer, wait_for};
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -162,11 +163,23 @@ async fn a_server_without_tls_gets_no_letter_unless_the_operator_said_so_and_nev
     let smtp = SmtpServer::start().await.unwrap();
     let from = || "noreply@authsome.test".parse().unwrap();
     let with_password = smtp.url().replace("smtp://", "smtp://user:secret@");
-    let refused = Smtp::new(&with_password.parse().unwrap(), Security::None, from()).unwrap_err();
+    let refused = Smtp::new(
+        &with_password.parse().unwrap(),
+        Security::None,
+        from(),
+        &Roots::default(),
+    )
+    .unwrap_err();
     assert!(refused.to_string().contains("without TLS"), "{refused}");
     assert!(!refused.to_string().contains("secret"));
 
-    let server = Smtp::new(&with_password.parse().unwrap(), Security::Required, from()).unwrap();
+    let server = Smtp::new(
+        &with_password.parse().unwrap(),
+        Security::Required,
+        from(),
+        &Roots::default(),
+    )
+    .unwrap();
     let _mailer = service.mailer_by(server);
     sign_up(&service, "ada@example.com").await;
     tried(&service, "ada@example.com", 1).await;

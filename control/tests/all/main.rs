@@ -13,6 +13,8 @@ mod auth;
 #[cfg(test)]
 mod authorization;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod dashboard;
 #[cfg(test)]
 mod edge_policy;
@@ -41,6 +43,8 @@ mod members;
 #[cfg(test)]
 mod name_server;
 #[cfg(test)]
+mod oidc;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod operation_events;
@@ -64,6 +68,10 @@ mod service;
 mod service_tokens;
 #[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod sign_in_attempts;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod webhooks;
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Operations that are watched, and cancelled.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use http::{Request, StatusCode, header};
 use serde_json::{Value, json};
@@ -82,7 +80,6 @@ async fn a_stream_tells_everything_in_its_order_ends_with_the_operation_and_goes
             "UPDATE provisioning_steps SET status = 'done', detail = 'Fine.' WHERE step = 'preflight'",
             "UPDATE operations SET status = 'failed', reason = 'No room', finished_at = now()",
         ] {
-            tokio::time::sleep(Duration::from_millis(20)).await;
             world.execute(statement).await;
         }
     };

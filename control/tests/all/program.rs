@@ -13,12 +13,12 @@ use crate::service::PASSWORD;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_authsome-control");
 
-struct Ports {
-    api: u16,
+pub(crate) struct Ports {
+    pub(crate) api: u16,
     admin: u16,
 }
 
-fn ports() -> Ports {
+pub(crate) fn ports() -> Ports {
     Ports {
         api: port::free().unwrap(),
         admin: port::free().unwrap(),
@@ -26,7 +26,7 @@ fn ports() -> Ports {
 }
 
 /// Redis and NATS are away: port 1 answers nowhere.
-fn command(database_url: &str, ports: &Ports, log: &std::path::Path) -> ProgramCommand {
+pub(crate) fn command(database_url: &str, ports: &Ports, log: &std::path::Path) -> ProgramCommand {
     ProgramCommand::new("authsome-control", log)
         .unwrap()
         .env("DATABASE_URL", database_url)
@@ -39,7 +39,7 @@ fn command(database_url: &str, ports: &Ports, log: &std::path::Path) -> ProgramC
         .ready_at(format!("127.0.0.1:{}", ports.admin), "/readyz")
 }
 
-fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Output {
+pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Output {
     use std::io::Write;
     let mut child = Command::new(BINARY)
         .args(arguments)
@@ -54,7 +54,7 @@ fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Output 
     child.wait_with_output().unwrap()
 }
 
-fn json_of(output: &Output) -> Value {
+pub(crate) fn json_of(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 

@@ -106,7 +106,7 @@ async fn the_day_counts_beside_the_minute() {
 async fn the_api_tells_the_rate_of_the_plan_and_refuses_beyond_it() {
     let service = Service::limited().await;
     let ada = service.person("ada@example.com").await;
-    service.workspace(&ada, "free").await;
+    let workspace = service.workspace(&ada, "free").await;
     let mut last = service.get("/api/v1/auth/me", &ada).await;
     assert_eq!(last.headers["x-ratelimit-limit"], "100");
     for _ in 0..110 {
@@ -120,6 +120,25 @@ async fn the_api_tells_the_rate_of_the_plan_and_refuses_beyond_it() {
     let wait: u64 = last.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert_eq!(last.json["error"]["retryAfter"], wait);
     service.clock.advance(Duration::from_secs(wait));
+    assert_eq!(service.get("/api/v1/auth/me", &ada).await.status, StatusCode::OK);
+
+    // A program of hers is counted apart from her, by the plan of its workspace.
+    service.clock.advance(Duration::from_secs(2));
+    let body = serde_json::json!({ "name": "CI", "scopes": ["workspace:read"] });
+    let made = service
+        .post(&format!("/api/v1/workspaces/{workspace}/tokens"), &ada, body)
+        .await;
+    let program = crate::service::Person {
+        id: String::new(),
+        token: made.string("secret"),
+    };
+    let path = format!("/api/v1/workspaces/{workspace}");
+    let mut seen = 0;
+    while service.get(&path, &program).await.status == StatusCode::OK {
+        seen += 1;
+    }
+    assert!((99..=102).contains(&seen), "{seen}");
+    service.clock.advance(Duration::from_secs(1));
     assert_eq!(service.get("/api/v1/auth/me", &ada).await.status, StatusCode::OK);
 
     let bob = service.person("bob@example.com").await;

@@ -6,9 +6,11 @@ use std::time::Duration;
 use authsome_contract::model::Plan;
 use authsome_control::command::user::{self, Office};
 use authsome_control::dns::{Dns, DnsSettings};
+use authsome_control::identity::oidc::{Issuers, IssuersSetting};
 use authsome_control::identity::{Passwords, Tokens};
 use authsome_control::mail::{Security, Smtp};
 use authsome_control::metrics::Metrics;
+use authsome_control::outbound::Roots;
 use authsome_control::readiness::Readiness;
 use authsome_control::router;
 use authsome_control::server::limiter::{Limiter, LimiterMetrics};
@@ -95,7 +97,29 @@ impl Service {
             Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
             dns,
             false,
+            <(Roots, IssuersSetting)>::default(),
         )
+    }
+
+    /// Believing these issuers, and these roots beside the system's.
+    pub(crate) async fn believing(roots: Roots, issuers: IssuersSetting) -> Self {
+        let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
+        Self::with(
+            PgPool::connect_with(database.options).await.unwrap(),
+            settings(),
+            Router::new(),
+            Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
+            DnsSettings::default(),
+            false,
+            (roots, issuers),
+        )
+    }
+
+    /// The way to a mail server that must use TLS.
+    pub(crate) fn secure_server(port: u16, roots: &Roots) -> Smtp {
+        let from = "AuthSome Cloud <noreply@authsome.test>".parse().unwrap();
+        let url = format!("smtp://localhost:{port}");
+        Smtp::new(&url.parse().unwrap(), Security::Required, from, roots).unwrap()
     }
 
     /// With the rates of the plans.
@@ -108,16 +132,33 @@ impl Service {
             Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
             DnsSettings::default(),
             true,
+            <(Roots, IssuersSetting)>::default(),
         )
     }
 
     pub(crate) fn on(pool: PgPool, settings: Settings, pages: Router<App>) -> Self {
         let tokens = Tokens::new(&SECRET.into(), &[], Duration::from_hours(1));
-        Self::with(pool, settings, pages, tokens, DnsSettings::default(), false)
+        Self::with(
+            pool,
+            settings,
+            pages,
+            tokens,
+            DnsSettings::default(),
+            false,
+            <(Roots, IssuersSetting)>::default(),
+        )
     }
 
     pub(crate) fn signing(pool: PgPool, settings: Settings, pages: Router<App>, tokens: Tokens) -> Self {
-        Self::with(pool, settings, pages, tokens, DnsSettings::default(), false)
+        Self::with(
+            pool,
+            settings,
+            pages,
+            tokens,
+            DnsSettings::default(),
+            false,
+            <(Roots, IssuersSetting)>::default(),
+        )
     }
 
     fn with(
@@ -127,6 +168,7 @@ impl Service {
         tokens: Tokens,
         dns: DnsSettings,
         limited: bool,
+        (roots, issuers): (Roots, IssuersSetting),
     ) -> Self {
         let clock = ManualClock::new(SystemClock.now());
         let entropy = Arc::new(SystemEntropy::new());
@@ -136,18 +178,26 @@ impl Service {
         } else {
             Limiter::counting_only(Arc::new(clock.clone()), counters)
         };
+        let tls = roots.tls();
+        let keeper: Arc<dyn Clock> = Arc::new(clock.clone());
+        let issuers = Issuers::new(issuers, &tls, &keeper);
         let app = App::new(Parts {
             pool: pool.clone(),
             clock: Arc::new(clock.clone()),
             entropy: entropy.clone(),
             tokens,
+            issuers,
             passwords: Passwords::new(&*entropy).unwrap(),
             settings,
             metrics: Metrics::new().unwrap(),
             readiness: Readiness::new(Shutdown::new()),
             edges: Edges::new(Arc::new(SystemClock)),
             ring: Some(Arc::new(PlatformRing::parse(RING).unwrap())),
-            webhooks: WebhookClient::new(Dns::new(dns.clone()), vec!["127.0.0.1/32".parse().unwrap()]),
+            webhooks: WebhookClient::new(
+                Dns::new(dns.clone()),
+                vec!["127.0.0.1/32".parse().unwrap()],
+                tls.clone(),
+            ),
             limiter,
             operation_feed: authsome_control::tasks::operation_feed::OperationFeed::default(),
             dns: Dns::new(dns),
@@ -278,7 +328,7 @@ impl Service {
     /// The way to the server, as it is configured.
     pub(crate) fn server(server: &SmtpServer) -> Smtp {
         let from = "AuthSome Cloud <noreply@authsome.test>".parse().unwrap();
-        Smtp::new(&server.url().parse().unwrap(), Security::None, from).unwrap()
+        Smtp::new(&server.url().parse().unwrap(), Security::None, from, &Roots::default()).unwrap()
     }
 
     pub(crate) fn mailer_by(&self, server: Smtp) -> DropGuard {

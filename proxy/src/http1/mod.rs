@@ -11,6 +11,7 @@ mod exchange;
 pub mod head;
 pub mod pace;
 mod stream;
+pub mod trailers;
 
 use std::sync::Arc;
 use std::time::Duration;

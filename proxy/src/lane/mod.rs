@@ -105,7 +105,7 @@ pub struct Lane {
     edge: Edge,
     pool: Arc<Pool>,
     /// Makes connections with TLS.
-    secure: Arc<TransportConnector>,
+    secure: TransportConnector,
 }
 
 /// The client's end of a connection.
@@ -164,8 +164,11 @@ impl Lane {
     /// A lane for this edge, with one shelf of at most `idle` connections to instances for each of `threads`.
     pub fn new(edge: Edge, threads: usize, idle: usize) -> Self {
         let pool = Pool::new(threads, idle, edge.upstreams.settings().timeouts.idle);
-        let secure = Arc::clone(edge.upstreams.secure());
-        Self { edge, pool, secure }
+        Self {
+            edge,
+            pool,
+            secure: TransportConnector::new(None),
+        }
     }
 
     /// Looks at the request whose head was read. `None`: it is not one for the lane, and nothing was done.

@@ -159,24 +159,98 @@ pub async fn get(connection: &mut PgConnection, id: OperationId) -> Result<Optio
     row.map(Row::into_operation).transpose()
 }
 
-/// The newest operations of an application, at most `limit`.
+/// Which operations to list.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(missing_docs, reason = "the columns of the table, documented in its migration")]
+pub struct Filter {
+    pub kind: Option<JobKind>,
+    pub status: Option<OperationStatus>,
+    /// At most as many.
+    pub limit: i64,
+    /// After as many.
+    pub offset: i64,
+}
+
+/// The operations of an application, newest first, and how many match in all.
 pub async fn of_application(
     connection: &mut PgConnection,
     application: ApplicationId,
-    limit: i64,
-) -> Result<Vec<Operation>, DbError> {
+    filter: Filter,
+) -> Result<(Vec<Operation>, i64), DbError> {
+    let (kind, status) = (
+        filter.kind.map(JobKind::as_str),
+        filter.status.map(OperationStatus::as_str),
+    );
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT id AS "id: OperationId", workspace_id AS "workspace_id: WorkspaceId",
                   application_id AS "application_id: ApplicationId", kind, status, generation, attempts, next_attempt_at,
                   reason, remediation, requested_by AS "requested_by: UserId", created_at, started_at, finished_at, deadline_at
-           FROM operations WHERE application_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2"#,
+           FROM operations
+           WHERE application_id = $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR status = $3)
+           ORDER BY created_at DESC, id DESC LIMIT $4 OFFSET $5"#,
         application as ApplicationId,
-        limit,
+        kind,
+        status,
+        filter.limit,
+        filter.offset,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    rows.into_iter().map(Row::into_operation).collect()
+    let total = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM operations
+           WHERE application_id = $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR status = $3)"#,
+        application as ApplicationId,
+        kind,
+        status,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((
+        rows.into_iter().map(Row::into_operation).collect::<Result<_, _>>()?,
+        total,
+    ))
+}
+
+/// The operations of all applications of a workspace, newest first, and how many match in all.
+pub async fn of_workspace(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    filter: Filter,
+) -> Result<(Vec<Operation>, i64), DbError> {
+    let (kind, status) = (
+        filter.kind.map(JobKind::as_str),
+        filter.status.map(OperationStatus::as_str),
+    );
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT id AS "id: OperationId", workspace_id AS "workspace_id: WorkspaceId",
+                  application_id AS "application_id: ApplicationId", kind, status, generation, attempts, next_attempt_at,
+                  reason, remediation, requested_by AS "requested_by: UserId", created_at, started_at, finished_at, deadline_at
+           FROM operations
+           WHERE workspace_id = $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR status = $3)
+           ORDER BY created_at DESC, id DESC LIMIT $4 OFFSET $5"#,
+        workspace as WorkspaceId,
+        kind,
+        status,
+        filter.limit,
+        filter.offset,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM operations
+           WHERE workspace_id = $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR status = $3)"#,
+        workspace as WorkspaceId,
+        kind,
+        status,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((
+        rows.into_iter().map(Row::into_operation).collect::<Result<_, _>>()?,
+        total,
+    ))
 }
 
 /// The steps of an operation in their order.

@@ -11,7 +11,7 @@ use crate::command::name;
 use crate::db::{accounts, sessions};
 use crate::error::{Fields, Outcome};
 use crate::identity::link::{self, Purpose};
-use crate::identity::{self, Actor, Caller};
+use crate::identity::{self, Actor, Caller, attempts};
 use crate::mail::{self, Letter};
 use crate::state::App;
 
@@ -49,6 +49,8 @@ pub async fn reset(app: &App, actor: &Actor, token: &str, password: SecretString
     accounts::set_password(&mut transaction, link.subject, &hash).await?;
     accounts::confirm(&mut transaction, link.subject, now).await?;
     sessions::revoke_all(&mut transaction, link.subject, None, now).await?;
+    attempts::begin_anew(&mut transaction, &account.email).await?;
+    attempts::recognised(&mut transaction, app, link.subject, actor.address).await?;
     let deed = Deed::of_user("auth.reset_password", Some(link.subject));
     audit::record(&mut transaction, app, actor, &deed).await?;
     let letter = Letter::PasswordChanged { user: link.subject };
@@ -64,6 +66,7 @@ pub async fn change(app: &App, caller: &Caller, present: SecretString, new: Secr
     fields.finish()?;
     let account = accounts::find(&mut *app.pool().acquire().await?, caller.user).await?;
     let known = account.and_then(|account| account.password_hash);
+    let attempt = attempts::of_person(app, caller.user).await?;
     if !app.passwords().verify(present, known).await? {
         let mut transaction = app.pool().begin().await?;
         let deed = Deed::of_user("auth.change_password", Some(caller.user)).refused(true);
@@ -75,6 +78,7 @@ pub async fn change(app: &App, caller: &Caller, present: SecretString, new: Secr
     let hash = app.passwords().hash(new, app.entropy()).await?;
     let now = app.clock().now();
     let mut transaction = app.pool().begin().await?;
+    attempts::right(&mut transaction, &attempt).await?;
     accounts::set_password(&mut transaction, caller.user, &hash).await?;
     sessions::revoke_all(&mut transaction, caller.user, caller.session, now).await?;
     let deed = Deed::of_user("auth.change_password", Some(caller.user));

@@ -10,7 +10,7 @@ use crate::audit::{self, Deed};
 use crate::db::{accounts, second_factors};
 use crate::error::{Outcome, Problem};
 use crate::identity::second_factor::{self, Verdict, aad, ring};
-use crate::identity::{Caller, totp};
+use crate::identity::{Caller, attempts, totp};
 use crate::mail::{self, Letter};
 use crate::state::App;
 
@@ -34,6 +34,7 @@ pub async fn begin(app: &App, caller: &Caller, password: SecretString) -> Outcom
     }
     let account = accounts::find(&mut *app.pool().acquire().await?, caller.user).await?;
     let hash = account.and_then(|account| account.password_hash);
+    let attempt = attempts::of_person(app, caller.user).await?;
     if !app.passwords().verify(password, hash).await? {
         return Err(Failure::forbidden("The password is not right")
             .with_reason("wrong_password")
@@ -43,6 +44,7 @@ pub async fn begin(app: &App, caller: &Caller, password: SecretString) -> Outcom
     let bytes = secrecy::ExposeSecret::expose_secret(&secret);
     let sealed = ring.seal(aad(&caller.user.to_string()), bytes, app.entropy());
     let mut transaction = app.pool().begin().await?;
+    attempts::right(&mut transaction, &attempt).await?;
     if !second_factors::begin(&mut transaction, caller.user, &sealed, app.clock().now()).await? {
         return Err(Failure::conflict("The second factor is on; switch it off first")
             .with_reason("second_factor_on")

@@ -8,8 +8,10 @@ use url::Url;
 
 use crate::audit::{self, Deed};
 use crate::db::keys;
+use crate::db::members::{self, Told};
 use crate::error::{Fields, Outcome};
 use crate::identity::Actor;
+use crate::mail::{self, Letter};
 use crate::state::App;
 
 /// The longest address of a finding, in bytes.
@@ -35,7 +37,7 @@ pub enum Reported {
     Public,
 }
 
-/// Revokes the key if it is a secret one in use, and tells its team by the audit trail.
+/// Revokes the key if it is a secret one in use, and tells its team: by mail to owners and admins, by webhook, in the audit trail.
 pub async fn report(app: &App, actor: &Actor, leak: Leak<'_>) -> Outcome<Reported> {
     let mut fields = Fields::new();
     let parsed = fields.take(
@@ -71,6 +73,9 @@ pub async fn report(app: &App, actor: &Actor, leak: Leak<'_>) -> Outcome<Reporte
         json!({ "revoked": true, "foundAt": leak.url }),
     );
     audit::record(&mut transaction, app, actor, &deed).await?;
+    for recipient in members::told(&mut transaction, owner.workspace_id, Told::Security).await? {
+        mail::post(&mut transaction, app, &recipient, &Letter::KeyLeaked { key: owner.id }).await?;
+    }
     transaction.commit().await?;
     tracing::warn!(key = %owner.id, application = %owner.application_id, "a leaked key was reported and is revoked");
     Ok(Reported::Revoked)

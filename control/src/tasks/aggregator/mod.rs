@@ -7,6 +7,7 @@
 
 mod metrics;
 mod report;
+mod thresholds;
 
 use std::{sync::Arc, time::Duration};
 
@@ -164,6 +165,7 @@ impl Aggregator {
         } else {
             let mut transaction = self.pool.begin().await.map_err(DbError::from)?;
             let standing = usage::merge(&mut transaction, merge.counters()).await?;
+            thresholds::tell(&mut transaction, &*self.clock, &*self.entropy, &standing).await?;
             transaction.commit().await.map_err(DbError::from)?;
             standing
         };

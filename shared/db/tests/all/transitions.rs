@@ -75,7 +75,12 @@ async fn an_operation_is_read_back_with_its_steps_in_order_and_its_job_waits_in_
         .map(|row| row.step)
         .collect();
     assert_eq!(steps, Step::ALL);
-    let listed = operation::of_application(&mut connection, app, 10).await.unwrap();
+    let filter = operation::Filter {
+        limit: 10,
+        ..operation::Filter::default()
+    };
+    let (listed, total) = operation::of_application(&mut connection, app, filter).await.unwrap();
+    assert_eq!(total, 1);
     assert_eq!(
         listed
             .iter()

@@ -1,0 +1,597 @@
+//! The forwarding path: one method for each phase of the forwarding library, each a few calls of what knows better.
+//!
+//! Owns the order of things for one request. Nothing on a warm request waits for anything but the client and the instance. A
+//! panic in a phase ends that connection and nothing else.
+
+use std::any::Any;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use authsome_core::clock::Clock;
+use authsome_core::entropy::Entropy;
+use authsome_core::seal::EdgeRing;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, Version, header};
+use pingora::cache::key::HashBinary;
+use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::{HttpPeer, Peer};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use crate::access_log::AccessLog;
+use crate::admin::Probes;
+use crate::answer::{self, Connection};
+use crate::books::{Books, Closing};
+use crate::cache::{Part, ResponseCache};
+use crate::config::{Addresses, Limits};
+use crate::ctx::{Ctx, Forwarding};
+use crate::drain::InFlight;
+use crate::error::Refusal;
+use crate::filter::headers;
+use crate::filter::lines::Fields;
+use crate::filter::own_host;
+use crate::http1::trailers::Trailers;
+use crate::intake::Verdict;
+use crate::limit::Limiter;
+use crate::listener::Accepted;
+use crate::live::Live;
+use crate::metrics::{By, Metrics};
+use crate::routing::Routing;
+use crate::steps::Question;
+use crate::trace::Tracing;
+use crate::upstream::{Replay, Upstreams};
+
+/// What the forwarding paths work with. Clones share everything that changes.
+#[derive(Clone)]
+pub struct Edge {
+    /// Who may pass, and where to.
+    pub routing: Routing,
+    /// Opens the instances' credentials.
+    pub seal: Option<Arc<EdgeRing>>,
+    /// Bounds on requests.
+    pub limits: Limits,
+    /// The ways to instances.
+    pub upstreams: Arc<Upstreams>,
+    /// Bounds on callers.
+    pub limiter: Limiter,
+    /// Where the edge runs.
+    pub region: HeaderValue,
+    /// How clients reach the edge.
+    pub addresses: Addresses,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// For ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where requests are counted, logged and traced when they are over.
+    pub(crate) books: Arc<Books>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// One line for each request.
+    pub access_log: AccessLog,
+    /// Requests that are being handled.
+    pub in_flight: InFlight,
+    /// Connections that are closed with their key.
+    pub live: Live,
+    /// Responses that instances let it keep.
+    pub cache: Option<ResponseCache>,
+    /// Traces.
+    pub tracing: Tracing,
+    /// Answers `/health` and `/ready`.
+    pub probes: Arc<Probes>,
+}
+
+impl Edge {
+    async fn refuse(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        refusal: Refusal,
+        connection: Connection,
+    ) -> Result<()> {
+        ctx.refusal = Some(refusal);
+        self.metrics.refused(refusal);
+        answer::refuse(session, refusal, &self.identity(ctx), connection).await
+    }
+
+    /// Limits on the connection while this request is on it.
+    fn hold(&self, session: &mut Session) {
+        session.set_read_timeout(Some(self.limits.client_read));
+        session.set_write_timeout(Some(self.limits.client_write));
+        if self.probes.is_draining() {
+            // The answer says so, and the client opens its next connection elsewhere.
+            session.set_keepalive(None);
+            return;
+        }
+        // After the first request the library would wait for the next one without end.
+        if session.get_keepalive() == Some(0) {
+            session.set_keepalive(Some(self.limits.keepalive.as_secs().max(1)));
+        }
+    }
+
+    /// An admitted request goes on; true if it was answered instead.
+    async fn let_in(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        ctx.in_background = session.subrequest_ctx.is_some();
+        if session.req_header().version == Version::HTTP_2 && !session.as_downstream_mut().is_body_done() {
+            self.may_be_abandoned(&question(session), ctx);
+        }
+        if ctx.forward.as_ref().is_some_and(|forward| forward.way.is_streaming()) {
+            // Silent by nature, in both directions.
+            session.set_read_timeout(Some(self.upstreams.settings().timeouts.stream_idle));
+            if self.list(&question(session), ctx).is_err() {
+                // Refused, so neither forwarded nor billed.
+                ctx.forward = None;
+                self.refuse(session, ctx, Refusal::TooManyStreams, Connection::Keep)
+                    .await?;
+                return Ok(true);
+            }
+        }
+        if ctx.part.is_none() {
+            ctx.part = self.part(&question(session), session.req_header(), ctx);
+        }
+        if ctx.part.is_none()
+            && let (Some(accepted), Some(forward)) = (&ctx.accepted, &mut ctx.forward)
+            && let Some(trailers) = Trailers::of(session.req_header())
+        {
+            accepted.exchange.carry(Arc::clone(&trailers));
+            forward.carry(trailers);
+        }
+        if let Err(refusal) = self.set_out(ctx).await {
+            self.refuse(session, ctx, refusal, Connection::Keep).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Edge {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        self.begin()
+    }
+
+    /// No compression module: instances compress by themselves.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Ctx, connection: Box<dyn Any + Send + Sync>) {
+        ctx.accepted = connection.downcast::<Arc<Accepted>>().ok().map(|accepted| *accepted);
+        if let Some(accepted) = &ctx.accepted {
+            accepted.exchange.head_accepted();
+        }
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        if session.req_header().version == Version::HTTP_2 {
+            of_stream(session, ctx)?;
+        }
+        self.hold(session);
+        if let Some(judged) = ctx.accepted.as_ref().and_then(|accepted| accepted.take_over()) {
+            // The lane has decided; nothing is asked or counted twice.
+            *ctx = *judged;
+            return self.let_in(session, ctx).await;
+        }
+        let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        self.find_client(peer_of(session), is_tls, session.req_header(), ctx);
+        if let Some((head, body)) = self.probes.on_traffic_port(session.req_header())?
+            && !self.is_own_host(own_host::of(session.req_header()))
+        {
+            ctx.is_probe = true;
+            answer::write(session, head, body, Connection::Keep).await?;
+            return Ok(true);
+        }
+        match self.look(session, ctx).await {
+            Verdict::Forward(forwarding) => {
+                ctx.forward = Some(forwarding);
+                self.let_in(session, ctx).await
+            }
+            Verdict::Preflight => {
+                answer::preflight(session, &self.identity(ctx)).await?;
+                Ok(true)
+            }
+            Verdict::Refuse(refusal, connection) => {
+                self.refuse(session, ctx, refusal, connection).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        if let (Some(cache), Some(_)) = (&self.cache, &ctx.part) {
+            cache.enable(&mut session.cache);
+        }
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        let part = ctx.part.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        Ok(part.key())
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        _session: &mut Session,
+        meta: &CacheMeta,
+        _hit_handler: &mut HitHandler,
+        _is_fresh: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(match (&self.cache, &ctx.part, &ctx.forward) {
+            (Some(cache), Some(part), Some(forward)) => cache.judge(part, &forward.admission.app.record, meta),
+            _ => Some(ForcedFreshness::ForceMiss),
+        })
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Ctx, request: &RequestHeader) -> Option<HashBinary> {
+        let key = ctx.forward.as_ref().and_then(|forward| forward.admission.key.as_ref());
+        let key_id = key.map(|key| key.record.id.text());
+        Part::variance(meta, request, key_id.as_deref())
+    }
+
+    fn response_cache_filter(
+        &self,
+        _session: &Session,
+        response: &ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<RespCacheable> {
+        Ok(match (&self.cache, &ctx.part) {
+            (Some(cache), Some(part)) => cache.keep(part, response),
+            _ => RespCacheable::Uncacheable(NoCacheReason::NeverEnabled),
+        })
+    }
+
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+        match error {
+            None => {
+                let serves = ctx.part.as_ref().is_some_and(Part::may_serve_while_asking);
+                if serves && session.req_header().version == Version::HTTP_2 {
+                    // The library writes the head of its own request from this one and reads it as one of HTTP/1.1; with the version
+                    // of HTTP/2 in it, it could not. Put right when the answer begins.
+                    session.req_header_mut().set_version(Version::HTTP_11);
+                    ctx.asks_as_http1 = true;
+                }
+                serves
+            }
+            // The client's own fault, or its going away, says nothing of the instance.
+            Some(error) => *error.esource() != ErrorSource::Downstream,
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        let forward = ctx
+            .forward
+            .as_mut()
+            .ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        // The body begins anew with each attempt.
+        forward.body_bytes = 0;
+        if let Err(refusal) = forward.open_way(&self.upstreams).await {
+            // As an error of the way to the instance, so that the cache may stand in with what it has.
+            forward.refusal = Some(refusal);
+            return Err(Error::new_up(ErrorType::ConnectNoRoute));
+        }
+        let peer = forward.next_peer(&self.upstreams);
+        // An endpoint there was when the request was let through; it is gone since, or its time is.
+        if let Some(address) = peer.as_ref().and_then(|peer| peer.address().as_inet()) {
+            ctx.timeline.connecting(*address);
+        }
+        peer.map(Box::new)
+            .ok_or_else(|| Error::new_up(ErrorType::ConnectNoRoute))
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        self.metrics.connect_failures.inc();
+        let replay = replay_of(session);
+        let again = ctx
+            .forward
+            .as_mut()
+            .is_some_and(|forward| forward.not_connected(&self.upstreams, &error, replay));
+        if again {
+            self.metrics.connect_retries.inc();
+        }
+        error.set_retry(again);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        if let Some(accepted) = &ctx.accepted {
+            if accepted.patience.is_lost() {
+                error = Error::new_up(ErrorType::ReadTimedout);
+            }
+            accepted.patience.over();
+        }
+        let replay = replay_of(session);
+        let again = ctx
+            .forward
+            .as_mut()
+            .is_some_and(|forward| forward.broken(&self.upstreams, &error, reused, replay));
+        error.set_retry(again);
+        error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        socket: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if let Some(forward) = &mut ctx.forward {
+            forward.way.connected(socket);
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if request.headers.contains_key(header::UPGRADE) && !session.as_downstream_mut().is_body_empty() {
+            // As RFC 9110, section 7.8 allows: the tunnel would begin somewhere within the body.
+            request.remove_header(&header::UPGRADE);
+            request.remove_header(&header::CONNECTION);
+        }
+        if let Some(trailers) = ctx.forward.as_ref().and_then(|forward| forward.way.carried()) {
+            trailers.announce(request);
+        }
+        let target = Self::to_instance(request, ctx).ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        request.set_raw_path(target.as_bytes())
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if let Some(accepted) = &ctx.accepted {
+            accepted.body_came(body.as_ref().map_or(0, Bytes::len), end_of_stream);
+        }
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            // The library would write it as a chunk, which ends the body, and then end the body: the instance would read the second
+            // end as the beginning of the next request.
+            *body = None;
+        }
+        // An upgraded connection is a conversation, not a body.
+        if let Some(forward) = &mut ctx.forward {
+            forward.way.head_is_sent();
+            if end_of_stream {
+                let patience = ctx.accepted.as_ref().map(|accepted| &accepted.patience);
+                forward.way.request_ends(&self.upstreams, patience);
+            }
+        }
+        if let (Some(body), Some(forward), false) = (body, &mut ctx.forward, session.was_upgraded()) {
+            forward.body_bytes += body.len() as u64;
+            if forward.body_bytes > forward.most_body_bytes {
+                return Err(Error::new_down(ErrorType::HTTPStatus(413)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let announced = response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS;
+        if let Some(accepted) = &ctx.accepted {
+            if announced {
+                accepted.patience.again();
+            } else {
+                accepted.patience.over();
+            }
+        }
+        if let Some(forward) = ctx.forward.as_mut().filter(|_| !announced) {
+            forward.answered(&self.upstreams, response.status.as_u16());
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if std::mem::take(&mut ctx.asks_as_http1) {
+            session.req_header_mut().set_version(Version::HTTP_2);
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            // Passed on, it would turn the client's connection into a tunnel that nobody asked for.
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(accepted) = &ctx.accepted
+        {
+            accepted.exchange.becomes_tunnel();
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(key) = ctx.forward.as_ref().and_then(|forward| forward.subprotocol.clone())
+            && !response.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
+        {
+            response.insert_header(header::SEC_WEBSOCKET_PROTOCOL, key)?;
+        }
+        if let (Some(unsettled), false) = (&mut ctx.unsettled, response.status == StatusCode::CONTINUE) {
+            unsettled.status = Some(response.status.as_u16());
+        }
+        if response.status.is_informational() {
+            headers::identify(response, &self.identity(ctx));
+            return Ok(());
+        }
+        if self.probes.is_draining() {
+            // Also where draining began after the request was read.
+            session.set_keepalive(None);
+        }
+        let status = response.status.as_u16();
+        if self.answer_begins(&question(session), status, response, ctx).is_err() {
+            return Err(Error::new(ErrorType::HTTPStatus(503)));
+        }
+        if let (Some(cache), Some(_)) = (&self.cache, &ctx.part) {
+            cache.answered(&session.cache, response);
+        }
+        self.to_client(&question(session), status, response, ctx);
+        Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        let overdue = |forward: &Forwarding| forward.way.is_overdue(&self.upstreams);
+        if !end_of_stream && ctx.forward.as_ref().is_some_and(overdue) {
+            return Err(Error::new_up(ErrorType::ReadTimedout));
+        }
+        Ok(None)
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        if let (Some(unsettled), Some(body)) = (&mut ctx.unsettled, body) {
+            unsettled.bytes_out += body.len() as u64;
+        }
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        let answered = session
+            .response_written()
+            .is_some_and(|head| !head.status.is_informational());
+        let refusal = self.failed(error, ctx).filter(|_| !answered);
+        if let Some(refusal) = refusal
+            && self.refuse(session, ctx, refusal, Connection::Close).await.is_err()
+        {
+            // The client left meanwhile; there is nobody to tell.
+            ctx.failure.get_or_insert("WriteError");
+        }
+        FailToProxy {
+            error_code: refusal.map_or(0, Refusal::status),
+            can_reuse_downstream: false,
+        }
+    }
+
+    /// The edge logs and counts by itself; the library's lines would show the query.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Ctx) {
+        if !ctx.is_probe && !ctx.in_background {
+            let written = session.response_written();
+            let closing = Closing {
+                method: session.req_header().method.as_str(),
+                protocol: protocol(session.req_header().version),
+                status: written.map(|head| head.status.as_u16()),
+                bytes_in: (ctx.head_bytes + session.body_bytes_read()) as u64,
+                bytes_out: (written.map_or(0, head_length) + session.body_bytes_sent()) as u64,
+                failure: ctx.failure,
+            };
+            self.books.close(ctx, &closing, By::Proxy);
+        }
+        if let Some(accepted) = &ctx.accepted {
+            accepted.patience.over();
+        }
+        ctx.is_over();
+    }
+
+    fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
+        format!("{} {}", session.req_header().method, ctx.request_id)
+    }
+}
+
+/// What a stream of HTTP/2 brings along in other ways than a connection of HTTP/1.1 does.
+fn of_stream(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+    let request = session.req_header_mut();
+    ctx.accepted = request.extensions.get::<Arc<Accepted>>().cloned();
+    // All that follows looks for the authority in `Host`; that the two do not differ was checked when the stream began.
+    if !request.headers.contains_key(header::HOST)
+        && let Some(authority) = request.uri.authority()
+    {
+        let host =
+            HeaderValue::from_str(authority.as_str()).map_err(|_| Error::new_down(ErrorType::InvalidHTTPHeader))?;
+        request.insert_header(header::HOST, host)?;
+    }
+    join_cookies(request)
+}
+
+/// HTTP/2 lets a client send its cookies in several fields (RFC 9113, section 8.2.3); HTTP/1.1 knows one.
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let mut cookies = request.headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else {
+        return Ok(());
+    };
+    let parts: Vec<&[u8]> = [first, second]
+        .into_iter()
+        .chain(cookies)
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let joined =
+        HeaderValue::from_bytes(&parts.join(&b"; "[..])).map_err(|_| Error::new_down(ErrorType::InvalidHTTPHeader))?;
+    request.insert_header(header::COOKIE, joined)
+}
+
+fn question(session: &Session) -> Question<'_> {
+    let request = session.req_header();
+    Question {
+        method: &request.method,
+        host: own_host::of(request),
+        protocol: protocol(request.version),
+        answered: session.response_written().map(|head| head.status.as_u16()),
+        by: By::Proxy,
+    }
+}
+
+fn replay_of(session: &Session) -> Replay {
+    Replay {
+        idempotent: session.req_header().method.is_idempotent(),
+        replayable: !session.as_ref().retry_buffer_truncated(),
+        answered: session.response_written().is_some(),
+    }
+}
+
+/// The version as traces and the log name it.
+fn protocol(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_2 => "2",
+        http::Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    }
+}
+
+/// The address at the other end of the connection.
+pub(crate) fn peer_of(session: &Session) -> Option<IpAddr> {
+    session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
+}
+
+/// The length of a head on the wire in HTTP/1.1.
+fn head_length(head: &ResponseHeader) -> usize {
+    let reason = head.get_reason_phrase().map_or(0, str::len);
+    "HTTP/1.1 200 \r\n\r\n".len() + reason + head.wire_bytes()
+}
