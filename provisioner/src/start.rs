@@ -125,7 +125,7 @@ async fn engines(
     if let Some(kubernetes) = &config.kubernetes {
         for (region, source) in &kubernetes.clusters {
             let cluster = Cluster::open(source).await.map_err(RuntimeError::from)?;
-            let runtime = KubernetesRuntime::start(cluster, kubernetes.settings.clone(), kubernetes.patience);
+            let runtime = KubernetesRuntime::start(cluster, kubernetes.settings.clone(), kubernetes.patience)?;
             let engine = engine(config, region, Arc::new(runtime), Arc::clone(metrics), shutdown)?;
             engines.push((region.clone(), Arc::new(engine)));
         }

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use authsome_core::config::Reader;
-use authsome_core::secret::SecretUrl;
+use authsome_core::secret::{SecretString, SecretUrl};
 use ipnet::IpNet;
 
 use super::is_label;
 use crate::runtime::Patience;
 use crate::runtime::kubernetes::manifest::is_image_reference;
-use crate::runtime::kubernetes::{Image, Monitoring, Pods, Secrets, Server, Settings, Source};
+use crate::runtime::kubernetes::{Image, Monitoring, Pods, Secrets, Server, Settings, Source, Vault};
 
 /// Where each region's applications run, and how.
 #[derive(Debug, Clone)]
@@ -64,6 +64,7 @@ impl Kubernetes {
             failing: reader.or("kubernetes.failure_patience", Duration::from_secs(45)),
             look: Duration::from_millis(250),
         };
+        let secrets = secrets(reader);
         let bounded = patience.failing < patience.rollout;
         reader.check(
             "kubernetes.failure_patience",
@@ -80,7 +81,7 @@ impl Kubernetes {
                 database: database?,
                 redis: redis?,
                 private_networks: private_networks?,
-                secrets: Secrets::Kubernetes,
+                secrets: secrets?,
                 monitoring,
             },
             patience,
@@ -202,6 +203,52 @@ fn networks(reader: &mut Reader, key: &'static str) -> Option<Vec<IpNet>> {
         .collect();
     reader.check(key, parsed.is_ok(), "must be networks such as 10.20.0.0/24");
     parsed.ok()
+}
+
+/// `kubernetes.secrets`: a Secret in the namespace, or Vault.
+fn secrets(reader: &mut Reader) -> Option<Secrets> {
+    let store = reader.or("kubernetes.secrets", "kubernetes".to_owned());
+    let known = ["kubernetes", "vault"].contains(&store.as_str());
+    reader.check("kubernetes.secrets", known, "must be kubernetes or vault");
+    if store != "vault" {
+        reader.ignore("vault");
+        return Some(Secrets::Kubernetes);
+    }
+    let address: Option<SecretUrl> = reader.required("vault.address");
+    let token: Option<SecretString> = reader.required("vault.token");
+    let address = address.map(|address| address.expose().to_owned());
+    let http = address
+        .as_deref()
+        .is_none_or(|address| address.starts_with("https://") || address.starts_with("http://"));
+    reader.check("vault.address", http, "must begin with https:// or http://");
+    let mut networks = networks(reader, "vault.networks")?;
+    let parsed = address.as_deref().and_then(|address| url::Url::parse(address).ok());
+    if networks.is_empty() {
+        let host = parsed
+            .as_ref()
+            .and_then(url::Url::host_str)
+            .map(|host| host.trim_matches(['[', ']']));
+        networks.extend(host.and_then(|host| host.parse::<IpAddr>().ok()).map(IpNet::from));
+    }
+    let placed = address.is_none() || !networks.is_empty();
+    reader.check(
+        "vault.networks",
+        placed,
+        "required, since vault.address is a name and network policies know none",
+    );
+    let mount = reader.or("vault.mount", "secret".to_owned());
+    let auth_mount = reader.or("vault.auth_mount", "kubernetes".to_owned());
+    Some(Secrets::Vault(Vault {
+        port: parsed
+            .as_ref()
+            .and_then(url::Url::port_or_known_default)
+            .unwrap_or(8200),
+        address: address?,
+        token: token?,
+        mount,
+        auth_mount,
+        networks,
+    }))
 }
 
 /// A shared server: its networks are configured, or its address is one. A policy knows no names.

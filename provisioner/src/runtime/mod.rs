@@ -18,7 +18,7 @@ use authsome_core::secret::SecretUrl;
 use crate::lease::Fence;
 use crate::plan::Intent;
 use crate::step::Outcome;
-use kubernetes::{ClusterError, Unusable};
+use kubernetes::{ClusterError, Unusable, VaultError};
 
 /// An application and its place, and the right to change it. Holds no secret.
 #[derive(Debug, Clone)]
@@ -218,6 +218,9 @@ pub enum RuntimeError {
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// Vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// The application cannot be put into the cluster as it is.
     #[error("the application cannot be put into the cluster: {0}")]
     Unusable(#[from] Unusable),
@@ -241,6 +244,7 @@ impl RuntimeError {
             Self::Program { .. } | Self::Unusable(_) | Self::Unfit { .. } => false,
             Self::Io { .. } | Self::Stopping | Self::Slow(_) => true,
             Self::Cluster(error) => error.is_transient(),
+            Self::Vault(error) => error.is_transient(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::db::RecordError;
 use crate::lease::Fenced;
 use crate::redis::RedisError;
 use crate::runtime::RuntimeError;
-use crate::runtime::kubernetes::ClusterError;
+use crate::runtime::kubernetes::{ClusterError, VaultError};
 
 const SUPPORT: &str = "Contact support with the operation's id; your data and configuration are unchanged.";
 
@@ -57,9 +57,13 @@ impl From<RedisError> for StepError {
 impl From<RuntimeError> for StepError {
     fn from(error: RuntimeError) -> Self {
         match error {
-            RuntimeError::Cluster(ClusterError::Fenced(_)) => Self::Fenced,
+            RuntimeError::Cluster(ClusterError::Fenced(_)) | RuntimeError::Vault(VaultError::Fenced(_)) => Self::Fenced,
             RuntimeError::Cluster(error) if error.is_transient() => retry(error.public(), error),
             RuntimeError::Cluster(error) => fatal(error.public(), error),
+            RuntimeError::Vault(error) if error.is_transient() => {
+                retry("The store of secrets cannot be used right now.", error)
+            }
+            RuntimeError::Vault(error) => fatal("The store of secrets does not allow what is needed.", error),
             RuntimeError::Unfit { public, detail } => fatal(&public, detail),
             RuntimeError::Unusable(unusable) => Self::Fatal {
                 reason: "The application's limits, image or configuration cannot be used.".to_owned(),

@@ -14,6 +14,7 @@ mod quantity;
 mod rollout;
 mod settings;
 mod store;
+mod vault;
 mod watch;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use error::ClusterError;
 pub use kind::Kind;
 pub use manifest::{Manifest, Spec, Unusable};
 pub use settings::{Image, Monitoring, Pods, Secrets, Server, Settings, Vault};
+pub use vault::{VaultClient, VaultError};
 
 use super::{Patience, Placement, Runtime, RuntimeError, Site, Workload};
 use crate::lease::Fence;
@@ -56,6 +58,7 @@ pub fn namespace_of(application: ApplicationId) -> String {
 pub struct KubernetesRuntime {
     cluster: Arc<Cluster>,
     settings: Settings,
+    vault: Option<VaultClient>,
     patience: Patience,
     /// The Prometheus operator's kinds are there and watched.
     watches_monitors: OnceCell<()>,
@@ -72,10 +75,15 @@ impl Drop for KubernetesRuntime {
 
 impl KubernetesRuntime {
     /// Begins to watch the cluster. Needs a tokio runtime.
-    pub fn start(cluster: Cluster, settings: Settings, patience: Patience) -> Self {
+    pub fn start(cluster: Cluster, settings: Settings, patience: Patience) -> Result<Self, RuntimeError> {
+        let vault = match &settings.secrets {
+            Secrets::Kubernetes => None,
+            Secrets::Vault(vault) => Some(VaultClient::new(vault.clone())?),
+        };
         let runtime = Self {
             cluster: Arc::new(cluster),
             settings,
+            vault,
             patience,
             watches_monitors: OnceCell::new(),
             has_fleet: AtomicBool::new(false),
@@ -83,7 +91,7 @@ impl KubernetesRuntime {
             stop: CancellationToken::new(),
         };
         watch::begin(&runtime.cluster, &watch::STANDARD, &runtime.tasks, &runtime.stop);
-        runtime
+        Ok(runtime)
     }
 
     /// The cluster.
@@ -287,6 +295,9 @@ impl Runtime for KubernetesRuntime {
 
     async fn check(&self) -> Result<(), RuntimeError> {
         preflight::check(&self.cluster, &self.settings).await?;
+        if let Some(vault) = &self.vault {
+            vault.check().await?;
+        }
         Ok(self.warm().await?)
     }
 
@@ -357,6 +368,9 @@ impl Runtime for KubernetesRuntime {
         }
         self.warm().await?;
         let namespace = &site.namespace;
+        if let Some(vault) = &self.vault {
+            vault.remove(site.application, namespace, &site.fence).await?;
+        }
         self.cluster
             .delete(Kind::Namespace, None, namespace, &site.fence)
             .await?;
@@ -379,6 +393,13 @@ impl Runtime for KubernetesRuntime {
         let fingerprint = format!("{} {}", site.generation, Self::fingerprint(site));
         let manifests = self.instance_manifests(workload)?;
         let mut differences = self.compared(INSTANCE, site, &fingerprint, &manifests);
+        if let Some(vault) = &self.vault
+            && !vault
+                .keeps(site.application, &Environment::of(workload), &site.fence)
+                .await?
+        {
+            differences.push("Vault does not hold the secrets as they are".to_owned());
+        }
         // With no replicas the autoscaler stands still: nobody but us would start it again.
         if differences.is_empty() && self.replicas(&site.namespace) == Some(0) {
             differences.push("the instances are scaled to zero".to_owned());
@@ -452,6 +473,13 @@ impl Runtime for KubernetesRuntime {
         self.warm().await?;
         let site = &workload.site;
         let limits = Limits::of(site)?;
+        // Before the pods that read them.
+        if let Some(vault) = &self.vault {
+            let environment = Environment::of(workload);
+            vault
+                .keep(site.application, &site.namespace, &environment, &site.fence)
+                .await?;
+        }
         self.apply(&self.instance_manifests(workload)?, &site.fence).await?;
         // A new Deployment has one, a resumed one has none; from the floor on it is the autoscaler's.
         if self.replicas(&site.namespace).unwrap_or(0) < u64::from(limits.min_replicas) {

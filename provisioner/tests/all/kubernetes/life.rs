@@ -13,7 +13,7 @@ use crate::api_double::ApiDouble;
 pub const SOON: Duration = Duration::from_secs(30);
 
 pub fn runtime(api: &ApiDouble, settings: Settings) -> KubernetesRuntime {
-    KubernetesRuntime::start(Cluster::new(api.client()), settings, patience())
+    KubernetesRuntime::start(Cluster::new(api.client()), settings, patience()).unwrap()
 }
 
 /// Namespace, instance and monitoring, until all instances are ready.

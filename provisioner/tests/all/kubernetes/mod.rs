@@ -6,3 +6,5 @@ mod manifests;
 mod permissions;
 mod repair;
 pub mod samples;
+mod scale;
+mod vault;

@@ -1,0 +1,200 @@
+//! Vault, or OpenBao: where an application's secrets are kept outside of the cluster.
+//!
+//! Owns three things for each application: its document in the KV version 2 engine, a policy that reads that document and
+//! nothing else, and a login role that ties the policy to the service account of its namespace. While Vault is away nothing
+//! is changed; instances that run have their secrets already.
+
+use std::time::Duration;
+
+use authsome_core::id::ApplicationId;
+use authsome_core::secret::ExposeSecret;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::manifest::{Environment, NAME, hash, vault_document};
+use super::settings::Vault;
+use crate::lease::{CallError, Fence, Fenced};
+
+/// How long one call may take.
+const CALL: Duration = Duration::from_secs(10);
+
+/// Why Vault did not do what it was asked. Holds no secret and nothing of the document.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The lease is lost or too short; nothing was asked.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+    /// It did not answer in time.
+    #[error("Vault: {what}: no answer within {CALL:?}")]
+    TimedOut {
+        /// What was asked.
+        what: &'static str,
+    },
+    /// It cannot be reached.
+    #[error("Vault: {what}")]
+    Unavailable {
+        /// What was asked.
+        what: &'static str,
+        /// How it failed.
+        source: reqwest::Error,
+    },
+    /// It is sealed, on stand-by or overloaded (5xx, 429), or refused (4xx).
+    #[error("Vault: {what}: it answers {status}")]
+    Answered {
+        /// What was asked.
+        what: &'static str,
+        /// Its status.
+        status: StatusCode,
+    },
+}
+
+impl VaultError {
+    /// May the same call succeed later without anybody changing anything?
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } | Self::Unavailable { .. } => true,
+            Self::Answered { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Fenced(_) => false,
+        }
+    }
+}
+
+/// A client for one Vault.
+pub struct VaultClient {
+    http: reqwest::Client,
+    settings: Vault,
+}
+
+impl VaultClient {
+    /// A client; nothing is asked yet.
+    pub fn new(settings: Vault) -> Result<Self, VaultError> {
+        let http = reqwest::Client::builder().timeout(CALL).no_proxy().build();
+        let what = "prepare the client";
+        Ok(Self {
+            http: http.map_err(|source| VaultError::Unavailable { what, source })?,
+            settings,
+        })
+    }
+
+    /// Is it there, unsealed, and lets it us in?
+    pub async fn check(&self) -> Result<(), VaultError> {
+        let what = "look up the token";
+        match tokio::time::timeout(CALL, self.send(what, Method::GET, "auth/token/lookup-self", None)).await {
+            Ok(answer) => answer.map(|_| ()),
+            Err(_) => Err(VaultError::TimedOut { what }),
+        }
+    }
+
+    /// Stores the secrets of an application, and lets the account of its namespace read them. A document that is the same
+    /// already is not written again: each write is another version.
+    pub async fn keep(
+        &self,
+        application: ApplicationId,
+        namespace: &str,
+        environment: &Environment,
+        fence: &Fence,
+    ) -> Result<(), VaultError> {
+        let path = self.path("data", application);
+        let present = self.call(fence, "read secrets", Method::GET, &path, None).await?;
+        let same = present.is_some_and(|answer| hash(&answer["data"]["data"]) == environment.hash());
+        if !same {
+            let document = vault_document(environment);
+            self.call(fence, "store secrets", Method::POST, &path, Some(document))
+                .await?;
+        }
+        let policy = json!({ "policy": format!("path \"{path}\" {{ capabilities = [\"read\"] }}") });
+        let place = format!("sys/policies/acl/{namespace}");
+        self.call(fence, "write a policy", Method::PUT, &place, Some(policy))
+            .await?;
+        let role = json!({
+            "bound_service_account_names": [NAME],
+            "bound_service_account_namespaces": [namespace],
+            "audience": "vault",
+            "token_policies": [namespace],
+            "token_ttl": "10m",
+            "token_no_default_policy": true,
+        });
+        let place = format!("auth/{}/role/{namespace}", self.settings.auth_mount);
+        self.call(fence, "write a login role", Method::POST, &place, Some(role))
+            .await?;
+        Ok(())
+    }
+
+    /// Is what Vault keeps of an application as it should be?
+    pub async fn keeps(
+        &self,
+        application: ApplicationId,
+        environment: &Environment,
+        fence: &Fence,
+    ) -> Result<bool, VaultError> {
+        let path = self.path("data", application);
+        let present = self.call(fence, "read secrets", Method::GET, &path, None).await?;
+        Ok(present.is_some_and(|answer| hash(&answer["data"]["data"]) == environment.hash()))
+    }
+
+    /// Removes everything of an application, every version of its document included. What is gone already is a success.
+    pub async fn remove(&self, application: ApplicationId, namespace: &str, fence: &Fence) -> Result<(), VaultError> {
+        for (what, path) in [
+            (
+                "remove a login role",
+                format!("auth/{}/role/{namespace}", self.settings.auth_mount),
+            ),
+            ("remove a policy", format!("sys/policies/acl/{namespace}")),
+            ("remove secrets", self.path("metadata", application)),
+        ] {
+            self.call(fence, what, Method::DELETE, &path, None).await?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, kind: &str, application: ApplicationId) -> String {
+        format!("{}/{kind}/applications/{application}", self.settings.mount)
+    }
+
+    async fn call(
+        &self,
+        fence: &Fence,
+        what: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Option<Value>, VaultError> {
+        match fence.call(CALL, self.send(what, method, path, body)).await {
+            Ok(answer) => answer,
+            Err(CallError::Fenced(fenced)) => Err(fenced.into()),
+            Err(CallError::TimedOut(_)) => Err(VaultError::TimedOut { what }),
+        }
+    }
+
+    /// `None` where there is nothing.
+    async fn send(
+        &self,
+        what: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Option<Value>, VaultError> {
+        let url = format!("{}/v1/{path}", self.settings.address.trim_end_matches('/'));
+        let unavailable = |source: reqwest::Error| VaultError::Unavailable {
+            what,
+            // The address may hold the name of an application; the error is for operators, and says enough without.
+            source: source.without_url(),
+        };
+        let mut request = self
+            .http
+            .request(method, url)
+            .header("X-Vault-Token", self.settings.token.expose_secret())
+            .header("X-Vault-Request", "true");
+        if let Some(body) = &body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(unavailable)?;
+        let status = response.status();
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::NO_CONTENT => Ok(Some(Value::Null)),
+            status if status.is_success() => Ok(Some(response.json().await.map_err(unavailable)?)),
+            status => Err(VaultError::Answered { what, status }),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Secrets in a real OpenBao server.
+
+use std::path::PathBuf;
+
+use authsome_contract::model::Step;
+use authsome_core::secret::{SecretString, SecretUrl};
+use authsome_provisioner::runtime::Runtime;
+use authsome_provisioner::runtime::kubernetes::{Kind, Secrets, Settings, Vault};
+use authsome_testkit::{port, wait_for};
+use serde_json::{Value, json};
+
+use super::life::{SOON, build, runtime};
+use super::samples::{elaborate, new_id, workload};
+use crate::api_double::ApiDouble;
+
+const TOKEN: &str = "root-token-of-this-test";
+
+/// Where `./dev test` puts the server, or the one on the path.
+fn program() -> Option<PathBuf> {
+    let target = std::env::current_exe().ok()?;
+    let own = target
+        .ancestors()
+        .map(|place| place.join("vault/bin/bao"))
+        .find(|path| path.is_file());
+    let path = std::env::var_os("PATH")?;
+    own.or_else(|| {
+        std::env::split_paths(&path)
+            .map(|place| place.join("bao"))
+            .find(|path| path.is_file())
+    })
+}
+
+/// A server in development mode: in memory, unsealed, KV version 2 at `secret`.
+struct Bao {
+    address: String,
+    http: reqwest::Client,
+    _child: tokio::process::Child,
+    _home: tempfile::TempDir,
+}
+
+impl Bao {
+    /// `None` where it is not installed; where everything must be, that is a failure.
+    async fn start() -> Option<Self> {
+        let Some(program) = program() else {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "bao is not installed; ./dev test installs it"
+            );
+            return None;
+        };
+        let home = tempfile::tempdir().unwrap();
+        let listen = format!("127.0.0.1:{}", port::free().unwrap());
+        let child = tokio::process::Command::new(program)
+            .args(["server", "-dev", "-dev-no-store-token"])
+            .arg(format!("-dev-root-token-id={TOKEN}"))
+            .arg(format!("-dev-listen-address={listen}"))
+            .env("HOME", home.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let bao = Self {
+            address: format!("http://{listen}"),
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            _child: child,
+            _home: home,
+        };
+        wait_for("the server", SOON, async || {
+            let health = bao.http.get(format!("{}/v1/sys/health", bao.address)).send().await;
+            health.is_ok_and(|answer| answer.status().is_success()).then_some(())
+        })
+        .await
+        .unwrap();
+        bao.write("sys/auth/kubernetes", json!({ "type": "kubernetes" })).await;
+        Some(bao)
+    }
+
+    async fn write(&self, path: &str, body: Value) {
+        let request = self
+            .http
+            .post(format!("{}/v1/{path}", self.address))
+            .header("X-Vault-Token", TOKEN);
+        let answer = request.json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+    }
+
+    async fn read_as(&self, token: &str, path: &str) -> (u16, Value) {
+        let request = self
+            .http
+            .get(format!("{}/v1/{path}", self.address))
+            .header("X-Vault-Token", token);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    async fn read(&self, path: &str) -> (u16, Value) {
+        self.read_as(TOKEN, path).await
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            secrets: Secrets::Vault(Vault {
+                address: self.address.clone(),
+                token: SecretString::from(TOKEN),
+                mount: "secret".to_owned(),
+                auth_mount: "kubernetes".to_owned(),
+                networks: vec!["127.0.0.1/32".parse().unwrap()],
+                port: 8200,
+            }),
+            ..super::samples::settings()
+        }
+    }
+}
+
+#[tokio::test]
+async fn secrets_are_kept_in_vault_under_a_policy_of_their_own_and_go_with_the_application() {
+    let Some(bao) = Bao::start().await else { return };
+    let api = ApiDouble::start().await;
+    let runtime = runtime(&api, bao.settings());
+    runtime.check().await.unwrap();
+    let mut workload = workload(new_id(), 1);
+    let (id, namespace) = (workload.application, workload.site.namespace.clone());
+    build(&runtime, &workload).await;
+    assert!(
+        api.get(Kind::Secret, &namespace, "authsome").is_none(),
+        "the cluster keeps none"
+    );
+
+    let path = format!("secret/data/applications/{id}");
+    let (status, kept) = bao.read(&path).await;
+    assert_eq!(
+        (status, &kept["data"]["data"]["DATABASE_URL"]),
+        (200, &workload.database_url.expose().into())
+    );
+    let (_, role) = bao.read(&format!("auth/kubernetes/role/{namespace}")).await;
+    assert_eq!(role["data"]["bound_service_account_namespaces"], json!([namespace]));
+    assert_eq!(role["data"]["token_policies"], json!([namespace]));
+
+    // What the policy allows, and what it does not.
+    let create = bao
+        .http
+        .post(format!("{}/v1/auth/token/create", bao.address))
+        .header("X-Vault-Token", TOKEN)
+        .json(&json!({ "policies": [namespace], "no_default_policy": true }))
+        .send()
+        .await
+        .unwrap();
+    let created: Value = create.json().await.unwrap();
+    let token = created["auth"]["client_token"].as_str().unwrap();
+    assert_eq!(bao.read_as(token, &path).await.0, 200);
+    let other = super::samples::workload(new_id(), 1);
+    build(&runtime, &other).await;
+    assert_eq!(
+        bao.read_as(token, &format!("secret/data/applications/{}", other.application))
+            .await
+            .0,
+        403
+    );
+    assert_eq!(bao.read_as(token, "secret/metadata/applications").await.0, 403);
+
+    // Written once while nothing changes; a change is another version, and rolls.
+    build(&runtime, &workload).await;
+    assert_eq!(bao.read(&path).await.1["data"]["metadata"]["version"], 1);
+    assert!(runtime.differences(&workload).await.unwrap().is_empty());
+    workload.database_url = SecretUrl::parse("postgres://app_b:rotated@db.example/authsome_app").unwrap();
+    assert!(!runtime.differences(&workload).await.unwrap().is_empty());
+    (workload.generation, workload.site.generation) = (2, 2);
+    build(&runtime, &workload).await;
+    assert_eq!(bao.read(&path).await.1["data"]["metadata"]["version"], 2);
+
+    for _ in 0..2 {
+        runtime.unsettle(Step::Namespace, &workload.site).await.unwrap();
+    }
+    for gone in [
+        path,
+        format!("secret/metadata/applications/{id}"),
+        format!("auth/kubernetes/role/{namespace}"),
+        format!("sys/policies/acl/{namespace}"),
+    ] {
+        assert_eq!(bao.read(&gone).await.0, 404, "{gone}");
+    }
+}
+
+#[tokio::test]
+async fn a_vault_that_is_away_or_refuses_is_told_apart() {
+    let api = ApiDouble::start().await;
+    let mut settings = elaborate();
+    let Secrets::Vault(vault) = &mut settings.secrets else {
+        panic!()
+    };
+    vault.address = format!("http://127.0.0.1:{}", port::free().unwrap());
+    let runtime_without = runtime(&api, settings);
+    let error = runtime_without.check().await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    assert!(!format!("{error:?}").contains("root"), "the token is in no error");
+
+    let Some(bao) = Bao::start().await else { return };
+    let mut settings = bao.settings();
+    let Secrets::Vault(vault) = &mut settings.secrets else {
+        panic!()
+    };
+    vault.token = SecretString::from("not-the-token");
+    let refused = runtime(&api, settings).check().await.unwrap_err();
+    assert!(!refused.is_transient(), "{refused}");
+}
