@@ -3,6 +3,9 @@
 //! The contender runs under valgrind with one thread. Its counters are written out before and after the requests; what it does
 //! without any is counted as long and taken off.
 
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,94 +13,145 @@ use std::time::{Duration, Instant};
 use authsome_testkit::installed;
 
 use crate::contenders::{Contender, Surroundings, Way, Wrapper, start_under};
-use crate::generator;
+use crate::generator::{self, Traffic};
 use crate::plan::Plan;
 use crate::report::Instructions;
-use crate::scenario;
+use crate::scenario::Work;
 
-/// What runs before anything counts: connections, first uses.
-const WARM_UP: usize = 300;
 /// valgrind makes everything about fifty times slower.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Functions that are listed for each kind of request.
+const LISTED: usize = 60;
 
-/// Nothing where valgrind is not installed.
-pub(crate) async fn count(around: &Surroundings<'_>, plan: &Plan) -> Vec<Instructions> {
+/// Nothing where valgrind is not installed. Beside the counts, `out` gets a list of the functions that they are made of.
+pub(crate) async fn count(around: &Surroundings<'_>, plan: &Plan, out: &Path) -> Vec<Instructions> {
     let Ok(valgrind) = installed::find("valgrind") else {
         println!("load: instructions are not counted: valgrind is not installed");
         return Vec::new();
     };
+    let all: &[Work] = &[Work::Get, Work::Post, Work::Cached, Work::BadChecksum, Work::Limited];
     let mut found = Vec::new();
-    for (contender, way) in [
-        (Contender::Bare, None),
-        (Contender::Edge, Some(Way::Lane)),
-        (Contender::EdgeProxy, Some(Way::HttpProxy)),
+    for (contender, way, works) in [
+        (Contender::Bare, None, &all[..2]),
+        (Contender::Edge, Some(Way::Lane), all),
+        (Contender::EdgeProxy, Some(Way::HttpProxy), all),
     ] {
         println!("load: instructions of {}", contender.name());
         let directory = around.directory.join(format!("callgrind-{}", contender.name()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let out = directory.join("out");
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("out");
         let wrapper = Wrapper {
             program: valgrind.clone(),
             arguments: vec![
                 "--tool=callgrind".to_owned(),
-                format!("--callgrind-out-file={}", out.display()),
+                format!("--callgrind-out-file={}", file.display()),
                 "-q".to_owned(),
             ],
         };
         let running = start_under(&wrapper, around, way).await;
-        let request = |key| scenario::get(key, "users", key.key.expose());
-        let all: Vec<Vec<u8>> = around
-            .fleet
-            .keys
-            .iter()
-            .cycle()
-            .take(WARM_UP + plan.instructions)
-            .map(request)
-            .collect();
-        let (first, counted) = all.split_at(WARM_UP);
-        let counters = Counters { pid: running.pid, out };
-        let (address, counted) = (running.address, counted.to_vec());
-        let first = first.to_vec();
-        let per_request = tokio::task::spawn_blocking(move || {
-            generator::once(address, &first, &[200]);
-            counters.since_last(1);
-            let began = Instant::now();
-            generator::once(address, &counted, &[200]);
-            let with = counters.since_last(2);
-            let took = began.elapsed();
-            std::thread::sleep(took);
-            let without = counters.since_last(3);
-            (with as f64 - without as f64) / counted.len() as f64
-        })
-        .await
-        .unwrap();
-        found.push(Instructions {
-            contender: contender.name(),
-            per_request,
-        });
+        let mut counters = Counters {
+            pid: running.pid,
+            file,
+            written: 0,
+        };
+        for work in works {
+            let Traffic::Http { requests, expected } = work.traffic(around.fleet, plan) else {
+                unreachable!("all of them are requests");
+            };
+            // Few enough that all of them can come before anything counts: what is made at the first is not what one more costs.
+            let few = &requests[..requests.len().min(plan.instructions / 5)];
+            let first: Vec<Vec<u8>> = few.iter().chain(few).cloned().collect();
+            let counted: Vec<Vec<u8>> = few.iter().cycle().take(plan.instructions).cloned().collect();
+            let address = running.address;
+            let (counted, back) = tokio::task::spawn_blocking(move || {
+                let counted = counters.of(address, &first, &counted, expected);
+                (counted, counters)
+            })
+            .await
+            .unwrap();
+            counters = back;
+            let name = format!("instructions-{}-{work:?}.txt", contender.name()).to_lowercase();
+            fs::create_dir_all(out).unwrap();
+            fs::write(out.join(name), counted.where_they_go(plan.instructions)).unwrap();
+            found.push(Instructions {
+                contender: contender.name(),
+                work: work.name(),
+                per_request: counted.per_request,
+            });
+        }
         running.kill().await;
     }
     found
 }
 
+struct Counted {
+    per_request: f64,
+    /// Of the requests that counted.
+    file: PathBuf,
+}
+
+impl Counted {
+    /// The dearest functions, by what they do themselves and with all that they call.
+    fn where_they_go(&self, requests: usize) -> String {
+        let mut text = format!("{:.0} instructions a request\n", self.per_request);
+        for (title, inclusive) in [("by themselves", "no"), ("with what they call", "yes")] {
+            let _ = writeln!(text, "\n{title}");
+            let listed = Command::new("callgrind_annotate")
+                .args([&format!("--inclusive={inclusive}"), "--auto=no", "--threshold=100"])
+                .arg(&self.file)
+                .output()
+                .unwrap();
+            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+            let functions = listed.lines().filter_map(|line| {
+                let (count, function) = line.trim_start().split_once(' ')?;
+                let count: f64 = count.replace(',', "").parse().ok()?;
+                let function = function.split_once("???:").or_else(|| function.split_once(':'))?.1;
+                Some((count / requests as f64, function.split(" [").next()?.to_owned()))
+            });
+            for (count, function) in functions.take(LISTED) {
+                let _ = writeln!(text, "{count:9.0}  {function}");
+            }
+        }
+        text
+    }
+}
+
 struct Counters {
     pid: u32,
-    out: PathBuf,
+    file: PathBuf,
+    /// Files so far.
+    written: u32,
 }
 
 impl Counters {
-    /// Has the counters written to the n-th file and set to 0; returns their sum.
-    fn since_last(&self, n: u32) -> u64 {
+    fn of(&mut self, address: SocketAddr, first: &[Vec<u8>], counted: &[Vec<u8>], expected: &'static [u16]) -> Counted {
+        generator::once(address, first, expected);
+        self.since_last();
+        let began = Instant::now();
+        generator::once(address, counted, expected);
+        let (with, file) = self.since_last();
+        let took = began.elapsed();
+        std::thread::sleep(took);
+        let (without, _) = self.since_last();
+        Counted {
+            per_request: (with as f64 - without as f64) / counted.len() as f64,
+            file,
+        }
+    }
+
+    /// Has the counters written to the next file and set to 0; their sum, and the file.
+    fn since_last(&mut self) -> (u64, PathBuf) {
+        self.written += 1;
         let asked = Command::new("callgrind_control")
             .args(["--dump", &self.pid.to_string()])
             .output()
             .unwrap();
         assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
-        let file = PathBuf::from(format!("{}.{n}", self.out.display()));
+        let file = PathBuf::from(format!("{}.{}", self.file.display(), self.written));
         let began = Instant::now();
         loop {
             if let Some(total) = total(&file) {
-                return total;
+                return (total, file);
             }
             assert!(began.elapsed() < PATIENCE, "callgrind wrote no {}", file.display());
             std::thread::sleep(Duration::from_millis(20));

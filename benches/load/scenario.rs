@@ -128,6 +128,20 @@ pub(crate) const STREAMS: [Scenario; 3] = [
 ];
 
 impl Work {
+    /// As in the names of scenarios.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Post => "post",
+            Self::Cached => "cached",
+            Self::BadChecksum => "checksum",
+            Self::Limited => "limited",
+            Self::WebSocket => "websocket",
+            Self::Download => "download",
+            Self::Upload => "upload",
+        }
+    }
+
     /// What the generator sends.
     pub(crate) fn traffic(self, fleet: &Fleet, plan: &Plan) -> Traffic {
         let each = |make: &dyn Fn(&Key) -> Vec<u8>| Arc::new(fleet.keys.iter().map(make).collect::<Vec<_>>());

@@ -45,6 +45,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         report.instructions = runtime.block_on(instructions::count(
             &bench.around(&cores, directory.path()),
             &options.plan,
+            &options.out,
         ));
     }
     let upstream = runtime.block_on(bench.end());
@@ -84,9 +85,11 @@ impl Bench {
         };
         let mut running = vec![direct];
         let mut missing = Vec::new();
+        // Instructions are counted in processes of their own.
+        let any = plan.parts.iter().any(|part| *part != Part::Instructions);
         for contender in Contender::ALL
             .into_iter()
-            .filter(|contender| *contender != Contender::Direct)
+            .filter(|contender| any && *contender != Contender::Direct)
         {
             println!("load: starting {}", contender.name());
             match contender.start(&around).await {

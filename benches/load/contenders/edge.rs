@@ -66,6 +66,8 @@ pub(super) async fn launch(
         .env("AUTHSOME_LANE_ENABLED", (way != Way::HttpProxy).to_string())
         .env("AUTHSOME_SERVER_THREADS", cores.contender.len().to_string())
         .env("AUTHSOME_SHUTDOWN_LINGER", "0s")
+        // As deployed: the shared host has a name, and need not be looked up.
+        .env("AUTHSOME_PUBLIC_EDGE", "http://api.authsome.test")
         // Everything comes from one address here, and the answers that are measured are those of the refusal itself.
         .env("AUTHSOME_LIMITS_REFUSALS_PER_ADDRESS", "100000")
         .env("AUTHSOME_LIMITS_CONNECTIONS_PER_ADDRESS", "100000")

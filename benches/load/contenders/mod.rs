@@ -201,7 +201,7 @@ async fn answers(command: GuardedCommand, address: SocketAddr) -> Result<Guarded
     let child = command.spawn().await.unwrap();
     let name = child.name().to_owned();
     let at = address.to_string();
-    let seen = wait_for(format!("{name} at {at}"), Duration::from_secs(20), async || {
+    let seen = wait_for(format!("{name} at {at}"), Duration::from_mins(2), async || {
         http_probe::status(&at, "/v1/health").await
     })
     .await;

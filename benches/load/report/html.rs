@@ -55,8 +55,9 @@ pub(super) fn of(report: &Report) -> String {
     for counted in &report.instructions {
         let _ = write!(
             page,
-            "<p>Instructions for each request, user space: {} {:.0}</p>",
+            "<p>Instructions for each request, user space: {}, {}: {:.0}</p>",
             escaped(counted.contender),
+            escaped(counted.work),
             counted.per_request
         );
     }

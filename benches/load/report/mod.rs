@@ -121,6 +121,8 @@ pub(crate) struct Point {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Instructions {
     pub(crate) contender: &'static str,
+    /// The kind of request.
+    pub(crate) work: &'static str,
     pub(crate) per_request: f64,
 }
 

@@ -32,11 +32,14 @@ pub(super) fn of(report: &Report) -> String {
     latencies(&mut text, report);
     soak(&mut text, report);
     curves(&mut text, report);
+    if !report.instructions.is_empty() {
+        let _ = writeln!(text, "\nInstructions for each request, user space");
+    }
     for counted in &report.instructions {
         let _ = writeln!(
             text,
-            "\ninstructions for each request, user space: {} {:.0}",
-            counted.contender, counted.per_request
+            "{:<17} {:<9} {:>8.0}",
+            counted.contender, counted.work, counted.per_request
         );
     }
     text
