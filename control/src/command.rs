@@ -8,6 +8,7 @@ pub mod account;
 pub mod application;
 pub mod audit_trail;
 pub mod edge_policy;
+pub mod ending;
 pub mod host;
 pub mod key;
 pub mod member;

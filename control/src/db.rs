@@ -8,6 +8,7 @@ pub mod applications;
 pub mod audit_trail;
 pub mod edge_policy;
 pub mod edges;
+pub mod endings;
 pub mod host_checks;
 pub mod hosts;
 pub mod idempotency;

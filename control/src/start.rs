@@ -31,6 +31,7 @@ use crate::state::{App, Parts};
 use crate::tasks::aggregator::Aggregator;
 use crate::tasks::audit_keeper::AuditKeeper;
 use crate::tasks::edges::Edges;
+use crate::tasks::endings::Endings;
 use crate::tasks::host_checks::HostChecks;
 use crate::tasks::key_uses::KeyUsesTask;
 use crate::tasks::mailer::{MailMetrics, Mailer};
@@ -194,6 +195,11 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
     lifecycle.spawn_critical(
         "webhooks",
         once(prepared.clone(), shutdown.clone(), webhook_sender.run(lifecycle.soft())),
+    );
+    let endings = Endings { app: app.clone() };
+    lifecycle.spawn_critical(
+        "endings",
+        once(prepared.clone(), shutdown.clone(), endings.run(lifecycle.soft())),
     );
     let host_checks = HostChecks { app: app.clone() };
     lifecycle.spawn_critical(

@@ -2,7 +2,7 @@
 //! the files below.
 
 pub mod config;
-mod lifecycle;
+pub(in crate::command) mod lifecycle;
 mod update;
 
 use authsome_contract::model::{Environment, Plan, Step, WorkspaceStatus};

@@ -8,6 +8,7 @@ pub mod aggregator;
 pub mod audit_keeper;
 pub mod connect;
 pub mod edges;
+pub mod endings;
 pub mod host_checks;
 pub mod key_uses;
 pub mod mailer;

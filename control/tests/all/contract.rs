@@ -139,7 +139,10 @@ async fn settings(client: &Client, pool: &PgPool) -> Settings {
     let ending = post(format!("/applications/{application}/keys"), key).await;
     let invited = json!({ "email": "zoe@example.com", "role": "viewer" });
     let member = post(format!("/workspaces/{main}/members"), invited).await;
+    let invited = json!({ "email": "yan@example.com", "role": "viewer" });
+    let ending_member = post(format!("/workspaces/{main}/members"), invited).await;
     let token = json!({ "name": "CI", "scopes": ["workspace:read"] });
+    let ending_token = post(format!("/workspaces/{main}/tokens"), token.clone()).await;
     let token = post(format!("/workspaces/{main}/tokens"), token).await;
     let webhook = json!({ "url": "https://hooks.example.com/" });
     let webhook_path = format!("/workspaces/{main}/webhooks");
@@ -164,6 +167,8 @@ async fn settings(client: &Client, pool: &PgPool) -> Settings {
     ]);
 
     settings.operation("revokeKey", &[("keyId", &ending)]);
+    settings.operation("removeMember", &[("memberId", &ending_member)]);
+    settings.operation("revokeServiceToken", &[("tokenId", &ending_token)]);
     settings.operation("removeWebhook", &[("webhookId", &ending_webhook)]);
     settings.operation("removeHost", &[("host", "gone.example.com")]);
     let ending = [
@@ -231,7 +236,8 @@ async fn the_api_answers_as_its_document_says() {
         .args(["run", &format!("{HERE}/openapi.json"), "--seed", "1", "--workers", "1"])
         .args(["--max-examples", "20", "--request-timeout", "30"])
         // That what is valid by the schema is accepted is more than a schema can say: times lie in the future, links are signed.
-        .args(["--exclude-checks", "positive_data_acceptance"])
+        // Whether things are there after they were made, and gone after they ended, cannot be told where ids are given here.
+        .args(["--exclude-checks", "positive_data_acceptance,ensure_resource_availability,use_after_free"])
         .args(std::env::var("AUTHSOME_SCHEMATHESIS_ARGS").unwrap_or_default().split_whitespace())
         .env("AUTHSOME_TOKENS", &tokens)
         .current_dir(scratch.path())

@@ -20,7 +20,7 @@ use crate::identity::{self, Action, Caller};
 use crate::state::App;
 
 /// How long an operation may take before it is given up.
-pub(super) const OPERATION_DEADLINE: Duration = Duration::minutes(10);
+pub(in crate::command) const OPERATION_DEADLINE: Duration = Duration::minutes(10);
 
 /// For how long a deleted application can be brought back.
 pub const GRACE: Duration = Duration::days(7);
@@ -126,7 +126,7 @@ pub async fn act(app: &App, caller: &Caller, id: ApplicationId, verb: Verb) -> O
     }
     let (event, kind) = verb.meaning(intent.activated);
     let status = intent.status.after(event).map_err(|_| illegal(verb, intent.status))?;
-    let begun = begin(&mut transaction, app, caller.user, &intent, (status, kind)).await?;
+    let begun = begin(&mut transaction, app, Some(caller.user), &intent, (status, kind)).await?;
     let changes = json!({ "from": intent.status, "to": status, "operationId": begun });
     let deed = Deed::of_application(verb.action(), workspace, id, changes);
     audit::record(&mut transaction, app, &caller.actor, &deed).await?;
@@ -139,10 +139,10 @@ pub async fn act(app: &App, caller: &Caller, id: ApplicationId, verb: Verb) -> O
 }
 
 /// Moves the intent to `status` and begins an operation of this kind, within the caller's transaction, which holds the row.
-pub(super) async fn begin(
+pub(in crate::command) async fn begin(
     connection: &mut PgConnection,
     app: &App,
-    user: UserId,
+    user: Option<UserId>,
     intent: &Intent,
     (status, kind): (AppStatus, JobKind),
 ) -> Outcome<OperationId> {
@@ -158,13 +158,24 @@ pub(super) async fn begin(
         purge_after: deleted.then(|| now + GRACE),
     };
     let generation = intents::advance(connection, intent.id, &moved).await?;
+    enqueue(connection, app, user, intent, (kind, generation, deadline)).await
+}
+
+/// Writes the operation of a generation, and hands its job out.
+pub(in crate::command) async fn enqueue(
+    connection: &mut PgConnection,
+    app: &App,
+    user: Option<UserId>,
+    intent: &Intent,
+    (kind, generation, deadline): (JobKind, i64, OffsetDateTime),
+) -> Outcome<OperationId> {
     let new = NewOperation {
         id: OperationId::generate(app.clock(), app.entropy()),
         workspace_id: intent.workspace_id,
         application_id: intent.id,
         kind,
         generation,
-        requested_by: Some(user),
+        requested_by: user,
         deadline_at: deadline,
     };
     operation::insert(connection, &new, Step::of(kind).unwrap_or_default()).await?;
@@ -180,7 +191,7 @@ pub(super) async fn begin(
 }
 
 /// May the application run at all?
-pub(super) fn may_run(intent: &Intent, workspace: WorkspaceStatus) -> Outcome<()> {
+pub(in crate::command) fn may_run(intent: &Intent, workspace: WorkspaceStatus) -> Outcome<()> {
     if let Some(reason) = &intent.staff_suspension {
         let message = format!("The application was stopped by our staff: {reason}");
         return Err(Failure::forbidden(message).with_reason("suspended_by_staff").into());

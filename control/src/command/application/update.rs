@@ -138,7 +138,9 @@ pub(super) async fn roll_out(
     } else {
         JobKind::Update
     };
-    Ok(Some(begin(connection, app, caller.user, intent, (status, kind)).await?))
+    Ok(Some(
+        begin(connection, app, Some(caller.user), intent, (status, kind)).await?,
+    ))
 }
 
 struct After {
