@@ -4,7 +4,9 @@
 
 mod account;
 mod application_actions;
+mod application_logs;
 mod application_metrics;
+mod application_secrets;
 mod applications;
 mod audit;
 mod auth;
@@ -50,6 +52,7 @@ use crate::state::App;
         (name = "members", description = "Who belongs to a workspace, and as what"),
         (name = "tokens", description = "Service tokens of a workspace, for programs"),
         (name = "applications", description = "Isolated AuthSome instances"),
+        (name = "secrets", description = "What an application's instance is given and nobody can read again"),
         (name = "keys", description = "API keys of an application"),
         (name = "hosts", description = "Host names of an application, proved by DNS"),
         (name = "operations", description = "Long work and its steps"),
@@ -122,6 +125,9 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(application_actions::retry))
         .routes(routes!(application_actions::undelete))
         .routes(routes!(application_metrics::get))
+        .routes(routes!(application_logs::get))
+        .routes(routes!(application_secrets::list))
+        .routes(routes!(application_secrets::set, application_secrets::remove))
         .routes(routes!(catalogue::plans))
         .routes(routes!(catalogue::regions))
         .routes(routes!(edge_policy::purge))

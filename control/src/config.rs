@@ -22,6 +22,7 @@ use crate::identity::oidc::IssuersSetting;
 use crate::mail::Smtp;
 use crate::outbound::Roots;
 use crate::settings::Settings;
+use crate::time_series::PrometheusSettings;
 
 /// Everything that can be configured.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub struct Config {
     pub issuers: IssuersSetting,
     /// `tls.roots`: certificates that are believed of servers elsewhere, beside those of the system.
     pub roots: Roots,
+    /// `prometheus.*`: what measures instances. Without it only the edge's counters are told.
+    pub prometheus: Option<PrometheusSettings>,
     /// `dns.*`: who is asked about names of customers.
     pub dns: DnsSettings,
     /// `public.*`, `regions`, `plans.*`: what clients may see.
@@ -85,8 +88,23 @@ impl DatabaseConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
-            "listen", "database", "redis", "nats", "jwt", "public", "plans", "regions", "shutdown", "http", "mail",
-            "dns", "audit", "webhooks", "oidc", "tls",
+            "listen",
+            "database",
+            "redis",
+            "nats",
+            "jwt",
+            "public",
+            "plans",
+            "regions",
+            "shutdown",
+            "http",
+            "mail",
+            "dns",
+            "audit",
+            "webhooks",
+            "oidc",
+            "tls",
+            "prometheus",
         ] {
             reader.ignore(section);
         }
@@ -114,8 +132,20 @@ impl CopiesConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
         for section in [
-            "listen", "jwt", "public", "plans", "regions", "shutdown", "http", "mail", "dns", "audit", "webhooks",
-            "oidc", "tls", "oidc", "tls",
+            "listen",
+            "jwt",
+            "public",
+            "plans",
+            "regions",
+            "shutdown",
+            "http",
+            "mail",
+            "dns",
+            "audit",
+            "webhooks",
+            "oidc",
+            "tls",
+            "prometheus",
         ] {
             reader.ignore(section);
         }
@@ -183,6 +213,7 @@ impl Config {
         let issuers = reader.or("oidc.issuers", IssuersSetting::default());
         let audit_key = audit_key(reader);
         let webhook_networks = webhook_networks(reader);
+        let prometheus = PrometheusSettings::read(reader);
         let dns = DnsSettings::read(reader);
         let settings = settings(reader, listen);
         let (log_filter, log_format) = log(reader);
@@ -207,6 +238,7 @@ impl Config {
             webhook_networks,
             issuers,
             roots,
+            prometheus,
             dns,
             settings,
             log_filter,

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::dns::Dns;
 use crate::identity::oidc::Issuers;
 use crate::identity::{PasswordError, Passwords, Tokens};
+use crate::instance_logs::InstanceLogs;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::server::limiter::{Limiter, LimiterMetrics};
@@ -39,6 +40,7 @@ use crate::tasks::operation_feed::OperationFeed;
 use crate::tasks::relay::Relay;
 use crate::tasks::webhooks::{WebhookMetrics, WebhookSender};
 use crate::tasks::{TaskError, connect};
+use crate::time_series::{Prometheus, SeriesError};
 use crate::webhook::client::WebhookClient;
 use crate::{admin, dashboard, router, tasks};
 
@@ -60,6 +62,9 @@ pub enum StartError {
     /// The schema.
     #[error("cannot bring the database schema up to date: {0}")]
     Migrate(#[from] MigrateError),
+    /// The address of Prometheus is not one.
+    #[error("prometheus.url: {0}")]
+    Prometheus(#[from] SeriesError),
     /// Password hashing.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -118,10 +123,16 @@ async fn serve(config: Config) -> Result<ExitCode, StartError> {
         metrics: metrics.clone(),
         readiness: readiness.clone(),
         edges: edges.clone(),
-        webhooks: WebhookClient::new(dns.clone(), config.webhook_networks, tls),
+        webhooks: WebhookClient::new(dns.clone(), config.webhook_networks, Arc::clone(&tls)),
         dns,
         ring: config.encryption.map(Arc::new),
         operation_feed: operation_feed.clone(),
+        instance_logs: InstanceLogs::new(Some(nats.clone())),
+        prometheus: config
+            .prometheus
+            .as_ref()
+            .map(|settings| Prometheus::new(settings, Arc::clone(&tls)))
+            .transpose()?,
         limiter: Limiter::new(
             Some(redis.clone()),
             Arc::clone(&clock),

@@ -10,12 +10,14 @@ use sqlx::PgPool;
 use crate::dns::Dns;
 use crate::identity::oidc::Issuers;
 use crate::identity::{Passwords, Tokens};
+use crate::instance_logs::InstanceLogs;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::server::limiter::Limiter;
 use crate::settings::Settings;
 use crate::tasks::edges::Edges;
 use crate::tasks::operation_feed::OperationFeed;
+use crate::time_series::Prometheus;
 use crate::webhook::client::WebhookClient;
 
 /// The application. Clones are the same.
@@ -54,6 +56,10 @@ pub struct Parts {
     pub ring: Option<Arc<PlatformRing>>,
     /// How servers of customers are reached.
     pub webhooks: WebhookClient,
+    /// Where logs of instances are asked for.
+    pub instance_logs: InstanceLogs,
+    /// What measures instances, where one is configured.
+    pub prometheus: Option<Prometheus>,
 }
 
 impl App {
@@ -120,6 +126,16 @@ impl App {
     /// How servers of customers are reached.
     pub fn webhooks(&self) -> &WebhookClient {
         &self.0.webhooks
+    }
+
+    /// What measures instances, where one is configured.
+    pub fn prometheus(&self) -> Option<&Prometheus> {
+        self.0.prometheus.as_ref()
+    }
+
+    /// Where logs of instances are asked for.
+    pub fn instance_logs(&self) -> &InstanceLogs {
+        &self.0.instance_logs
     }
 
     /// Counts requests.

@@ -5,6 +5,7 @@
 //! [`drift`] starts again what should run and does not.
 
 pub mod admin;
+pub mod application_secrets;
 pub mod config;
 pub mod consumer;
 pub mod credentials;
@@ -12,12 +13,15 @@ pub mod database;
 pub mod db;
 pub mod drift;
 pub mod execution;
+pub mod instance_config;
+pub mod instance_logs;
 pub mod lease;
 pub mod ledger;
 pub mod metrics;
 pub mod nats;
 pub mod plan;
 pub mod reconcile;
+pub mod redaction;
 pub mod redis;
 pub mod runtime;
 pub mod start;

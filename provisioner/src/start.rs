@@ -28,6 +28,7 @@ use crate::consumer::Consumer;
 use crate::database::{self, DatabaseStrategy, SharedServer};
 use crate::drift::Drift;
 use crate::execution::{BuiltIn, Engine, RETRY};
+use crate::instance_logs::LogServer;
 use crate::lease::{self, Fence};
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
@@ -200,7 +201,8 @@ impl Provisioner {
             if self.control_database(region, engine).await.is_ok() {
                 tokio::join!(
                     self.keep_instances(region, engine),
-                    self.carry_out_operations(region, engine, &started)
+                    self.carry_out_operations(region, engine, &started),
+                    self.answer_about_logs(region, engine)
                 );
             }
             engine.facilities.runtime.shutdown().await;
@@ -216,6 +218,15 @@ impl Provisioner {
             interval: self.config.drift_interval,
         };
         Box::pin(drift.run(self.shutdown.soft().clone())).await;
+    }
+
+    async fn answer_about_logs(&self, region: &str, engine: &Arc<Engine>) {
+        let server = LogServer {
+            engine: Arc::clone(engine),
+            region: region.to_owned(),
+            nats: self.config.nats_url.clone(),
+        };
+        Box::pin(server.run(self.shutdown.soft().clone())).await;
     }
 
     async fn carry_out_operations(&self, region: &str, engine: &Arc<Engine>, started: &watch::Sender<bool>) {

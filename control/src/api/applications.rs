@@ -19,7 +19,7 @@ use crate::command::application::config::ApplicationConfig;
 use crate::command::application::{self, NewApplication};
 use crate::command::edge_policy::{self, EdgeSettings};
 use crate::db::applications::{self, Filter};
-use crate::error::Outcome;
+use crate::error::{Fields, Outcome};
 use crate::identity::{self, Action, Caller};
 use crate::server::FirstId;
 use crate::server::extract::{Json, PathId};
@@ -149,6 +149,9 @@ pub(super) struct ListFilter {
     environment: Option<Environment>,
     #[param(value_type = Option<String>, pattern = "^(provisioning|active|suspended|updating|restarting|failed|deleting|purging|deleted)$")]
     status: Option<AppStatus>,
+    /// Whose name or slug begins with it, in any case, or whose id it is.
+    #[param(min_length = 1, max_length = 200)]
+    search: Option<String>,
 }
 
 impl Application {
@@ -182,7 +185,7 @@ impl Application {
     operation_id = "createApplication", security(("bearer" = [])), params(("workspaceId" = String, Path)),
     request_body = CreateApplication, responses(
         (status = 202, body = CreatedApplication, headers(("Location" = String, description = "The application"))), Refusals,
-        (status = 403, body = ErrorEnvelope, description = "The caller's role or the workspace's plan does not allow it"),
+        (status = 403, body = ErrorEnvelope, description = "The caller's role or the workspace's plan does not allow it, or their e-mail address is not confirmed (`email_not_verified`)"),
         (status = 404, body = ErrorEnvelope, description = "There is no such workspace, or the caller is no member"),
         (status = 409, body = ErrorEnvelope, description = "The slug is taken, or the workspace is suspended")))]
 pub(super) async fn create(
@@ -230,9 +233,18 @@ pub(super) async fn list(
     PathId(workspace): PathId<Workspace>,
     Listing { filter, window }: Listing<ListFilter>,
 ) -> Outcome<Answer<Page<Application>>> {
+    let mut fields = Fields::new();
+    let sensible = |text: &String| (1..=200).contains(&text.chars().count()) && !text.contains('\0');
+    fields.require(
+        filter.search.as_ref().is_none_or(sensible),
+        "search",
+        "must be from 1 to 200 characters long, without NUL",
+    );
+    fields.finish()?;
     let mut connection = app.pool().acquire().await?;
     identity::workspace(&mut connection, &caller, workspace, Action::ReadApplications).await?;
     let filter = Filter {
+        search: filter.search.as_deref(),
         environment: filter.environment,
         status: filter.status,
         limit: window.limit(),

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub(in crate::command) mod lifecycle;
+pub mod secret;
 mod update;
 
 use authsome_contract::model::{Environment, Plan, Step, WorkspaceStatus};
@@ -99,6 +100,10 @@ async fn write(
     let now = app.clock().now();
     let mut transaction = app.pool().begin().await?;
     identity::workspace(&mut transaction, caller, workspace, Action::CreateApplications).await?;
+    if !caller.email_verified {
+        let failure = Failure::forbidden("Confirm your e-mail address before you create an application");
+        return Err(failure.with_reason("email_not_verified").into());
+    }
     let input = validate(app, &new)?;
     let plan = workspaces::lock(&mut transaction, workspace).await?;
     let (plan, status) = plan.ok_or_else(|| Failure::not_found("Workspace not found"))?;

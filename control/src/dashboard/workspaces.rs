@@ -156,6 +156,7 @@ pub(super) async fn page(
     let filter = Filter {
         environment: None,
         status: None,
+        search: None,
         limit: SHOWN,
         offset: 0,
     };

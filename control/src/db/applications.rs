@@ -4,7 +4,7 @@ use authsome_contract::model::{AppStatus, Environment, UnknownName, plan::Resour
 use authsome_core::id::{ApplicationId, WorkspaceId};
 use authsome_db::DbError;
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use time::OffsetDateTime;
 
 /// An application as its team sees it.
@@ -56,11 +56,16 @@ pub struct NewApplication<'a> {
 
 /// Which applications of a workspace are asked for.
 #[derive(Debug, Clone, Copy)]
-#[expect(missing_docs, reason = "the names say it")]
-pub struct Filter {
+pub struct Filter<'a> {
+    /// For this environment.
     pub environment: Option<Environment>,
+    /// In this status.
     pub status: Option<AppStatus>,
+    /// Whose name or slug begins with it, in any case, or whose id it is.
+    pub search: Option<&'a str>,
+    /// At most so many.
     pub limit: i64,
+    /// After so many.
     pub offset: i64,
 }
 
@@ -122,6 +127,27 @@ pub async fn lock_for_keys(
     .transpose()
 }
 
+/// Where an application lives.
+#[derive(Debug, Clone)]
+pub struct Whereabouts {
+    /// Its region.
+    pub region: String,
+    /// What its instances are grouped by in Kubernetes, and in what is measured there.
+    pub namespace: String,
+}
+
+/// Where an application lives, unless it is gone.
+pub async fn whereabouts(connection: &mut PgConnection, id: ApplicationId) -> Result<Option<Whereabouts>, DbError> {
+    let found = sqlx::query_as!(
+        Whereabouts,
+        "SELECT region, k8s_namespace AS namespace FROM applications WHERE id = $1 AND status <> 'deleted'",
+        id as ApplicationId,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(found)
+}
+
 /// The application, unless it is gone. `period` is the month (`YYYY-MM`) whose requests are told.
 pub async fn get(
     connection: &mut PgConnection,
@@ -164,10 +190,24 @@ pub async fn of_workspace(
     connection: &mut PgConnection,
     workspace: WorkspaceId,
     period: &str,
-    filter: Filter,
+    filter: Filter<'_>,
 ) -> Result<(Vec<Application>, i64), DbError> {
-    let environment = filter.environment.map(Environment::as_str);
-    let status = filter.status.map(AppStatus::as_str);
+    let matching = matching(&mut *connection, workspace, &filter).await?;
+    let ids: Vec<String> = matching.iter().map(|found| found.id.clone()).collect();
+    let total = match matching.first() {
+        Some(found) => found.total,
+        None if filter.offset == 0 => 0,
+        // A page behind the last one.
+        None => {
+            let first = Filter {
+                offset: 0,
+                limit: 1,
+                ..filter
+            };
+            let found = self::matching(&mut *connection, workspace, &first).await?;
+            found.first().map_or(0, |found| found.total)
+        }
+    };
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.slug,
@@ -180,33 +220,62 @@ pub async fn of_workspace(
                   coalesce((SELECT u.api_requests FROM usage_records u
                             WHERE u.application_id = a.id AND u.period = $2), 0) AS "api_requests!",
                   a.created_at, a.updated_at
-           FROM applications a
-           WHERE a.workspace_id = $1 AND a.status <> 'deleted'
-             AND ($3::text IS NULL OR a.environment = $3) AND ($4::text IS NULL OR a.status = $4)
-           ORDER BY a.created_at, a.id LIMIT $5 OFFSET $6"#,
-        workspace as WorkspaceId,
+           FROM applications a WHERE a.id = ANY ($1) ORDER BY a.created_at, a.id"#,
+        &ids,
         period,
-        environment,
-        status,
-        filter.limit,
-        filter.offset,
     )
-    .fetch_all(&mut *connection)
-    .await?;
-    let total = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM applications
-           WHERE workspace_id = $1 AND status <> 'deleted'
-             AND ($2::text IS NULL OR environment = $2) AND ($3::text IS NULL OR status = $3)"#,
-        workspace as WorkspaceId,
-        environment,
-        status,
-    )
-    .fetch_one(connection)
+    .fetch_all(connection)
     .await?;
     Ok((
         rows.into_iter().map(Row::into_application).collect::<Result<_, _>>()?,
         total,
     ))
+}
+
+/// An application of a page, and how many there are on all pages.
+#[derive(sqlx::FromRow)]
+struct Matching {
+    id: String,
+    total: i64,
+}
+
+/// Made of the filters that are given, and planned for their values: a plan that is good for every filter at once is good for
+/// none at a million applications.
+async fn matching(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    filter: &Filter<'_>,
+) -> Result<Vec<Matching>, DbError> {
+    let conditions = |query: &mut QueryBuilder<Postgres>| {
+        query.push(" WHERE a.workspace_id = ").push_bind(workspace);
+        query.push(" AND a.status <> 'deleted'");
+        if let Some(environment) = filter.environment {
+            query.push(" AND a.environment = ").push_bind(environment.as_str());
+        }
+        if let Some(status) = filter.status {
+            query.push(" AND a.status = ").push_bind(status.as_str());
+        }
+        if let Some(search) = filter.search {
+            // From the text to the text followed by the last of all characters: every text that begins with it.
+            for column in [r#"(lower(a.name)) COLLATE "C""#, r#"a.slug COLLATE "C""#] {
+                query.push(if column.starts_with('(') { " AND (" } else { " OR " });
+                query.push(column).push(" >= lower(").push_bind(search.to_owned());
+                query.push(") AND ").push(column).push(" < lower(");
+                query.push_bind(search.to_owned()).push(") || chr(1114111)");
+            }
+            query.push(" OR a.id = ").push_bind(search.to_owned()).push(")");
+        }
+    };
+    let mut query = QueryBuilder::new("SELECT a.id, (SELECT count(*) FROM applications a");
+    conditions(&mut query);
+    query.push(") AS total FROM applications a");
+    conditions(&mut query);
+    query
+        .push(" ORDER BY a.created_at, a.id LIMIT ")
+        .push_bind(filter.limit);
+    query.push(" OFFSET ").push_bind(filter.offset);
+    let query = query.build_query_as::<Matching>().persistent(false);
+    Ok(query.fetch_all(connection).await?)
 }
 
 struct Row {

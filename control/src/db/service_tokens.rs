@@ -45,6 +45,8 @@ pub struct Bearer {
     pub user: UserId,
     pub email: String,
     pub name: String,
+    /// Its maker was seen to read the address.
+    pub email_verified: bool,
     /// More than a minute ago, or never.
     pub stale_use: bool,
 }
@@ -119,7 +121,7 @@ pub async fn bearer(
     let row = sqlx::query_as!(
         Bearer,
         r#"SELECT t.id AS "id: TokenId", t.workspace_id AS "workspace: WorkspaceId", t.scopes, u.id AS "user: UserId",
-                  u.email, u.name,
+                  u.email, u.name, u.email_verified_at IS NOT NULL AS "email_verified!",
                   (t.last_used_at IS NULL OR t.last_used_at < $2::timestamptz - interval '1 minute') AS "stale_use!"
            FROM service_tokens t JOIN users u ON u.id = t.created_by JOIN workspaces w ON w.id = t.workspace_id
            WHERE t.digest = $1 AND t.revoked_at IS NULL AND t.expires_at > $2 AND w.status <> 'deleted'"#,

@@ -98,7 +98,7 @@ impl Caller {
             user: found.user,
             email: found.email,
             name: found.name,
-            email_verified: true,
+            email_verified: found.email_verified,
             session: None,
             grant: Some(Grant {
                 token: found.id,

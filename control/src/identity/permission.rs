@@ -52,7 +52,12 @@ impl Role {
             }
             Action::DeleteWorkspace | Action::TransferOwnership | Action::GrantOwnership => matches!(self, Self::Owner),
             Action::ReadKeys => !matches!(self, Self::Billing),
-            Action::CreateApplications | Action::ChangeApplications | Action::WriteKeys => {
+            Action::CreateApplications
+            | Action::ChangeApplications
+            | Action::ReadLogs
+            | Action::ReadSecrets
+            | Action::WriteSecrets
+            | Action::WriteKeys => {
                 matches!(self, Self::Owner | Self::Admin | Self::Developer)
             }
         }
@@ -86,6 +91,12 @@ pub enum Action {
     CreateApplications,
     /// Change what the edge does for applications.
     ChangeApplications,
+    /// Read what its instances wrote, which may hold data of its users.
+    ReadLogs,
+    /// See the names of the secrets that instances are given.
+    ReadSecrets,
+    /// Set and remove them.
+    WriteSecrets,
     /// See keys, secret ones masked.
     ReadKeys,
     /// Create and revoke keys.
@@ -98,7 +109,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::ReadWorkspace,
         Self::UpdateWorkspace,
         Self::DeleteWorkspace,
@@ -111,6 +122,9 @@ impl Action {
         Self::ReadApplications,
         Self::CreateApplications,
         Self::ChangeApplications,
+        Self::ReadLogs,
+        Self::ReadSecrets,
+        Self::WriteSecrets,
         Self::ReadKeys,
         Self::WriteKeys,
         Self::ReadOperations,
@@ -132,6 +146,9 @@ impl Action {
             Self::ReadApplications => "see applications",
             Self::CreateApplications => "create applications",
             Self::ChangeApplications => "change applications",
+            Self::ReadLogs => "read logs of applications",
+            Self::ReadSecrets => "see the names of applications' secrets",
+            Self::WriteSecrets => "set or remove applications' secrets",
             Self::ReadKeys => "see API keys",
             Self::WriteKeys => "create or revoke API keys",
             Self::ReadOperations => "see operations",
@@ -147,6 +164,9 @@ impl Action {
             Self::ReadMembers => Some("members:read"),
             Self::ReadApplications => Some("applications:read"),
             Self::CreateApplications | Self::ChangeApplications => Some("applications:write"),
+            Self::ReadLogs => Some("logs:read"),
+            Self::ReadSecrets => Some("secrets:read"),
+            Self::WriteSecrets => Some("secrets:write"),
             Self::ReadKeys => Some("keys:read"),
             Self::WriteKeys => Some("keys:write"),
             Self::ReadOperations => Some("operations:read"),
@@ -211,6 +231,7 @@ mod tests {
                 Action::CreateApplications,
                 Action::ChangeApplications,
                 Action::WriteKeys,
+                Action::WriteSecrets,
             ] {
                 assert!(!role.may(action), "{role:?} {action:?}");
             }

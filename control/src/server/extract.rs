@@ -51,6 +51,10 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
         if body.is_empty() {
             return Err(Failure::invalid_request("The request body is empty; send a JSON object").into());
         }
+        // Structures could be read of arrays as well, field by field in their order, which no client means.
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            return Err(Failure::invalid_request("The request body must be a JSON object").into());
+        }
         let mut text = serde_json::Deserializer::from_slice(&body);
         let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
             let path = error.path().to_string();

@@ -308,3 +308,101 @@ async fn what_was_measured_and_what_failed_is_told() {
     assert_eq!(answer.json["failure"], failure);
     assert!(!answer.text.contains("internal"), "{}", answer.text);
 }
+
+#[tokio::test]
+async fn whoever_has_not_confirmed_the_address_creates_no_application_not_even_by_a_token() {
+    let service = Service::new().await;
+    let ada = service.person("ada@example.com").await;
+    let workspace = service.workspace(&ada, "free").await;
+    let tokens = format!("/api/v1/workspaces/{workspace}/tokens");
+    let token = service
+        .post(&tokens, &ada, json!({ "name": "CI", "scopes": ["applications:write"] }))
+        .await;
+    let program = crate::service::Person {
+        id: ada.id.clone(),
+        token: token.string("secret"),
+    };
+    sqlx::query("UPDATE users SET email_verified_at = NULL")
+        .execute(&service.pool)
+        .await
+        .unwrap();
+    let path = format!("/api/v1/workspaces/{workspace}/applications");
+    let body = json!({ "name": "Shop", "environment": "staging" });
+    for caller in [&ada, &program] {
+        let refused = service.post(&path, caller, body.clone()).await;
+        refused.assert_error(403, "forbidden");
+        assert_eq!(refused.json["error"]["reason"], "email_not_verified");
+    }
+    sqlx::query("UPDATE users SET email_verified_at = now()")
+        .execute(&service.pool)
+        .await
+        .unwrap();
+    assert_eq!(service.post(&path, &ada, body).await.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn applications_are_found_by_the_beginning_of_name_or_slug_and_by_id() {
+    let service = Service::new().await;
+    let ada = service.person("ada@example.com").await;
+    let workspace = service.workspace(&ada, "pro").await;
+    let path = format!("/api/v1/workspaces/{workspace}/applications");
+    let mut ids = Vec::new();
+    for (name, slug) in [
+        ("Shop Berlin", "berlin"),
+        ("shop_100% paris", "paris"),
+        ("Blog", "shoplift"),
+    ] {
+        let body = json!({ "name": name, "slug": slug, "environment": "staging" });
+        ids.push(service.post(&path, &ada, body).await.string("id"));
+    }
+    let found = async |search: &str| {
+        let answer = service.get(&format!("{path}?search={search}"), &ada).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        let rows = answer.json["data"].as_array().unwrap();
+        assert_eq!(answer.json["total"], rows.len());
+        rows.iter()
+            .map(|row| row["slug"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found("SHOP").await, ["berlin", "paris", "shoplift"]);
+    assert_eq!(found("shop%20b").await, ["berlin"]);
+    assert_eq!(found("Shop_100%25").await, ["paris"], "nothing is a wildcard");
+    assert_eq!(found("%25").await, Vec::<String>::new());
+    assert_eq!(found(&ids[2]).await, ["shoplift"]);
+    let combined = service
+        .get(&format!("{path}?search=shop&environment=production"), &ada)
+        .await;
+    assert_eq!(
+        (&combined.json["total"], &combined.json["data"]),
+        (&json!(0), &json!([]))
+    );
+    let behind = service.get(&format!("{path}?search=shop&page=9"), &ada).await;
+    assert_eq!((&behind.json["total"], &behind.json["data"]), (&json!(3), &json!([])));
+    for search in ["", "%00", &"x".repeat(201)] {
+        let refused = service.get(&format!("{path}?search={search}"), &ada).await;
+        refused.assert_error(400, "invalid_request");
+        assert!(!refused.field("search").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_list_in_the_place_of_an_object_and_a_bad_query_are_refused_by_their_field() {
+    let service = Service::new().await;
+    let ada = service.person("ada@example.com").await;
+    let workspace = service.workspace(&ada, "free").await;
+    let path = format!("/api/v1/workspaces/{workspace}/applications");
+    let listed = service
+        .post(&path, &ada, json!(["Shop", null, "staging", null, null]))
+        .await;
+    listed.assert_error(400, "invalid_request");
+    for (query, field) in [
+        ("page=x", "page"),
+        ("pageSize=1000", "pageSize"),
+        ("status=broken", "status"),
+        ("environment=mars", "environment"),
+    ] {
+        let refused = service.get(&format!("{path}?{query}"), &ada).await;
+        refused.assert_error(400, "invalid_request");
+        assert!(!refused.field(field).is_empty(), "{}", refused.text);
+    }
+}

@@ -102,6 +102,12 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
             200,
             Some(json!({ "edge": { "strictSeconds": 30 } })),
         ),
+        "listApplicationSecrets" => (Who::Members(BUILDERS), 200, None),
+        "setApplicationSecret" => (Who::Members(BUILDERS), 200, Some(json!({ "value": "x" }))),
+        // One that is not there; other members are refused before it is looked for.
+        "removeApplicationSecret" => (Who::Members(BUILDERS), 404, None),
+        // Nobody answers for the instances here.
+        "getApplicationLogs" => (Who::Members(BUILDERS), 503, None),
         "purgeApplicationCache" => (Who::Members(BUILDERS), 202, Some(json!({ "tags": ["catalogue"] }))),
         "listPlans" | "listRegions" => (Who::Anybody, 200, None),
         // Asked of an application that is being destroyed, and of its operation, which has ended.
@@ -278,6 +284,14 @@ impl World {
             .replace("{host}", &format!("h{unique}.shop.example"))
             .replace("{keyId}", if method == "delete" { &self.revoked } else { &self.key })
             .replace("{memberId}", MEMBER)
+            .replace(
+                "{secretName}",
+                if method == "delete" {
+                    "CUSTOM_NOT_THERE"
+                } else {
+                    "CUSTOM_TOKEN"
+                },
+            )
             .replace("{tokenId}", TOKEN)
             .replace("{sessionId}", "ses_01h455vb4pex5vsknk084sn02q")
             .replace("{identityId}", "idn_01h455vb4pex5vsknk084sn02q");

@@ -71,6 +71,8 @@ impl Site {
                 Vec::new(),
                 authsome_control::outbound::Roots::default().tls(),
             ),
+            instance_logs: authsome_control::instance_logs::InstanceLogs::new(None),
+            prometheus: None,
             operation_feed: authsome_control::tasks::operation_feed::OperationFeed::default(),
             dns: authsome_control::dns::Dns::new(authsome_control::dns::DnsSettings::default()),
             edges: Edges::new(Arc::new(SystemClock)),

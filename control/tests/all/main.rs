@@ -5,6 +5,12 @@ mod account;
 #[cfg(test)]
 mod aggregator;
 #[cfg(test)]
+mod application_logs;
+#[cfg(test)]
+mod application_metrics;
+#[cfg(test)]
+mod application_secrets;
+#[cfg(test)]
 mod applications;
 #[cfg(test)]
 mod audit;
@@ -60,6 +66,8 @@ mod relay;
 mod routing_table;
 #[cfg(test)]
 mod rows;
+#[cfg(test)]
+mod scale;
 #[cfg(test)]
 mod second_factor;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use authsome_control::command::user::{self, Office};
 use authsome_control::dns::{Dns, DnsSettings};
 use authsome_control::identity::oidc::{Issuers, IssuersSetting};
 use authsome_control::identity::{Passwords, Tokens};
+use authsome_control::instance_logs::InstanceLogs;
 use authsome_control::mail::{Security, Smtp};
 use authsome_control::metrics::Metrics;
 use authsome_control::outbound::Roots;
@@ -18,6 +19,7 @@ use authsome_control::settings::Settings;
 use authsome_control::state::{App, Parts};
 use authsome_control::tasks::edges::Edges;
 use authsome_control::tasks::mailer::{MailMetrics, Mailer};
+use authsome_control::time_series::Prometheus;
 use authsome_control::webhook::client::WebhookClient;
 use authsome_core::clock::{Clock, ManualClock, SystemClock};
 use authsome_core::entropy::SystemEntropy;
@@ -39,7 +41,7 @@ pub(crate) const PASSWORD: &str = "correct horse battery staple";
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// 32 bytes in base64.
-const RING: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+pub(crate) const RING: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 pub(crate) struct Service {
     pub(crate) app: App,
@@ -161,6 +163,20 @@ impl Service {
         )
     }
 
+    /// With its own database, and what reaches instances.
+    pub(crate) async fn reaching(instance_logs: InstanceLogs, prometheus: Option<Prometheus>) -> Self {
+        let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
+        Self::built(
+            PgPool::connect_with(database.options).await.unwrap(),
+            settings(),
+            Router::new(),
+            Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
+            DnsSettings::default(),
+            false,
+            (instance_logs, prometheus),
+        )
+    }
+
     fn with(
         pool: PgPool,
         settings: Settings,
@@ -169,6 +185,19 @@ impl Service {
         dns: DnsSettings,
         limited: bool,
         (roots, issuers): (Roots, IssuersSetting),
+    ) -> Self {
+        let nothing = (InstanceLogs::new(None), None);
+        Self::built(pool, settings, pages, tokens, dns, limited, nothing)
+    }
+
+    fn built(
+        pool: PgPool,
+        settings: Settings,
+        pages: Router<App>,
+        tokens: Tokens,
+        dns: DnsSettings,
+        limited: bool,
+        (instance_logs, prometheus): (InstanceLogs, Option<Prometheus>),
     ) -> Self {
         let clock = ManualClock::new(SystemClock.now());
         let entropy = Arc::new(SystemEntropy::new());
@@ -199,6 +228,8 @@ impl Service {
                 tls.clone(),
             ),
             limiter,
+            instance_logs,
+            prometheus,
             operation_feed: authsome_control::tasks::operation_feed::OperationFeed::default(),
             dns: Dns::new(dns),
         });
@@ -248,6 +279,10 @@ impl Service {
 
     pub(crate) async fn patch(&self, path: &str, person: &Person, body: Value) -> Answer {
         self.call(Method::PATCH, path, Some(&person.token), Some(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, person: &Person, body: Value) -> Answer {
+        self.call(Method::PUT, path, Some(&person.token), Some(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str, person: &Person) -> Answer {

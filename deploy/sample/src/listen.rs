@@ -1,5 +1,6 @@
 //! From a configuration to a listening server, and to its end: SIGTERM, SIGINT, or the end of standard input.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -107,8 +108,21 @@ fn instance(config: &Config) -> Result<Instance, ListenError> {
         public_base_url: config.public_base_url.trim_end_matches('/').to_owned(),
         app_id: config.app_id.clone(),
         base_path: config.base_path.clone(),
+        settings: config.settings.clone(),
+        secrets: secrets_in(std::env::vars_os()),
         prepared: AtomicBool::new(false),
     })
+}
+
+/// Names of variables that hold secrets of the application, as the platform gives them.
+fn secrets_in(environment: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
+    let kinds = ["MAILER_", "SMS_", "SOCIAL_", "SSO_", "CUSTOM_"];
+    let names = environment.filter_map(|(name, _)| name.into_string().ok());
+    let mut secrets: Vec<String> = names
+        .filter(|name| kinds.iter().any(|kind| name.starts_with(kind)))
+        .collect();
+    secrets.sort_unstable();
+    secrets
 }
 
 /// Creates the tables, again and again while the database is away. Until then every request but `echo` is a 503.

@@ -2,6 +2,7 @@
 //! the generation that was made real; unchanged values write nothing, so that the edge is told of changes only.
 
 use authsome_core::id::ApplicationId;
+use authsome_db::application_secret;
 use sqlx::PgPool;
 
 use super::{RecordError, lease};
@@ -27,7 +28,7 @@ pub async fn record_urls(
     Ok(tx.commit().await?)
 }
 
-/// Removes the sealed URLs and the generated credentials: what they open is gone.
+/// Removes the sealed URLs, the generated credentials and the application's own secrets: what they open is gone.
 pub async fn forget_credentials(pool: &PgPool, fence: &Fence) -> Result<(), RecordError> {
     let mut tx = pool.begin().await?;
     lease::hold(&mut tx, fence).await?;
@@ -44,6 +45,7 @@ pub async fn forget_credentials(pool: &PgPool, fence: &Fence) -> Result<(), Reco
     )
     .execute(&mut *tx)
     .await?;
+    application_secret::remove_all(&mut tx, id).await?;
     Ok(tx.commit().await?)
 }
 

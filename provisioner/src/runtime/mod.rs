@@ -11,10 +11,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use authsome_contract::model::{Environment, Plan, Step};
+use authsome_contract::model::{ApplicationSecrets, Environment, Plan, Step};
+use authsome_contract::wire::LogPage;
 use authsome_core::id::{ApplicationId, WorkspaceId};
 use authsome_core::secret::SecretUrl;
 
+use crate::instance_logs::LogQuery;
 use crate::lease::Fence;
 use crate::plan::Intent;
 use crate::step::Outcome;
@@ -88,8 +90,10 @@ pub struct Workload {
     pub redis_prefix: String,
     /// The address under which clients reach it.
     pub public_base_url: String,
-    /// Its whole configuration. No secret is in it.
+    /// Its whole configuration, from [`crate::instance_config::effective`]. No secret is in it.
     pub config: serde_json::Value,
+    /// What its team gave to it; for its environment only.
+    pub secrets: ApplicationSecrets,
     /// Where instances of this application were last, so that they come back there if they can.
     pub previous: Vec<SocketAddr>,
 }
@@ -212,6 +216,9 @@ pub enum RuntimeError {
         /// Its answer.
         source: std::io::Error,
     },
+    /// A cursor that is none of this runtime's.
+    #[error("the cursor is not one of this runtime's")]
+    Cursor,
     /// The runtime is stopping and starts nothing any more.
     #[error("the runtime is stopping")]
     Stopping,
@@ -241,7 +248,7 @@ impl RuntimeError {
     /// May the same call succeed later without anybody changing anything?
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Program { .. } | Self::Unusable(_) | Self::Unfit { .. } => false,
+            Self::Program { .. } | Self::Cursor | Self::Unusable(_) | Self::Unfit { .. } => false,
             Self::Io { .. } | Self::Stopping | Self::Slow(_) => true,
             Self::Cluster(error) => error.is_transient(),
             Self::Vault(error) => error.is_transient(),
@@ -332,6 +339,10 @@ pub trait Runtime: Send + Sync {
 
     /// Removes everything that is left of an application, after a stop.
     async fn remove(&self, site: &Site) -> Result<(), RuntimeError>;
+
+    /// What the instances of an application wrote, secrets included: the caller takes them out. Bounded in work and in size,
+    /// whatever there is; nothing where nothing is kept. [`RuntimeError::Cursor`] where the cursor is none of its own.
+    async fn logs(&self, application: ApplicationId, query: &LogQuery) -> Result<LogPage, RuntimeError>;
 
     /// Waits for an application whose instances came up elsewhere than they were, so that the edge must be told. Nothing is
     /// lost when the wait is given up.

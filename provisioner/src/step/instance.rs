@@ -7,13 +7,15 @@ use authsome_contract::wire::names;
 use super::{Observed, Outcome, StepAction, StepContext, StepError, observed, secrets};
 use crate::plan::Desired;
 use crate::runtime::{Site, Workload};
+use crate::{application_secrets, instance_config};
 
 pub(super) struct Instance;
 
 /// What the application's instances are given.
-pub(super) fn workload(cx: &StepContext<'_>) -> Result<Workload, StepError> {
+pub(super) async fn workload(cx: &StepContext<'_>) -> Result<Workload, StepError> {
     let id = cx.intent.application_id;
     let addresses = secrets::needed(cx)?;
+    let edge = &cx.facilities.public_base_url;
     Ok(Workload {
         site: Site::of(cx.intent, cx.fence),
         application: id,
@@ -22,8 +24,9 @@ pub(super) fn workload(cx: &StepContext<'_>) -> Result<Workload, StepError> {
         database_url: addresses.database,
         redis_url: addresses.redis,
         redis_prefix: names::redis_tenant_prefix(&id),
-        public_base_url: format!("{}/v1/{id}", cx.facilities.public_base_url.trim_end_matches('/')),
-        config: cx.intent.config.clone(),
+        public_base_url: instance_config::public_base_url(edge, id),
+        config: instance_config::effective(cx.intent, edge),
+        secrets: application_secrets::load(cx.pool, &cx.facilities.ring, id).await?,
         previous: cx
             .intent
             .endpoints
@@ -47,7 +50,7 @@ impl StepAction for Instance {
             && complete
             && !runtime.is_verified(Step::Instance, &Site::of(cx.intent, cx.fence))
         {
-            return Ok(observed(&runtime.differences(&workload(cx)?).await?));
+            return Ok(observed(&runtime.differences(&workload(cx).await?).await?));
         }
         Ok(match cx.intent.desired {
             Desired::Running if complete => Observed::Done,
@@ -61,7 +64,7 @@ impl StepAction for Instance {
         let runtime = &cx.facilities.runtime;
         match cx.intent.desired {
             Desired::Running => {
-                runtime.ensure(&workload(cx)?).await?;
+                runtime.ensure(&workload(cx).await?).await?;
                 Ok(Outcome::done("The instance is started."))
             }
             Desired::Stopped | Desired::Absent => {

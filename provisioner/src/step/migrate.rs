@@ -27,7 +27,7 @@ impl StepAction for Migrate {
         if cx.intent.desired != Desired::Running {
             return Ok(Outcome::skipped("No instance is to run."));
         }
-        Ok(runtime.migrate(&instance::workload(cx)?).await?)
+        Ok(runtime.migrate(&instance::workload(cx).await?).await?)
     }
 
     /// A schema goes with its database.

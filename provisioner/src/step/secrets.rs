@@ -1,5 +1,5 @@
 //! Secrets: the addresses of the application's database and Redis, with their passwords, where its instance is started
-//! from: sealed in the application's row.
+//! from: sealed in the application's row. What its team gave to the application is sealed there by control already.
 
 use async_trait::async_trait;
 use authsome_contract::model::Step;
@@ -8,6 +8,7 @@ use authsome_core::secret::SecretUrl;
 use secrecy::ExposeSecret;
 
 use super::{Observed, Outcome, StepAction, StepContext, StepError, failure};
+use crate::application_secrets;
 use crate::credentials::{self, Credentials, Kind};
 use crate::db;
 use crate::plan::{Intent, Sealed};
@@ -75,10 +76,11 @@ impl StepAction for Secrets {
         let stale = [&cx.intent.database_url, &cx.intent.redis_url]
             .into_iter()
             .flatten()
-            .any(|sealed| ring.needs_reseal(&sealed.0));
+            .any(|sealed| ring.needs_reseal(&sealed.0))
+            || application_secrets::are_stale(cx.pool, ring, cx.intent.application_id).await?;
         Ok(match (current, stale) {
             (true, false) => Observed::Done,
-            (true, true) => Observed::Needed("addresses are sealed under an older key".to_owned()),
+            (true, true) => Observed::Needed("something is sealed under an older key".to_owned()),
             (false, _) => Observed::Needed("addresses are not recorded as they are".to_owned()),
         })
     }
@@ -100,6 +102,7 @@ impl StepAction for Secrets {
         };
         let (database, redis) = (seal(DATABASE_URL, &wanted.database), seal(REDIS_URL, &wanted.redis));
         db::placement::record_urls(cx.pool, cx.fence, &database, &redis).await?;
+        application_secrets::reseal(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
         Ok(Outcome::done("The credentials are stored, sealed."))
     }
 

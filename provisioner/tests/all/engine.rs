@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use authsome_contract::model::{AppStatus, Step};
-use authsome_contract::wire::Job;
 use authsome_contract::wire::job::JobKind;
+use authsome_contract::wire::{Job, LogPage};
 use authsome_core::clock::{Clock, SystemClock};
 use authsome_core::entropy::{Entropy, SystemEntropy};
 use authsome_core::id::{ApplicationId, OperationId, UserId, WorkspaceId};
@@ -16,6 +16,7 @@ use authsome_core::secret::{SecretString, SecretUrl};
 use authsome_db::operation::{self, NewOperation, Operation, StepRow};
 use authsome_provisioner::database::{self, DatabaseError, DatabaseStrategy, names::Slot};
 use authsome_provisioner::execution::{Engine, Execution};
+use authsome_provisioner::instance_logs::LogQuery;
 use authsome_provisioner::lease::Fence;
 use authsome_provisioner::metrics::Metrics;
 use authsome_provisioner::redis::{self, RedisError, RedisStrategy};
@@ -369,6 +370,9 @@ impl Runtime for Nowhere {
         unreachable!()
     }
     async fn remove(&self, _: &Site) -> Result<(), RuntimeError> {
+        unreachable!()
+    }
+    async fn logs(&self, _: ApplicationId, _: &LogQuery) -> Result<LogPage, RuntimeError> {
         unreachable!()
     }
     async fn moved(&self) -> ApplicationId {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use authsome_core::clock::SystemClock;
 use authsome_core::entropy::SystemEntropy;
 use authsome_core::id::ApplicationId;
-use authsome_core::secret::SecretUrl;
+use authsome_core::secret::{SecretString, SecretUrl};
 use authsome_provisioner::runtime::local::{LocalConfig, LocalRuntime};
 use authsome_provisioner::runtime::{Phase, Placement, Runtime, RuntimeError, Workload};
 use authsome_testkit::databases::empty_database;
@@ -95,6 +95,13 @@ fn workload_at(id: ApplicationId, database: &str) -> Workload {
         redis_url: SecretUrl::parse("redis://app:redis-hunter2@127.0.0.1:1").unwrap(),
         redis_prefix: "app:x:".to_owned(),
         public_base_url: format!("http://edge.example/v1/{id}"),
+        config: serde_json::json!({ "password": { "min_length": 13 } }),
+        secrets: [(
+            "MAILER_SMTP_PASSWORD".parse().unwrap(),
+            SecretString::from("mail-hunter2"),
+        )]
+        .into_iter()
+        .collect(),
         previous: Vec::new(),
     }
 }
@@ -348,15 +355,22 @@ async fn secrets_reach_an_instance_through_its_own_environment_only() {
     let expected = [
         "APP_ID",
         "BASE_PATH",
+        "CONFIG_JSON",
         "DATABASE_URL",
         "HOST",
         "LOG_LEVEL",
+        "MAILER_SMTP_PASSWORD",
         "PORT",
         "PUBLIC_BASE_URL",
         "REDIS_KEY_PREFIX",
         "REDIS_URL",
     ];
     assert_eq!(names, expected, "nothing of ours is passed on");
+    assert!(
+        environment
+            .split('\0')
+            .any(|variable| variable == "MAILER_SMTP_PASSWORD=mail-hunter2")
+    );
     assert!(!read("cmdline").contains("hunter2") && !read("cmdline").contains("postgres"));
     let directory = machine.directory.path().join("instances");
     let log = directory.join(format!("{id}-0.log"));
@@ -365,7 +379,12 @@ async fn secrets_reach_an_instance_through_its_own_environment_only() {
         0o700
     );
     assert_eq!(std::fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(!std::fs::read_to_string(&log).unwrap().contains("redis-hunter2"));
+    assert!(!std::fs::read_to_string(&log).unwrap().contains("hunter2"));
+    let endpoint = machine.until_healthy(id, 1).await[0];
+    let url = format!("http://{endpoint}/base/v1/client-config");
+    let shown: serde_json::Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    assert_eq!(shown["password"]["min_length"], 13);
+    assert_eq!(shown["secrets"], serde_json::json!(["MAILER_SMTP_PASSWORD"]));
 }
 
 #[tokio::test]
@@ -374,7 +393,7 @@ async fn an_instance_that_does_not_come_up_says_why_without_secrets() {
     let program = scripts.path().join("broken");
     std::fs::write(
         &program,
-        "#!/bin/sh\necho \"cannot use $DATABASE_URL or $REDIS_URL\"\nexit 3\n",
+        "#!/bin/sh\necho \"cannot use $DATABASE_URL or $REDIS_URL or $MAILER_SMTP_PASSWORD\"\nexit 3\n",
     )
     .unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -11,6 +11,7 @@ mod consumer;
 mod database;
 mod drift;
 mod engine;
+mod instance_logs;
 mod kubernetes;
 mod lease;
 mod ledger;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use authsome_contract::model::{AppStatus, Step};
-use authsome_core::clock::SystemClock;
+use authsome_contract::model::{AppStatus, SecretName, Step, application_secret};
+use authsome_core::clock::{Clock, SystemClock};
 use authsome_core::entropy::SystemEntropy;
 use authsome_core::id::ApplicationId;
 use authsome_core::seal::{PlatformRing, SealKey};
-use authsome_core::secret::SecretUrl;
+use authsome_core::secret::{ExposeSecret, SecretString, SecretUrl};
 use authsome_provisioner::database::SharedServer;
 use authsome_provisioner::db;
 use authsome_provisioner::lease::{Fence, Lease};
@@ -23,17 +23,17 @@ use crate::engine::Control;
 use crate::lease::{run_out, take};
 
 /// A provisioner with everything it needs, and an application that is to be built.
-struct Platform {
-    control: Control,
-    facilities: Facilities,
-    id: ApplicationId,
+pub struct Platform {
+    pub control: Control,
+    pub facilities: Facilities,
+    pub id: ApplicationId,
     lease: Lease,
-    _redis: RedisServer,
-    _directory: tempfile::TempDir,
+    pub redis: RedisServer,
+    pub directory: tempfile::TempDir,
 }
 
 impl Platform {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let control = Control::start().await;
         let redis = RedisServer::start(RedisOptions::default()).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -45,8 +45,8 @@ impl Platform {
             facilities,
             id,
             lease,
-            _redis: redis,
-            _directory: directory,
+            redis,
+            directory,
         }
     }
 
@@ -77,7 +77,7 @@ impl Platform {
         step::action(step).apply(&self.cx(&intent, self.lease.fence())).await
     }
 
-    async fn apply(&self, step: Step) -> Outcome {
+    pub async fn apply(&self, step: Step) -> Outcome {
         self.try_apply(step)
             .await
             .unwrap_or_else(|error| panic!("{step}: {error:?}"))
@@ -106,7 +106,7 @@ impl Platform {
     }
 }
 
-async fn facilities(redis: &RedisServer, directory: &std::path::Path, program: std::path::PathBuf) -> Facilities {
+pub async fn facilities(redis: &RedisServer, directory: &std::path::Path, program: std::path::PathBuf) -> Facilities {
     let entropy = Arc::new(SystemEntropy::new());
     let postgres = SecretUrl::parse(&shared_postgres().await.unwrap().admin_url()).unwrap();
     let config = LocalConfig {
@@ -193,6 +193,127 @@ async fn the_steps_build_an_instance_that_serves_and_taking_them_twice_changes_n
         );
     }
     platform.facilities.runtime.shutdown().await;
+}
+
+/// As control does it.
+pub async fn give(platform: &Platform, ring: &PlatformRing, name: &str, value: &str) {
+    let (name, value): (SecretName, _) = (name.parse().unwrap(), SecretString::from(value));
+    let sealed = application_secret::seal(ring, platform.id, &name, &value, &SystemEntropy::new());
+    let mut connection = platform.control.pool.acquire().await.unwrap();
+    let row = authsome_db::application_secret::Stored { name, sealed };
+    authsome_db::application_secret::put(&mut connection, platform.id, &row, None, SystemClock.now())
+        .await
+        .unwrap();
+}
+
+async fn configure(platform: &Platform, config: serde_json::Value) {
+    sqlx::query("UPDATE applications SET config = $2, generation = generation + 1 WHERE id = $1")
+        .bind(platform.id)
+        .bind(config)
+        .execute(&platform.control.pool)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn configuration_and_secrets_reach_the_instance_and_a_change_of_them_reaches_the_next_one() {
+    let platform = Platform::start().await;
+    let (captured, guard) = Captured::begin();
+    let ring = &*platform.facilities.ring;
+    give(&platform, ring, "MAILER_SMTP_PASSWORD", "hunter2-of-the-mail-server").await;
+    // What the platform owns is not for a team to choose, whoever wrote it there.
+    configure(
+        &platform,
+        serde_json::json!({ "password": { "min_length": 12 }, "debug": true, "oauth": { "issuer": "https://evil" } }),
+    )
+    .await;
+    for &step in Step::ALL {
+        platform.apply(step).await;
+    }
+    let first = platform.intent().await.endpoints[0].clone();
+    let shown = ask(&first, reqwest::Method::GET, "/v1/client-config", None).await;
+    assert_eq!(
+        (&shown["password"]["min_length"], &shown["debug"], &shown["secrets"]),
+        (&12.into(), &false.into(), &serde_json::json!(["MAILER_SMTP_PASSWORD"]))
+    );
+    assert_eq!(shown["issuer"], format!("https://edge.example/v1/{}", platform.id));
+
+    give(&platform, ring, "CUSTOM_TOKEN", "another hunter2").await;
+    configure(&platform, serde_json::json!({ "session": { "token_ttl": "2h" } })).await;
+    for &step in Step::ALL {
+        platform.apply(step).await;
+    }
+    let second = platform.intent().await.endpoints[0].clone();
+    assert_ne!(first, second, "a new instance takes over");
+    let shown = ask(&second, reqwest::Method::GET, "/v1/client-config", None).await;
+    assert_eq!(
+        (&shown["password"]["min_length"], &shown["session"]["token_ttl_seconds"]),
+        (&8.into(), &7200.into())
+    );
+    assert_eq!(
+        shown["secrets"],
+        serde_json::json!(["CUSTOM_TOKEN", "MAILER_SMTP_PASSWORD"])
+    );
+
+    // They go with everything else.
+    for &step in Step::ALL.iter().rev() {
+        platform.undo(step).await;
+    }
+    drop(guard);
+    assert!(!captured.text().contains("hunter2"));
+    let mut connection = platform.control.pool.acquire().await.unwrap();
+    let left = authsome_db::application_secret::list(&mut connection, platform.id)
+        .await
+        .unwrap();
+    assert!(left.is_empty());
+}
+
+#[tokio::test]
+async fn secrets_are_sealed_anew_under_a_new_key_and_a_lost_key_starts_no_instance() {
+    let mut platform = Platform::start().await;
+    let old = || SealKey::new(1, &[7; 32]);
+    give(&platform, &PlatformRing::single(old()), "CUSTOM_TOKEN", "hunter2").await;
+    for step in [Step::Database, Step::Redis, Step::Secrets] {
+        platform.apply(step).await;
+    }
+    assert_eq!(platform.observe(Step::Secrets).await, Observed::Done);
+    platform.facilities.ring = Arc::new(PlatformRing::new([SealKey::new(2, &[8; 32]), old()]).unwrap());
+    assert!(matches!(platform.observe(Step::Secrets).await, Observed::Needed(_)));
+    platform.apply(Step::Secrets).await;
+    let mut connection = platform.control.pool.acquire().await.unwrap();
+    let rows = authsome_db::application_secret::sealed(&mut connection, platform.id)
+        .await
+        .unwrap();
+    assert!(
+        rows.iter()
+            .all(|row| !platform.facilities.ring.needs_reseal(&row.sealed))
+    );
+    let opened =
+        authsome_provisioner::application_secrets::load(&platform.control.pool, &platform.facilities.ring, platform.id)
+            .await
+            .unwrap();
+    let values: Vec<&str> = opened.iter().map(|(_, value)| value.expose_secret()).collect();
+    assert_eq!(values, ["hunter2"]);
+
+    give(
+        &platform,
+        &PlatformRing::single(SealKey::new(9, &[9; 32])),
+        "CUSTOM_TOKEN",
+        "hunter3",
+    )
+    .await;
+    let refused = platform.try_apply(Step::Instance).await;
+    assert!(matches!(refused, Err(StepError::Fatal { .. })), "{refused:?}");
+    assert!(
+        platform
+            .facilities
+            .runtime
+            .observe(platform.id)
+            .await
+            .unwrap()
+            .instances
+            .is_empty()
+    );
 }
 
 #[tokio::test]

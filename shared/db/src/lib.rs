@@ -6,6 +6,7 @@
 mod error;
 
 pub mod application;
+pub mod application_secret;
 pub mod audit;
 pub mod migrate;
 pub mod operation;

@@ -120,6 +120,10 @@ pub fn check(config: &Value, fields: &mut Fields) {
         "config",
         "must be at most 64 KiB of JSON",
     );
+    // A structure could be read of a list as well, and the instance would not understand it.
+    if let Some(path) = list_in(config, "config".to_owned()) {
+        fields.refuse(path, "must not be a list");
+    }
     match serde_path_to_error::deserialize::<_, ApplicationConfig>(config) {
         Ok(typed) => bounds(&typed, fields),
         Err(error) => {
@@ -237,6 +241,17 @@ fn seconds(text: &str) -> Option<u64> {
     (rest.is_empty() && !text.is_empty()).then_some(total)
 }
 
+/// Where there is a list, if there is any. The schema has none.
+fn list_in(value: &Value, path: String) -> Option<String> {
+    match value {
+        Value::Array(_) => Some(path),
+        Value::Object(members) => members
+            .iter()
+            .find_map(|(name, value)| list_in(value, format!("{path}.{name}"))),
+        _ => None,
+    }
+}
+
 /// The one character that Postgres cannot keep in JSON.
 pub(in crate::command) fn holds_nul(value: &Value) -> bool {
     match value {
@@ -312,6 +327,8 @@ mod tests {
                 "config.mailer.resend.api_key",
             ),
             (json!({ "a": "\u{0}" }), "config"),
+            (json!({ "session": ["1h", null, null, null] }), "config.session"),
+            (json!({ "mailer": { "smtp": ["mail.example"] } }), "config.mailer.smtp"),
         ] {
             assert!(
                 refused(&config).contains(&path.to_owned()),

@@ -3,6 +3,7 @@
 //! Replies about a user name it in `X-AuthSome-User-ID` too, which is how the platform counts active users.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -18,13 +19,11 @@ use super::caller::{COOKIE_NAME, Caller, Origin};
 use crate::db::sessions::{self, NewSession};
 use crate::db::users;
 use crate::error::ApiError;
-use crate::state::{Instance, REFRESH_LIFETIME, SESSION_LIFETIME};
+use crate::state::Instance;
 use crate::{id, token};
 
 static USER_ID: HeaderName = HeaderName::from_static("x-authsome-user-id");
 
-/// The real server's default.
-const SHORTEST_PASSWORD: usize = 8;
 /// Hashing takes time in proportion; nobody types more.
 const LONGEST_PASSWORD: usize = 1024;
 
@@ -58,9 +57,10 @@ pub(crate) async fn sign_up(
     let pool = instance.database()?;
     let email = email(&body.email)?;
     let length = body.password.chars().count();
-    if !(SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&length) {
+    let shortest = instance.shortest_password();
+    if !(shortest..=LONGEST_PASSWORD).contains(&length) {
         return Err(ApiError::BadRequest(format!(
-            "password must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters"
+            "password must have {shortest} to {LONGEST_PASSWORD} characters"
         )));
     }
     let name = body.name.trim();
@@ -116,7 +116,7 @@ pub(crate) async fn refresh(
     .ok_or(ApiError::Unauthenticated)?;
     instance
         .presence
-        .seen(&session.id, &*instance.clock, SESSION_LIFETIME)
+        .seen(&session.id, &*instance.clock, instance.session_lifetime())
         .await;
     Ok((StatusCode::OK, tokens.headers(&session.user_id)?, Json(tokens.body()?)))
 }
@@ -156,7 +156,7 @@ async fn signed_in(instance: &Instance, user_id: &str, origin: Origin, status: S
     .await?;
     instance
         .presence
-        .seen(&session, &*instance.clock, SESSION_LIFETIME)
+        .seen(&session, &*instance.clock, instance.session_lifetime())
         .await;
     let mut body = tokens.body()?;
     body["user"] = json!(users::get(pool, user_id).await?);
@@ -167,6 +167,7 @@ async fn signed_in(instance: &Instance, user_id: &str, origin: Origin, status: S
 struct Tokens {
     session: String,
     refresh: String,
+    lifetime: Duration,
     expires_at: OffsetDateTime,
     refresh_expires_at: OffsetDateTime,
 }
@@ -177,8 +178,9 @@ impl Tokens {
         Self {
             session: token::generate(&*instance.entropy),
             refresh: token::generate(&*instance.entropy),
-            expires_at: now + SESSION_LIFETIME,
-            refresh_expires_at: now + REFRESH_LIFETIME,
+            lifetime: instance.session_lifetime(),
+            expires_at: now + instance.session_lifetime(),
+            refresh_expires_at: now + instance.refresh_lifetime(),
         }
     }
 
@@ -191,7 +193,7 @@ impl Tokens {
     }
 
     fn headers(&self, user_id: &str) -> Result<HeaderMap, ApiError> {
-        let age = SESSION_LIFETIME.as_secs();
+        let age = self.lifetime.as_secs();
         let cookie = format!(
             "{COOKIE_NAME}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}",
             self.session

@@ -163,6 +163,24 @@ impl Cluster {
         }
     }
 
+    /// Lines of a container, each behind the time at which the cluster took it. Looking changes nothing, so it needs no lease.
+    pub(super) async fn lines(
+        &self,
+        namespace: &str,
+        pod: &str,
+        parameters: &LogParams,
+    ) -> Result<String, ClusterError> {
+        let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), namespace);
+        let what = || format!("read the log of {pod}");
+        match tokio::time::timeout(CALL, api.logs(pod, parameters)).await {
+            Ok(answer) => answer.map_err(|error| ClusterError::from_kube(what(), error)),
+            Err(_) => Err(ClusterError::TimedOut {
+                what: what(),
+                limit: CALL,
+            }),
+        }
+    }
+
     /// May this process do `verb` on `kind` in any namespace?
     pub async fn may(&self, verb: &str, kind: Kind, subresource: Option<&str>) -> Result<bool, ClusterError> {
         let mut attributes = json!({

@@ -8,6 +8,7 @@ mod cluster;
 mod compare;
 mod error;
 mod kind;
+mod logs;
 pub mod manifest;
 mod preflight;
 mod quantity;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use authsome_contract::model::Step;
+use authsome_contract::wire::LogPage;
 use authsome_core::id::ApplicationId;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,7 @@ pub use settings::{Image, Monitoring, Pods, Secrets, Server, Settings, Vault};
 pub use vault::{VaultClient, VaultError};
 
 use super::{Patience, Placement, Runtime, RuntimeError, Site, Workload};
+use crate::instance_logs::LogQuery;
 use crate::lease::Fence;
 use crate::step::Outcome;
 use manifest::{Environment, Limits, NAME};
@@ -525,6 +528,15 @@ impl Runtime for KubernetesRuntime {
             self.cluster.delete(kind, namespace, NAME, &site.fence).await?;
         }
         Ok(())
+    }
+
+    async fn logs(&self, application: ApplicationId, query: &LogQuery) -> Result<LogPage, RuntimeError> {
+        self.warm().await?;
+        let namespace = namespace_of(application);
+        let pods = self.cluster.store.list(Kind::Pod, &namespace);
+        let pods = pods.iter().filter(|(_, pod)| rollout::is_instance(&pod.body));
+        let pods: Vec<String> = pods.map(|(name, _)| name.clone()).collect();
+        logs::read(&self.cluster, &namespace, &pods, query).await
     }
 
     async fn moved(&self) -> ApplicationId {

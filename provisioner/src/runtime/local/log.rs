@@ -6,13 +6,15 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use authsome_core::id::ApplicationId;
-use authsome_core::secret::{SecretUrl, Zeroizing};
-use url::Url;
 
 use super::RuntimeError;
+use crate::redaction::Redaction;
 
-/// A log that grew beyond this is emptied. The instance appends to it, so it goes on at the beginning.
+/// A log that takes more room than this loses its beginning.
 const LARGEST: u64 = 16 * 1024 * 1024;
+/// What it keeps then.
+#[cfg(target_os = "linux")]
+const KEPT: u64 = 8 * 1024 * 1024;
 /// How much of the end of a log explains a failure.
 const TAIL: u64 = 4096;
 const TAIL_LINES: usize = 8;
@@ -41,7 +43,31 @@ pub(super) fn open(path: &Path) -> Result<File, RuntimeError> {
     Ok(file)
 }
 
-/// Empties a log that has grown too large.
+/// Takes the beginning of a log that has grown too large out of the file, and leaves a hole: what follows stays where it is, so
+/// nothing that an instance writes meanwhile is lost, and a place in the log means the same for ever.
+#[cfg(target_os = "linux")]
+pub(super) fn bound(file: &File, path: &Path) -> Result<(), RuntimeError> {
+    use std::os::unix::fs::MetadataExt;
+
+    use nix::errno::Errno;
+    use nix::fcntl::{FallocateFlags, fallocate};
+
+    let metadata = file.metadata().map_err(io("look at", path))?;
+    // Blocks of 512 bytes, whatever the file system's own are.
+    if metadata.blocks().saturating_mul(512) <= LARGEST {
+        return Ok(());
+    }
+    let hole = i64::try_from(metadata.len().saturating_sub(KEPT)).unwrap_or(i64::MAX);
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    match fallocate(file, flags, 0, hole.max(1)) {
+        Ok(()) => Ok(()),
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => file.set_len(0).map_err(io("empty", path)),
+        Err(error) => Err(io("shorten", path)(error.into())),
+    }
+}
+
+/// Empties a log that has grown too large, where files cannot have holes. The instance appends, so it goes on at the beginning.
+#[cfg(not(target_os = "linux"))]
 pub(super) fn bound(file: &File, path: &Path) -> Result<(), RuntimeError> {
     let length = file.metadata().map_err(io("look at", path))?.len();
     if length > LARGEST {
@@ -51,30 +77,60 @@ pub(super) fn bound(file: &File, path: &Path) -> Result<(), RuntimeError> {
     }
 }
 
-/// Removes the logs of an application.
-pub(super) fn remove(directory: &Path, application: ApplicationId) -> Result<(), RuntimeError> {
+/// The first place from `from` on where the log holds something.
+pub(super) fn data_from(file: &File, from: u64, length: u64) -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::errno::Errno;
+        use nix::unistd::{Whence, lseek};
+        let place = i64::try_from(from).unwrap_or(i64::MAX);
+        match lseek(file, place, Whence::SeekData) {
+            Ok(place) => return u64::try_from(place).unwrap_or(length),
+            // There is nothing after it.
+            Err(Errno::ENXIO) => return length,
+            // A file system without holes.
+            Err(_) => {}
+        }
+    }
+    let _ = file;
+    from.min(length)
+}
+
+/// The logs of an application, with the replica of each.
+pub(super) fn all(directory: &Path, application: ApplicationId) -> Result<Vec<(usize, PathBuf)>, RuntimeError> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io("list", directory)(error)),
     };
     let prefix = format!("{application}-");
-    let is_log = |path: &Path| path.extension().is_some_and(|extension| extension == "log");
+    let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(io("list", directory))?;
-        let path = entry.path();
-        if is_log(&path) && entry.file_name().to_string_lossy().starts_with(&prefix) {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(error)),
-                _ => {}
-            }
+        let name = entry.file_name();
+        let replica = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(".log")?.parse().ok());
+        if let Some(replica) = replica {
+            found.push((replica, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the logs of an application.
+pub(super) fn remove(directory: &Path, application: ApplicationId) -> Result<(), RuntimeError> {
+    for (_, path) in all(directory, application)? {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(error)),
+            _ => {}
         }
     }
     Ok(())
 }
 
 /// The last lines of a log, without secrets. Best effort: a log that cannot be read explains nothing.
-pub(super) fn tail(path: &Path, secrets: &Secrets) -> String {
+pub(super) fn tail(path: &Path, secrets: &Redaction) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -88,7 +144,7 @@ pub(super) fn tail(path: &Path, secrets: &Secrets) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
     secrets
-        .redact(&last)
+        .apply(&last)
         .chars()
         .filter(|c| *c == '\n' || !c.is_control())
         .collect()
@@ -101,35 +157,10 @@ fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) ->
     }
 }
 
-/// The texts that must not be repeated from an instance's log.
-pub(super) struct Secrets(Vec<Zeroizing<String>>);
-
-impl Secrets {
-    /// The passwords in these addresses, and the addresses themselves.
-    pub(super) fn of(urls: &[&SecretUrl]) -> Self {
-        let mut secrets = Vec::new();
-        for url in urls {
-            secrets.push(Zeroizing::new(url.expose().to_owned()));
-            if let Some(password) = Url::parse(url.expose())
-                .ok()
-                .and_then(|url| url.password().map(str::to_owned))
-            {
-                secrets.push(Zeroizing::new(password));
-            }
-        }
-        secrets.retain(|secret| !secret.is_empty());
-        Self(secrets)
-    }
-
-    fn redact(&self, text: &str) -> String {
-        self.0
-            .iter()
-            .fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use authsome_core::secret::SecretUrl;
+
     use super::*;
 
     #[test]
@@ -139,7 +170,7 @@ mod tests {
         let lines: Vec<String> = (0..500).map(|line| format!("line {line} of many")).collect();
         std::fs::write(&path, format!("{}\ncannot connect with hunter2\u{7}", lines.join("\n"))).unwrap();
         let url = SecretUrl::parse("postgres://app:hunter2@db/x").unwrap();
-        let tail = tail(&path, &Secrets::of(&[&url]));
+        let tail = tail(&path, &Redaction::new().and_url(&url));
         assert!(tail.ends_with("line 499 of many\ncannot connect with ***"), "{tail}");
         assert_eq!(tail.lines().count(), TAIL_LINES);
     }
@@ -151,8 +182,20 @@ mod tests {
         let path = directory.path().join("x.log");
         let file = open(&path).unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        file.set_len(LARGEST + 1).unwrap();
+        let block = vec![b'x'; 1024 * 1024];
+        for number in 0..17_u8 {
+            use std::io::Write;
+            (&file).write_all(&block).unwrap();
+            (&file).write_all(&[b'\n', b'0' + number % 10]).unwrap();
+        }
+        let length = file.metadata().unwrap().len();
         bound(&file, &path).unwrap();
-        assert_eq!(file.metadata().unwrap().len(), 0);
+        let kept = file.metadata().unwrap();
+        assert!(std::os::unix::fs::MetadataExt::blocks(&kept) * 512 <= LARGEST);
+        let first = data_from(&file, 0, kept.len());
+        assert!(first > 0 || kept.len() == 0, "the beginning is gone");
+        // Where it was not emptied, what is left is where it was.
+        assert!(kept.len() == length || kept.len() == 0);
+        assert_eq!(data_from(&file, length, length), length);
     }
 }

@@ -8,6 +8,7 @@
 mod health;
 mod log;
 mod process;
+mod reader;
 mod supervisor;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use authsome_contract::model::Step;
+use authsome_contract::wire::LogPage;
 use authsome_core::entropy::Entropy;
 use authsome_core::id::ApplicationId;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use super::moves::Moves;
 use super::{InstanceState, Placement, Runtime, RuntimeError, Site, Workload};
+use crate::instance_logs::LogQuery;
 use health::Health;
 use supervisor::Supervised;
 
@@ -192,6 +195,15 @@ impl Runtime for LocalRuntime {
     async fn remove(&self, site: &Site) -> Result<(), RuntimeError> {
         self.stop(site).await?;
         log::remove(&self.config.directory, site.application)
+    }
+
+    async fn logs(&self, application: ApplicationId, query: &LogQuery) -> Result<LogPage, RuntimeError> {
+        let (config, query) = (Arc::clone(&self.config), query.clone());
+        let reading = tokio::task::spawn_blocking(move || reader::read(&config.directory, application, &query));
+        reading.await.map_err(|error| RuntimeError::Io {
+            doing: "read logs".to_owned(),
+            source: std::io::Error::other(error),
+        })?
     }
 
     async fn moved(&self) -> ApplicationId {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use authsome_core::secret::ExposeSecret;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, ChildStdin, Command};
@@ -76,6 +77,8 @@ impl Process {
             .env("APP_ID", workload.application.to_string())
             .env("PUBLIC_BASE_URL", &workload.public_base_url)
             .env("LOG_LEVEL", &config.log_level)
+            .env("CONFIG_JSON", workload.config.to_string())
+            .envs(workload.secrets.iter().map(|(name, value)| (name.as_str(), value.expose_secret())))
             .current_dir(&config.directory)
             .stdin(Stdio::piped())
             .stdout(out)

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::health::{Answer, Health};
-use super::log::{self, Secrets};
-
+use super::log;
 use super::process::{self, Process};
 use super::{InstanceState, LocalConfig, RuntimeError, Workload};
+use crate::redaction::Redaction;
 use crate::runtime::Phase;
 use crate::runtime::moves::Moves;
 
@@ -72,7 +72,10 @@ impl Supervised {
             phase: Phase::Starting,
         });
         let supervisor = Supervisor {
-            secrets: Secrets::of(&[&plan.workload.database_url, &plan.workload.redis_url]),
+            secrets: Redaction::new()
+                .and_url(&plan.workload.database_url)
+                .and_url(&plan.workload.redis_url)
+                .and_all(plan.workload.secrets.iter().map(|(_, value)| value)),
             plan,
             state: sender,
             stop: stop.clone(),
@@ -126,7 +129,7 @@ enum End {
 
 struct Supervisor {
     plan: Plan,
-    secrets: Secrets,
+    secrets: Redaction,
     state: watch::Sender<InstanceState>,
     stop: CancellationToken,
 }

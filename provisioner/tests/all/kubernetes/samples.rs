@@ -46,6 +46,12 @@ pub fn workload(application: ApplicationId, generation: i64) -> Workload {
         redis_prefix: "app:x:".to_owned(),
         public_base_url: format!("https://api.authsome.cloud/v1/{application}"),
         config: serde_json::json!({ "session": { "token_ttl": "1h" }, "bootstrap": { "initial_owner_count": 0 } }),
+        secrets: [(
+            "MAILER_SMTP_PASSWORD".parse().unwrap(),
+            SecretString::from("mail-password"),
+        )]
+        .into_iter()
+        .collect(),
         previous: Vec::new(),
     }
 }

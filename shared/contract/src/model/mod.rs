@@ -1,5 +1,6 @@
 //! Domain models shared by two or more programs.
 
+pub mod application_secret;
 pub mod cache_policy;
 pub mod cache_purges;
 pub(crate) mod closed;
@@ -15,6 +16,7 @@ pub mod status;
 pub mod step;
 pub mod version;
 
+pub use application_secret::{ApplicationSecrets, SecretName};
 pub use cache_policy::{CachePolicy, CacheRule};
 pub use cache_purges::CachePurges;
 pub use closed::UnknownName;

@@ -5,6 +5,7 @@
 
 pub mod change;
 pub mod edge;
+pub mod instance_log;
 pub mod job;
 pub mod key_use;
 pub mod names;
@@ -12,6 +13,7 @@ pub mod usage;
 
 pub use change::{Change, Heartbeat, Mark, Versioned};
 pub use edge::{EdgeReport, FeedState, TableSize};
+pub use instance_log::{LogEntry, LogLevel, LogPage, LogRefusal, LogReply, LogRequest};
 pub use job::Job;
 pub use key_use::{KeyUse, KeyUses};
 pub use usage::{UsageConfirmation, UsageCounter, UsageReport};

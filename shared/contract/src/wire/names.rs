@@ -22,6 +22,9 @@ pub const KEY_USES: &str = "keys.used";
 /// The queue group in which the replicas of control share [`KEY_USES`].
 pub const KEY_USES_GROUP: &str = "control";
 
+/// The queue group in which the provisioners of a region share [`instance_logs`].
+pub const INSTANCE_LOGS_GROUP: &str = "provisioners";
+
 /// JetStream: work for the provisioners (work-queue retention).
 pub const JOBS_STREAM: &str = "JOBS";
 /// All subjects of [`JOBS_STREAM`].
@@ -62,6 +65,11 @@ pub fn jobs_of_region(region: &str) -> String {
 /// The durable consumer that all provisioners of a region share.
 pub fn jobs_consumer(region: &str) -> String {
     format!("provisioners-{region}")
+}
+
+/// Core NATS, with replies: the lines that instances of a region's applications wrote.
+pub fn instance_logs(region: &str) -> String {
+    format!("instances.logs.{region}")
 }
 
 /// Subject of one writer's usage counters.

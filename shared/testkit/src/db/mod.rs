@@ -1,5 +1,7 @@
 //! The few statements that prepare databases on a server of our own. Names are quoted identifiers, never text.
 
+pub mod population;
+
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 

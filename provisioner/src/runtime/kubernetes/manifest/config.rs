@@ -27,8 +27,10 @@ impl Environment {
             ("DATABASE_URL", workload.database_url.expose().to_owned()),
             ("REDIS_URL", workload.redis_url.expose().to_owned()),
         ];
-        let all = own.map(|(name, value)| (name.to_owned(), value)).into_iter();
-        Self(all.map(|(name, value)| (name, SecretString::from(value))).collect())
+        let given = workload.secrets.iter();
+        let mut all: BTreeMap<_, _> = given.map(|(name, value)| (name.to_string(), value.clone())).collect();
+        all.extend(own.map(|(name, value)| (name.to_owned(), SecretString::from(value))));
+        Self(all)
     }
 
     /// The names, in order.

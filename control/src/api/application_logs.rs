@@ -1,0 +1,184 @@
+//! What the instances of an application wrote to their logs.
+
+use authsome_contract::wire::{LogEntry, LogLevel, LogRequest};
+use authsome_core::error::Failure;
+use authsome_core::id::Application as ApplicationKind;
+use axum::Json as Answer;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+use utoipa::{IntoParams, ToSchema};
+
+use super::fault::{ErrorEnvelope, Refusals};
+use crate::db::applications;
+use crate::error::{Fields, Outcome};
+use crate::identity::{self, Action, Caller};
+use crate::server::extract::{PathId, Query};
+use crate::state::App;
+
+/// Which lines.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogsQuery {
+    /// Not before: RFC 3339, or how long ago (`90s`, `15m`, `6h`, `7d`).
+    #[param(max_length = 64, example = "15m")]
+    since: Option<String>,
+    /// How many lines: the last ones, or with a `cursor` the next ones.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    tail: Option<u32>,
+    /// At least of this level. Lines that have none count as `info`.
+    #[param(pattern = "^(trace|debug|info|warn|error)$")]
+    level: Option<String>,
+    /// `nextCursor` of an answer, for what was written since; `start` for the oldest lines that are kept.
+    #[param(max_length = 512)]
+    cursor: Option<String>,
+}
+
+/// Lines in the order in which they were written.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LogLines {
+    logs: Vec<LogLine>,
+    /// Ask with it for what comes after these lines, also where there is nothing yet.
+    next_cursor: String,
+    /// Asked with a cursor: there are more lines after these already. Without one: there are older lines.
+    has_more: bool,
+}
+
+/// One line. Secrets of the application that were found in it are `***`.
+#[derive(Debug, Serialize, ToSchema)]
+struct LogLine {
+    /// `null` where neither the line nor one before it says.
+    #[serde(with = "time::serde::rfc3339::option")]
+    timestamp: Option<OffsetDateTime>,
+    /// `trace`, `debug`, `info`, `warn` or `error`; `null` where the line has none.
+    #[schema(value_type = Option<String>, example = "info")]
+    level: Option<LogLevel>,
+    #[schema(example = "listening")]
+    message: String,
+    /// What else is in the line.
+    #[schema(value_type = Object)]
+    fields: Map<String, Value>,
+}
+
+impl From<LogEntry> for LogLine {
+    fn from(entry: LogEntry) -> Self {
+        Self {
+            timestamp: entry.timestamp,
+            level: entry.level,
+            message: entry.message,
+            fields: entry.fields,
+        }
+    }
+}
+
+/// What the instances of an application wrote
+///
+/// Without a `cursor`, the newest lines; with the `nextCursor` of an answer, those after it, so that asking again and again
+/// follows the log. Places stay good when instances restart. What is kept is a few megabytes for each instance.
+#[utoipa::path(get, path = "/applications/{applicationId}/logs", tag = "applications", operation_id = "getApplicationLogs",
+    security(("bearer" = [])), params(("applicationId" = String, Path), LogsQuery),
+    responses((status = 200, body = LogLines), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such application, or the caller is no member"),
+        (status = 504, body = ErrorEnvelope, description = "The logs were not read in time; try again after `Retry-After`")))]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId<ApplicationKind>,
+    Query(query): Query<LogsQuery>,
+) -> Outcome<Answer<LogLines>> {
+    let region = {
+        let mut connection = app.pool().acquire().await?;
+        identity::application(&mut connection, &caller, id, Action::ReadLogs).await?;
+        let region = applications::whereabouts(&mut connection, id).await?;
+        region
+            .ok_or_else(|| Failure::not_found("Application not found"))?
+            .region
+    };
+    let mut fields = Fields::new();
+    let limit = query.tail.unwrap_or(100);
+    fields.require(
+        (1..=LogRequest::LIMIT_MAX).contains(&limit),
+        "tail",
+        "must be from 1 to 1000",
+    );
+    let since = query.since.as_deref().and_then(|text| {
+        let parsed = time_of(text, app.clock().now());
+        fields.take(
+            "since",
+            parsed.ok_or("must be a time such as 2026-01-31T12:00:00Z, or how long ago: 90s, 15m, 6h, 7d"),
+        )
+    });
+    let level = query.level.as_deref().and_then(|text| {
+        fields.take(
+            "level",
+            text.parse().map_err(|_| "must be trace, debug, info, warn or error"),
+        )
+    });
+    let short = |cursor: &String| (1..=LogRequest::CURSOR_MAX).contains(&cursor.len());
+    fields.require(
+        query.cursor.as_ref().is_none_or(short),
+        "cursor",
+        "must be the nextCursor of an answer, or start",
+    );
+    fields.finish()?;
+    let request = LogRequest {
+        application_id: id,
+        since,
+        level,
+        limit,
+        cursor: query.cursor,
+    };
+    let page = app.instance_logs().fetch(&region, &request).await?;
+    Ok(Answer(LogLines {
+        logs: page.entries.into_iter().map(LogLine::from).collect(),
+        next_cursor: page.cursor,
+        has_more: page.has_more,
+    }))
+}
+
+/// A time, or how long before `now`.
+fn time_of(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Some(time);
+    }
+    let seconds = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)]
+        .into_iter()
+        .find_map(|(unit, weight)| {
+            text.strip_suffix(unit)?
+                .parse::<u32>()
+                .ok()
+                .map(|n| i64::from(n) * weight)
+        })?;
+    now.checked_sub(Duration::seconds(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_time_is_one_or_how_long_ago() {
+        let now = datetime!(2026-01-31 12:00 UTC);
+        for (text, expected) in [
+            ("2026-01-31T11:00:00Z", Some(datetime!(2026-01-31 11:00 UTC))),
+            ("90s", Some(datetime!(2026-01-31 11:58:30 UTC))),
+            ("6h", Some(datetime!(2026-01-31 6:00 UTC))),
+            ("7d", Some(datetime!(2026-01-24 12:00 UTC))),
+            ("7", None),
+            ("-1s", None),
+            ("h", None),
+            ("", None),
+            ("4294967295d", None),
+            ("99999999999s", None),
+        ] {
+            assert_eq!(time_of(text, now), expected, "{text}");
+        }
+    }
+}
