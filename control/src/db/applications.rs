@@ -246,8 +246,16 @@ async fn matching(
     workspace: WorkspaceId,
     filter: &Filter<'_>,
 ) -> Result<Vec<Matching>, DbError> {
+    let mut query = QueryBuilder::<Postgres>::new("");
+    let source = match filter.search {
+        None => "applications a",
+        Some(search) => {
+            found(&mut query, workspace, search);
+            "found a"
+        }
+    };
     let conditions = |query: &mut QueryBuilder<Postgres>| {
-        query.push(" WHERE a.workspace_id = ").push_bind(workspace);
+        query.push(source).push(" WHERE a.workspace_id = ").push_bind(workspace);
         query.push(" AND a.status <> 'deleted'");
         if let Some(environment) = filter.environment {
             query.push(" AND a.environment = ").push_bind(environment.as_str());
@@ -255,20 +263,10 @@ async fn matching(
         if let Some(status) = filter.status {
             query.push(" AND a.status = ").push_bind(status.as_str());
         }
-        if let Some(search) = filter.search {
-            // From the text to the text followed by the last of all characters: every text that begins with it.
-            for column in [r#"(lower(a.name)) COLLATE "C""#, r#"a.slug COLLATE "C""#] {
-                query.push(if column.starts_with('(') { " AND (" } else { " OR " });
-                query.push(column).push(" >= lower(").push_bind(search.to_owned());
-                query.push(") AND ").push(column).push(" < lower(");
-                query.push_bind(search.to_owned()).push(") || chr(1114111)");
-            }
-            query.push(" OR a.id = ").push_bind(search.to_owned()).push(")");
-        }
     };
-    let mut query = QueryBuilder::new("SELECT a.id, (SELECT count(*) FROM applications a");
+    query.push("SELECT a.id, (SELECT count(*) FROM ");
     conditions(&mut query);
-    query.push(") AS total FROM applications a");
+    query.push(") AS total FROM ");
     conditions(&mut query);
     query
         .push(" ORDER BY a.created_at, a.id LIMIT ")
@@ -276,6 +274,32 @@ async fn matching(
     query.push(" OFFSET ").push_bind(filter.offset);
     let query = query.build_query_as::<Matching>().persistent(false);
     Ok(query.fetch_all(connection).await?)
+}
+
+/// Before the rest of a query: `found`, what a search finds. Each way to find something by its own index; a union of them that
+/// is planned as a whole would walk through the workspace instead.
+fn found(query: &mut QueryBuilder<Postgres>, workspace: WorkspaceId, search: &str) {
+    const COLUMNS: &str = "id, workspace_id, environment, status, created_at";
+    query.push("WITH found AS MATERIALIZED (");
+    // From the text to the text followed by the last of all characters: every text that begins with it.
+    for column in [r#"(lower(name)) COLLATE "C""#, r#"slug COLLATE "C""#] {
+        query
+            .push("SELECT ")
+            .push(COLUMNS)
+            .push(" FROM applications WHERE workspace_id = ");
+        query.push_bind(workspace).push(" AND ").push(column).push(" >= lower(");
+        query
+            .push_bind(search.to_owned())
+            .push(") AND ")
+            .push(column)
+            .push(" < lower(");
+        query.push_bind(search.to_owned()).push(") || chr(1114111) UNION ");
+    }
+    query
+        .push("SELECT ")
+        .push(COLUMNS)
+        .push(" FROM applications WHERE id = ");
+    query.push_bind(search.to_owned()).push(") ");
 }
 
 struct Row {

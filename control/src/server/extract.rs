@@ -51,9 +51,13 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
         if body.is_empty() {
             return Err(Failure::invalid_request("The request body is empty; send a JSON object").into());
         }
-        // Structures could be read of arrays as well, field by field in their order, which no client means.
-        if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            return Err(Failure::invalid_request("The request body must be a JSON object").into());
+        // Structures could be read of lists as well, field by field in their order, which no client means; and the reader would
+        // repeat a bare text, which may be a secret.
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            let failure = Failure::invalid_request("The request body must be a JSON object");
+            return Err(failure
+                .with_details(serde_json::json!({ "fields": { "body": "must be a JSON object" } }))
+                .into());
         }
         let mut text = serde_json::Deserializer::from_slice(&body);
         let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {

@@ -251,15 +251,7 @@ async fn each_change_is_rolled_out_and_audited_by_name() {
 #[tokio::test]
 async fn names_sizes_and_numbers_have_their_bounds() {
     let world = World::new().await;
-    for name in [
-        "DATABASE_URL",
-        "PORT",
-        "LD_PRELOAD",
-        "custom_x",
-        "CUSTOM_",
-        "CUSTOM_%41",
-        "CUSTOM_x",
-    ] {
+    for name in ["DATABASE_URL", "PORT", "LD_PRELOAD", "custom_x", "CUSTOM_", "CUSTOM_x"] {
         let refused = world.set(name, "x").await;
         refused.assert_error(400, "invalid_request");
         assert!(refused.field("secretName").contains("CUSTOM_"), "{}", refused.text);
