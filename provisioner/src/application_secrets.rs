@@ -13,7 +13,7 @@ use authsome_db::{DbError, application_secret};
 use sqlx::PgPool;
 
 use crate::credentials::CredentialError;
-use crate::db::{self, RecordError};
+use crate::db;
 use crate::lease::Fence;
 
 /// What is said of a secret that does not open.
@@ -60,7 +60,7 @@ pub async fn reseal(
 ) -> Result<(), CredentialError> {
     let application = fence.application_id();
     let mut tx = pool.begin().await.map_err(DbError::from)?;
-    db::lease::hold(&mut tx, fence).await.map_err(RecordError::from)?;
+    db::lease::hold(&mut tx, fence).await?;
     for row in application_secret::sealed(&mut tx, application).await? {
         if ring.needs_reseal(&row.sealed) {
             let value = open(ring, application, &row.name, &row.sealed)

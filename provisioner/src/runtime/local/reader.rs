@@ -160,12 +160,11 @@ impl Log {
     /// left out. A line that is longer than all that is read is taken as it is.
     fn lines(&self, start: u64, stop: u64, cut: bool, query: &LogQuery) -> Result<(Vec<Line>, u64), RuntimeError> {
         let bytes = self.bytes(start, stop)?;
-        let mut from = match cut {
-            true => bytes
-                .iter()
-                .position(|byte| *byte == b'\n')
-                .map_or(bytes.len(), |at| at + 1),
-            false => 0,
+        let mut from = if cut {
+            let line = bytes.iter().position(|byte| *byte == b'\n');
+            line.map_or(bytes.len(), |at| at + 1)
+        } else {
+            0
         };
         let (mut lines, mut before, mut latest) = (Vec::new(), None, None);
         while from < bytes.len() {
