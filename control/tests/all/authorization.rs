@@ -104,8 +104,6 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         ),
         "listApplicationSecrets" => (Who::Members(BUILDERS), 200, None),
         "setApplicationSecret" => (Who::Members(BUILDERS), 200, Some(json!({ "value": "x" }))),
-        // One that is not there; other members are refused before it is looked for.
-        "removeApplicationSecret" => (Who::Members(BUILDERS), 404, None),
         // Nobody answers for the instances here.
         "getApplicationLogs" => (Who::Members(BUILDERS), 503, None),
         "purgeApplicationCache" => (Who::Members(BUILDERS), 202, Some(json!({ "tags": ["catalogue"] }))),
@@ -119,7 +117,7 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         "updateWebhook" => (Who::Members(BUILDERS), 200, Some(json!({ "enabled": true }))),
         "rotateWebhookSecret" => (Who::Members(BUILDERS), 200, Some(json!({}))),
         // One that is not there; other members are refused before it is looked for.
-        "removeWebhook" | "replayWebhookDelivery" => (Who::Members(BUILDERS), 404, None),
+        "removeApplicationSecret" | "removeWebhook" | "replayWebhookDelivery" => (Who::Members(BUILDERS), 404, None),
         "addHost" => (
             Who::Members(BUILDERS),
             200,

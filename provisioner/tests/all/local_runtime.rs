@@ -86,7 +86,6 @@ fn new_id() -> ApplicationId {
 fn workload_at(id: ApplicationId, database: &str) -> Workload {
     Workload {
         site: site(id, 1),
-        config: serde_json::json!({}),
         application: id,
         generation: 1,
         base_path: "/base".to_owned(),
