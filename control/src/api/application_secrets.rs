@@ -12,11 +12,11 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::fault::{ErrorEnvelope, Refusals};
-use super::page::{Page, PageQuery};
+use super::page::{Listing, Page, PageQuery};
 use crate::command::application::secret;
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
-use crate::server::extract::{Json, PathId, PathIdName, Query};
+use crate::server::extract::{Json, PathId, PathIdName};
 use crate::state::App;
 
 /// The value of a secret.
@@ -91,9 +91,8 @@ pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     PathId(application): PathId<Application>,
-    Query(page): Query<PageQuery>,
+    Listing { window, .. }: Listing,
 ) -> Outcome<Answer<Page<ApplicationSecret>>> {
-    let window = page.window()?;
     let mut connection = app.pool().acquire().await?;
     identity::application(&mut connection, &caller, application, Action::ReadSecrets).await?;
     Ok(Answer(window.cut(rows::list(&mut connection, application).await?)))
