@@ -75,6 +75,15 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
+/// What the service believes and asks outside of itself: nothing but the system's roots, unless a test says so.
+#[derive(Default)]
+struct Others {
+    roots: Roots,
+    issuers: IssuersSetting,
+    logs: Option<InstanceLogs>,
+    prometheus: Option<Prometheus>,
+}
+
 impl Service {
     pub(crate) async fn new() -> Self {
         let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
@@ -99,7 +108,7 @@ impl Service {
             Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
             dns,
             false,
-            <(Roots, IssuersSetting)>::default(),
+            Others::default(),
         )
     }
 
@@ -113,7 +122,11 @@ impl Service {
             Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
             DnsSettings::default(),
             false,
-            (roots, issuers),
+            Others {
+                roots,
+                issuers,
+                ..Others::default()
+            },
         )
     }
 
@@ -134,7 +147,7 @@ impl Service {
             Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
             DnsSettings::default(),
             true,
-            <(Roots, IssuersSetting)>::default(),
+            Others::default(),
         )
     }
 
@@ -147,7 +160,7 @@ impl Service {
             tokens,
             DnsSettings::default(),
             false,
-            <(Roots, IssuersSetting)>::default(),
+            Others::default(),
         )
     }
 
@@ -159,21 +172,25 @@ impl Service {
             tokens,
             DnsSettings::default(),
             false,
-            <(Roots, IssuersSetting)>::default(),
+            Others::default(),
         )
     }
 
     /// With its own database, and what reaches instances.
     pub(crate) async fn reaching(instance_logs: InstanceLogs, prometheus: Option<Prometheus>) -> Self {
         let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
-        Self::built(
+        Self::with(
             PgPool::connect_with(database.options).await.unwrap(),
             settings(),
             Router::new(),
             Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
             DnsSettings::default(),
             false,
-            (instance_logs, prometheus),
+            Others {
+                logs: Some(instance_logs),
+                prometheus,
+                ..Others::default()
+            },
         )
     }
 
@@ -184,20 +201,7 @@ impl Service {
         tokens: Tokens,
         dns: DnsSettings,
         limited: bool,
-        (roots, issuers): (Roots, IssuersSetting),
-    ) -> Self {
-        let nothing = (InstanceLogs::new(None), None);
-        Self::built(pool, settings, pages, tokens, dns, limited, nothing)
-    }
-
-    fn built(
-        pool: PgPool,
-        settings: Settings,
-        pages: Router<App>,
-        tokens: Tokens,
-        dns: DnsSettings,
-        limited: bool,
-        (instance_logs, prometheus): (InstanceLogs, Option<Prometheus>),
+        others: Others,
     ) -> Self {
         let clock = ManualClock::new(SystemClock.now());
         let entropy = Arc::new(SystemEntropy::new());
@@ -207,9 +211,9 @@ impl Service {
         } else {
             Limiter::counting_only(Arc::new(clock.clone()), counters)
         };
-        let tls = roots.tls();
+        let tls = others.roots.tls();
         let keeper: Arc<dyn Clock> = Arc::new(clock.clone());
-        let issuers = Issuers::new(issuers, &tls, &keeper);
+        let issuers = Issuers::new(others.issuers, &tls, &keeper);
         let app = App::new(Parts {
             pool: pool.clone(),
             clock: Arc::new(clock.clone()),
@@ -228,8 +232,8 @@ impl Service {
                 tls.clone(),
             ),
             limiter,
-            instance_logs,
-            prometheus,
+            instance_logs: others.logs.unwrap_or_else(|| InstanceLogs::new(None)),
+            prometheus: others.prometheus,
             operation_feed: authsome_control::tasks::operation_feed::OperationFeed::default(),
             dns: Dns::new(dns),
         });
