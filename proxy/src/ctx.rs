@@ -17,12 +17,12 @@ use crate::error::Refusal;
 use crate::filter::client_address::Client;
 use crate::filter::cors::Grant;
 use crate::filter::credential::Places;
-use crate::http1::trailers::Trailers;
 use crate::limit::{Occupied, Standing};
 use crate::listener::Accepted;
 use crate::live::Listing;
 use crate::routing::AppEntry;
 use crate::trace::Timeline;
+use crate::trailers::Trailers;
 use crate::upstream::{Call, Prepared, Replay, Upstreams, Way};
 
 /// Grows as the request passes the phases.
@@ -74,8 +74,6 @@ pub struct Ctx {
     pub part: Option<Part>,
     /// The edge itself asks again for what it serves from the cache meanwhile; nobody's request.
     pub in_background: bool,
-    /// A request of HTTP/2 that the edge asks again for, and that says HTTP/1.1 meanwhile.
-    pub asks_as_http1: bool,
 }
 
 impl Ctx {
@@ -127,9 +125,7 @@ impl Forwarding {
 
     /// Trailers are passed on, where that can be.
     pub fn carry(&mut self, trailers: Arc<Trailers>) {
-        if let Some(prepared) = self.admission.app.prepared.get() {
-            self.way.carry(prepared, trailers);
-        }
+        self.way.carry(trailers);
     }
 
     /// Where the next attempt goes, if there is an endpoint and time.

@@ -16,9 +16,9 @@ use crate::filter::headers::{Forward, to_instance};
 use crate::filter::{credential, normalise};
 use crate::http1::body::{Body, Length};
 use crate::http1::head::{HeadLimits, HeadScanner};
-use crate::http1::trailers::{Follower, Trailers, may_trail};
 use crate::routing::AppHeaders;
 use crate::trace::{is_state, parse};
+use crate::trailers::{Follower, Trailers, may_trail};
 use crate::upstream::{self, InstanceCredentials};
 
 pub use paths::paths;

@@ -71,7 +71,6 @@ impl Edge {
             forward: None,
             part: None,
             in_background: false,
-            asks_as_http1: false,
         }
     }
 
@@ -261,7 +260,10 @@ impl Edge {
         let fault = accepted.and_then(|accepted| accepted.exchange.body_fault());
         let (blame, refusal) = upstream::refusal_of(error, fault);
         self.metrics.failed(blame);
-        let answerable = matches!(refusal, Some(Refusal::TooLarge | Refusal::TooManyStreams));
+        let answerable = matches!(
+            refusal,
+            Some(Refusal::TooLarge | Refusal::TooManyStreams | Refusal::RequestTimeout)
+        );
         if let (Blame::Client, false, Some(accepted)) = (blame, answerable, accepted) {
             accepted.client_left();
         }

@@ -15,6 +15,7 @@ use authsome_core::entropy::{Entropy, SystemEntropy};
 use authsome_core::retry::{Backoff, Dependency, until_ready};
 use authsome_core::secret::SecretUrl;
 use fred::interfaces::ClientLike;
+use futures::FutureExt;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use sqlx::Connection;
@@ -168,7 +169,14 @@ async fn run_parts(
             source: Some(error.into()),
         })
     };
-    tokio::try_join!(routing, metering, reporting, leasing).map(|_| ())
+    let said = |part| tracing::debug!(part, "a part of the store has ended");
+    tokio::try_join!(
+        routing.inspect(|_| said("routing")),
+        metering.inspect(|_| said("metering")),
+        reporting.inspect(|_| said("reporting")),
+        leasing.inspect(|_| said("leasing")),
+    )
+    .map(|_| ())
 }
 
 /// Says of each store that is away that it is, until it is there once.

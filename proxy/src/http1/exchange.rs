@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::trailers::Trailers;
+use crate::trailers::Trailers;
 
 const FORWARDING: u8 = 1;
 const TUNNEL: u8 = 2;
@@ -58,7 +58,7 @@ impl Exchange {
     }
 
     /// Those that are passed on.
-    pub(super) fn trailers(&self) -> Option<Arc<Trailers>> {
+    pub(crate) fn trailers(&self) -> Option<Arc<Trailers>> {
         if !self.is(TRAILERS) {
             return None;
         }
@@ -83,7 +83,7 @@ impl Exchange {
         self.is(SUBSTITUTED)
     }
 
-    pub(super) fn body_failed(&self, fault: BodyFault) {
+    pub(crate) fn body_failed(&self, fault: BodyFault) {
         self.set(match fault {
             BodyFault::Slow => SLOW,
             BodyFault::Malformed => MALFORMED,

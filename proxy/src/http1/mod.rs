@@ -11,7 +11,6 @@ mod exchange;
 pub mod head;
 pub mod pace;
 mod stream;
-pub mod trailers;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,8 @@
 //! How slowly a client may send a body.
 //!
 //! Owns the bound on the time that the edge waits for a client's body: a connection that sends a byte now and then would
-//! otherwise be held for as long as its sender likes. Of HTTP/1.1 only waiting for the client counts; while the instance is the
-//! slow one, nothing does. Of HTTP/2, where the forwarding library does not show whom it waits for, the time since the head
-//! counts. Pure: time comes in as durations.
+//! otherwise be held for as long as its sender likes. Only waiting for the client counts; while the instance is the slow one,
+//! nothing does. Pure: time comes in as durations.
 
 use std::time::Duration;
 
@@ -26,11 +25,6 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Of a body of which so much came within this time.
-    pub fn so_far(received: u64, waited: Duration) -> Self {
-        Self { waited, received }
-    }
-
     /// So much longer may be waited for the next byte.
     pub fn left(&self, rules: &PaceRules) -> Duration {
         let allowed = match rules.rate {

@@ -25,8 +25,8 @@ use tokio::time::{Instant, Sleep};
 use super::body::{BadChunks, Body, Length};
 use super::exchange::BodyFault;
 use super::pace::{Pace, PaceRules};
-use super::trailers::{Follower, Inserter};
 use crate::listener::Accepted;
+use crate::trailers::{Follower, Inserter};
 
 /// Of the next requests so much is read while one is answered; it shows whether the client is still there.
 const READ_AHEAD: usize = 8 * 1024;

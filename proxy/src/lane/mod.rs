@@ -105,7 +105,7 @@ pub struct Lane {
     edge: Edge,
     pool: Arc<Pool>,
     /// Makes connections with TLS.
-    secure: TransportConnector,
+    secure: Arc<TransportConnector>,
 }
 
 /// The client's end of a connection.
@@ -164,11 +164,8 @@ impl Lane {
     /// A lane for this edge, with one shelf of at most `idle` connections to instances for each of `threads`.
     pub fn new(edge: Edge, threads: usize, idle: usize) -> Self {
         let pool = Pool::new(threads, idle, edge.upstreams.settings().timeouts.idle);
-        Self {
-            edge,
-            pool,
-            secure: TransportConnector::new(None),
-        }
+        let secure = Arc::clone(edge.upstreams.secure());
+        Self { edge, pool, secure }
     }
 
     /// Looks at the request whose head was read. `None`: it is not one for the lane, and nothing was done.

@@ -15,7 +15,6 @@ use h2::server::{Builder, Connection};
 use h2::{Ping, PingPong, Reason};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Accept, HttpSession};
 use pingora::protocols::{Digest, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
@@ -24,9 +23,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::metrics::Ended;
 use super::{Accepted, Front};
-use crate::config::Limits;
 use crate::drain::Entered;
 use crate::edge::Edge;
+use crate::http2::Session;
 
 /// What of one request's body the client may send ahead.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -136,14 +135,16 @@ impl Front {
                         }
                     }
                 }
-                accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
-                    Ok(Some(H2Accept::Session(session))) => {
-                        conduct.opened += 1;
-                        let request = serve_stream(Arc::clone(&self.proxy), session, self.limits, shutdown.clone());
-                        streams.spawn_on(request, &pingora_runtime::current_handle());
+                accepted = connection.accept() => {
+                    let Some(Ok(stream)) = accepted else { break };
+                    match Session::begin(stream, Arc::clone(&digest), self.limits.pace) {
+                        Some((session, accepted)) => {
+                            conduct.opened += 1;
+                            let request = serve_stream(Arc::clone(&self.proxy), session, accepted, shutdown.clone());
+                            streams.spawn_on(request, &pingora_runtime::current_handle());
+                        }
+                        None => conduct.malformed += 1,
                     }
-                    Ok(Some(H2Accept::Rejected)) => conduct.malformed += 1,
-                    Ok(None) | Err(_) => break,
                 },
                 () = &mut pings, if leaving.is_none() => {
                     self.metrics.ended(Ended::Ping);
@@ -195,23 +196,13 @@ async fn over(leaving: &mut Option<Leaving>) {
 /// Serves one request. True if the client took it back.
 async fn serve_stream(
     proxy: Arc<HttpProxy<Edge>>,
-    mut session: HttpSession,
-    limits: Limits,
+    session: Session,
+    accepted: Arc<Accepted>,
     shutdown: ShutdownWatch,
 ) -> bool {
-    let accepted = Arc::new(Accepted::default());
-    if session.is_body_done() {
-        accepted.body_came(0, true);
-    }
-    // How the request on the stream finds it.
-    session.req_header_mut().extensions_mut().insert(Arc::clone(&accepted));
-    let request = proxy.process_new_http(ServerSession::new_http2(session), &shutdown);
-    tokio::select! {
-        biased;
-        _ = accepted.switch.serve(accepted.patience.attend(request)) => {}
-        // Dropped, the request resets its stream. The library has no deadline for reading a body here.
-        () = accepted.body_stalls(limits.client_read, &limits.pace) => {}
-    }
+    let request = proxy.process_new_http(ServerSession::new_custom(Box::new(session)), &shutdown);
+    // Dropped, the request resets its stream.
+    accepted.switch.serve(accepted.patience.attend(request)).await;
     accepted.has_client_left()
 }
 

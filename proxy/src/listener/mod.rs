@@ -10,9 +10,8 @@ mod http2;
 mod metrics;
 mod preface;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -20,13 +19,11 @@ use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::{ALPN, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
-use tokio::time::Instant;
 
 use crate::config::Limits;
 use crate::ctx::Ctx;
 use crate::drain::Drain;
 use crate::edge::Edge;
-use crate::http1::pace::{Pace, PaceRules};
 use crate::http1::{Door, Exchange, Http1};
 use crate::lane::Lane;
 use crate::live::KillSwitch;
@@ -52,16 +49,9 @@ pub struct Accepted {
     door: Option<Arc<Door>>,
     /// The client left before it had its answer.
     left: AtomicBool,
-    /// Bytes of the body of the request that came so far.
-    came: AtomicU64,
-    /// When the first of them came.
-    first: OnceLock<Instant>,
     /// A request that was decided upon before the library had it.
     judged: Mutex<Option<Box<Ctx>>>,
 }
-
-/// No more will come.
-const ALL: u64 = u64::MAX;
 
 impl Accepted {
     /// Of a connection whose bad heads are answered there.
@@ -90,36 +80,6 @@ impl Accepted {
     /// The client left before it had its answer.
     pub fn client_left(&self) {
         self.left.store(true, Ordering::Relaxed);
-    }
-
-    /// So many bytes more of the body of the request came.
-    pub fn body_came(&self, bytes: usize, is_last: bool) {
-        if is_last {
-            self.came.store(ALL, Ordering::Relaxed);
-        } else if self.came.fetch_add(bytes as u64, Ordering::Relaxed) == 0 {
-            self.first.get_or_init(Instant::now);
-        }
-    }
-
-    /// Returns once nothing of the body came for `limit` or longer, or all that comes comes more slowly than `pace` allows; never,
-    /// after its last byte. Before the first byte only `limit` counts: the instance may not have been found yet.
-    async fn body_stalls(&self, limit: Duration, pace: &PaceRules) {
-        let left = |came| {
-            let waited = self.first.get().map_or(Duration::ZERO, Instant::elapsed);
-            Pace::so_far(came, waited).left(pace)
-        };
-        let (mut before, mut since) = (self.came.load(Ordering::Relaxed), Instant::now());
-        while before != ALL {
-            tokio::time::sleep_until((Instant::now() + left(before)).min(since + limit)).await;
-            let came = self.came.load(Ordering::Relaxed);
-            if came != ALL && (left(came).is_zero() || (came == before && since.elapsed() >= limit)) {
-                return;
-            }
-            if came != before {
-                (before, since) = (came, Instant::now());
-            }
-        }
-        std::future::pending::<()>().await;
     }
 
     fn has_client_left(&self) -> bool {
@@ -194,61 +154,5 @@ impl ServerApp for Front {
 
     async fn cleanup(&self) {
         self.proxy.http_cleanup().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::pin::pin;
-
-    use super::*;
-
-    const PACE: PaceRules = PaceRules {
-        grace: Duration::from_secs(10),
-        rate: 100,
-        deadline: Duration::from_mins(1),
-    };
-    const LIMIT: Duration = Duration::from_secs(5);
-
-    /// When a body stalls of which so many bytes come each second, for so many seconds.
-    async fn stalls(bytes: usize, seconds: u64) -> Option<Duration> {
-        let (accepted, began) = (Accepted::default(), Instant::now());
-        let mut stalls = pin!(accepted.body_stalls(LIMIT, &PACE));
-        for _ in 0..seconds {
-            tokio::select! {
-                biased;
-                () = &mut stalls => return Some(began.elapsed()),
-                () = tokio::time::sleep(Duration::from_secs(1)) => accepted.body_came(bytes, false),
-            }
-        }
-        tokio::select! {
-            () = &mut stalls => Some(began.elapsed()),
-            () = tokio::time::sleep(Duration::from_mins(10)) => None,
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_stops_drips_or_never_ends_stalls() {
-        let close = |took: Option<Duration>, to: u64| {
-            let took = took.expect("it stalls").as_secs();
-            assert!(took.abs_diff(to) <= 5, "{took} and not {to}");
-        };
-        close(stalls(0, 0).await, LIMIT.as_secs());
-        close(stalls(1, 100).await, PACE.grace.as_secs());
-        close(stalls(50, 100).await, 20);
-        close(stalls(1_000_000, 100).await, PACE.deadline.as_secs());
-        close(stalls(1_000_000, 20).await, 20 + LIMIT.as_secs());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_is_whole_never_stalls() {
-        let accepted = Accepted::default();
-        let mut stalls = pin!(accepted.body_stalls(LIMIT, &PACE));
-        tokio::select! {
-            () = &mut stalls => panic!("it has begun only now"),
-            () = tokio::time::sleep(LIMIT / 2) => accepted.body_came(7, true),
-        }
-        let later = tokio::time::timeout(Duration::from_mins(10), stalls).await;
-        assert!(later.is_err());
     }
 }

@@ -14,7 +14,7 @@ use super::entry::{AppSlot, KeyEntry};
 use super::fence::Ticket;
 use super::flight::Outcome;
 use super::metrics::{FillOutcome, Source, TableName};
-use super::postgres::{PostgresError, PostgresSource};
+use super::postgres::{Dated, PostgresError, PostgresSource};
 use super::redis::{Answer, RedisSource, Trust};
 use super::table::{Absence, Settled};
 use super::{Shared, Unavailable};
@@ -50,36 +50,29 @@ impl Filler {
         self.key_from_postgres(digest).await
     }
 
-    /// The key as Postgres has it now, which is kept.
+    /// The key as Postgres has it now, which is kept. Its application comes with it.
     pub(super) async fn key_from_postgres(&self, digest: Digest) -> Outcome<Arc<KeyEntry>> {
-        for reading in 1..=READINGS {
-            let ticket = self.ticket();
-            match self.postgres.key(&digest).await {
-                Ok(Some(row)) => {
-                    self.answered(row.database_ms);
-                    let (key, app) = row.value;
-                    let Settled::Accepted(slot) = self.shared.table.settle_app(&ticket, app) else {
-                        return Err(self.behind(TableName::App));
-                    };
-                    return match self.shared.table.settle_key(&ticket, key, slot) {
-                        Settled::Accepted(entry) => Ok(Some(self.found(TableName::Key, Source::Postgres, entry))),
-                        Settled::Behind => Err(self.behind(TableName::Key)),
-                    };
-                }
-                Ok(None) => {
-                    self.shared.table.pulse().release();
-                    let absence = self.shared.table.settle_absent_key(&ticket, &digest);
-                    if absence == Absence::Kept || reading == READINGS {
-                        self.shared
-                            .metrics
-                            .fill(TableName::Key, Source::Postgres, FillOutcome::Absent);
-                        return Ok(None);
-                    }
-                }
-                Err(error) => return Err(self.unanswered(TableName::Key, &error)),
+        let table = &self.shared.table;
+        let ask = || self.postgres.key(&digest);
+        let absent = |ticket: &Ticket| table.settle_absent_key(ticket, &digest);
+        let settle = |ticket: Ticket, (key, app)| async move {
+            match table.settle_app(&ticket, app) {
+                Settled::Accepted(slot) => Ok(Some(table.settle_key(&ticket, key, slot))),
+                Settled::Behind => Err(self.behind(TableName::App)),
             }
-        }
-        Ok(None)
+        };
+        self.answer_of_postgres(TableName::Key, ask, absent, settle).await
+    }
+
+    async fn key_from_redis(&self, digest: &Digest) -> FromRedis<Arc<KeyEntry>> {
+        let (ticket, table) = (self.ticket(), &self.shared.table);
+        let answer = self.redis.key(digest, self.trust()).await;
+        let absent = || table.settle_absent_key(&ticket, digest);
+        let settle = |record: KeyRecord| async move {
+            let slot = self.slot_from_redis(&record.application_id).await?;
+            Some(table.settle_key(&ticket, record, slot))
+        };
+        self.answer_of_redis(TableName::Key, answer, absent, settle).await
     }
 
     pub(super) async fn app(&self, id: ApplicationId) -> Outcome<Arc<AppSlot>> {
@@ -97,75 +90,100 @@ impl Filler {
 
     /// The application as Postgres has it now, which is kept.
     pub(super) async fn app_from_postgres(&self, id: ApplicationId) -> Outcome<Arc<AppSlot>> {
+        let table = &self.shared.table;
+        let ask = || self.postgres.app(&id);
+        let absent = |ticket: &Ticket| table.settle_absent_app(ticket, &id);
+        let settle = |ticket: Ticket, app| async move { Ok(Some(table.settle_app(&ticket, app))) };
+        self.answer_of_postgres(TableName::App, ask, absent, settle).await
+    }
+
+    async fn app_from_redis(&self, id: &ApplicationId) -> FromRedis<Arc<AppSlot>> {
+        let (ticket, table) = (self.ticket(), &self.shared.table);
+        if table.app_just_changed(id, ticket.at_ms) {
+            return FromRedis::AskPostgres;
+        }
+        let answer = self.redis.app(id, self.trust()).await;
+        let absent = || table.settle_absent_app(&ticket, id);
+        let settle = |record: AppRecord| async move { Some(table.settle_app(&ticket, record)) };
+        self.answer_of_redis(TableName::App, answer, absent, settle).await
+    }
+
+    /// The application of a record that Redis has. `None`: Postgres knows which of the two is behind.
+    async fn slot_from_redis(&self, id: &ApplicationId) -> Option<Arc<AppSlot>> {
+        let now_ms = self.shared.clock.unix_millis();
+        if let Some(slot) = self.shared.table.fresh_slot(id, now_ms) {
+            return Some(slot);
+        }
+        match self.app_from_redis(id).await {
+            FromRedis::Settled(slot) => Some(slot),
+            FromRedis::Absent | FromRedis::AskPostgres => None,
+        }
+    }
+
+    /// Asks until an answer stands. `settle` yields nothing for a record that is gone by now.
+    async fn answer_of_postgres<R, T, A, S>(
+        &self,
+        table: TableName,
+        ask: impl Fn() -> A,
+        absent: impl Fn(&Ticket) -> Absence,
+        settle: impl Fn(Ticket, R) -> S,
+    ) -> Outcome<T>
+    where
+        A: Future<Output = Result<Option<Dated<R>>, PostgresError>>,
+        S: Future<Output = Outcome<Settled<T>>>,
+    {
         for reading in 1..=READINGS {
             let ticket = self.ticket();
-            match self.postgres.app(&id).await {
+            match ask().await {
                 Ok(Some(row)) => {
                     self.answered(row.database_ms);
-                    return match self.shared.table.settle_app(&ticket, row.value) {
-                        Settled::Accepted(slot) => Ok(Some(self.found(TableName::App, Source::Postgres, slot))),
-                        Settled::Behind => Err(self.behind(TableName::App)),
+                    return match settle(ticket, row.value).await? {
+                        Some(Settled::Accepted(entry)) => Ok(Some(self.found(table, Source::Postgres, entry))),
+                        Some(Settled::Behind) => Err(self.behind(table)),
+                        None => Ok(None),
                     };
                 }
                 Ok(None) => {
                     self.shared.table.pulse().release();
-                    let absence = self.shared.table.settle_absent_app(&ticket, &id);
-                    if absence == Absence::Kept || reading == READINGS {
-                        self.shared
-                            .metrics
-                            .fill(TableName::App, Source::Postgres, FillOutcome::Absent);
+                    if absent(&ticket) == Absence::Kept || reading == READINGS {
+                        self.shared.metrics.fill(table, Source::Postgres, FillOutcome::Absent);
                         return Ok(None);
                     }
                 }
-                Err(error) => return Err(self.unanswered(TableName::App, &error)),
+                Err(error) => return Err(self.unanswered(table, &error)),
             }
         }
         Ok(None)
     }
 
-    async fn key_from_redis(&self, digest: &Digest) -> FromRedis<Arc<KeyEntry>> {
-        let ticket = self.ticket();
-        let Some(found) = self.redis_answer(TableName::Key, self.redis.key(digest, self.trust()).await) else {
+    /// What an answer of Redis settles. `settle` yields nothing where Postgres must be asked.
+    async fn answer_of_redis<R, T, S>(
+        &self,
+        table: TableName,
+        answer: Answer<R>,
+        absent: impl Fn() -> Absence,
+        settle: impl Fn(R) -> S,
+    ) -> FromRedis<T>
+    where
+        S: Future<Output = Option<Settled<T>>>,
+    {
+        let Some(found) = self.redis_answer(table, answer) else {
             return FromRedis::AskPostgres;
         };
-        let Some(record): Option<KeyRecord> = found.record else {
-            return match self.shared.table.settle_absent_key(&ticket, digest) {
+        let Some(record) = found.record else {
+            return match absent() {
                 Absence::Kept => FromRedis::Absent,
                 Absence::Overtaken => FromRedis::AskPostgres,
             };
         };
-        let now_ms = self.shared.clock.unix_millis();
-        let slot = match self.shared.table.fresh_slot(&record.application_id, now_ms) {
-            Some(slot) => slot,
-            None => match self.app_from_redis(&record.application_id).await {
-                FromRedis::Settled(slot) => slot,
-                // A key whose application is not there: Postgres knows which of the two is behind.
-                FromRedis::Absent | FromRedis::AskPostgres => return FromRedis::AskPostgres,
-            },
-        };
-        match self.shared.table.settle_key(&ticket, record, slot) {
-            Settled::Accepted(entry) => FromRedis::Settled(self.found(TableName::Key, Source::Redis, entry)),
-            Settled::Behind => self.redis_behind(TableName::Key),
-        }
-    }
-
-    async fn app_from_redis(&self, id: &ApplicationId) -> FromRedis<Arc<AppSlot>> {
-        let ticket = self.ticket();
-        if self.shared.table.app_just_changed(id, ticket.at_ms) {
-            return FromRedis::AskPostgres;
-        }
-        let Some(found) = self.redis_answer(TableName::App, self.redis.app(id, self.trust()).await) else {
-            return FromRedis::AskPostgres;
-        };
-        let Some(record): Option<AppRecord> = found.record else {
-            return match self.shared.table.settle_absent_app(&ticket, id) {
-                Absence::Kept => FromRedis::Absent,
-                Absence::Overtaken => FromRedis::AskPostgres,
-            };
-        };
-        match self.shared.table.settle_app(&ticket, record) {
-            Settled::Accepted(slot) => FromRedis::Settled(self.found(TableName::App, Source::Redis, slot)),
-            Settled::Behind => self.redis_behind(TableName::App),
+        match settle(record).await {
+            Some(Settled::Accepted(entry)) => FromRedis::Settled(self.found(table, Source::Redis, entry)),
+            Some(Settled::Behind) => {
+                let outcome = FillOutcome::RefusedStale;
+                self.shared.metrics.fill(table, Source::Redis, outcome);
+                FromRedis::AskPostgres
+            }
+            None => FromRedis::AskPostgres,
         }
     }
 
@@ -181,13 +199,6 @@ impl Filler {
         };
         self.shared.metrics.fill(table, Source::Redis, outcome);
         None
-    }
-
-    fn redis_behind<T>(&self, table: TableName) -> FromRedis<T> {
-        self.shared
-            .metrics
-            .fill(table, Source::Redis, FillOutcome::RefusedStale);
-        FromRedis::AskPostgres
     }
 
     fn ticket(&self) -> Ticket {

@@ -45,7 +45,7 @@ pub use instance::{CredentialsError, EDGE_CREDENTIALS_COLUMN, InstanceCredential
 pub use metrics::UpstreamMetrics;
 pub use patience::{Line, Patience};
 pub(crate) use peer::dial;
-pub use peer::{Purpose, Timeouts, peer};
+pub use peer::{Carried, Purpose, Timeouts, peer};
 pub use probe::ProbeTarget;
 pub use registry::{Upstreams, Wanted};
 pub use resolve::{BadServiceName, Named, ServiceName};

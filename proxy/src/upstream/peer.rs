@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pingora::connectors::TransportConnector;
 use pingora::connectors::l4::Connect;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora::protocols::l4::stream::Stream;
@@ -14,10 +15,10 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::net::TcpStream;
 
-use super::relay::Relay;
+use super::relay::{AboveTls, Relay};
 use super::tls::TlsIdentity;
 use super::tunnel::{Held, Hold};
-use crate::http1::trailers::Trailers;
+use crate::trailers::Trailers;
 
 /// Deadlines of the way to an instance; every one is set on every connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +55,28 @@ pub struct Purpose<'a> {
     /// For a connection that is looked at on its way: says when its answer may be read, and can end it.
     pub hold: Option<&'a Arc<Hold>>,
     /// Trailers that are passed on; only with a hold.
-    pub trailers: Option<&'a Arc<Trailers>>,
+    pub trailers: Option<Carried<'a>>,
     /// What is left of the time for the whole request.
     pub left: Duration,
+}
+
+/// Trailers, and who speaks TLS below them.
+#[derive(Clone, Copy)]
+pub struct Carried<'a> {
+    /// Of the request.
+    pub trailers: &'a Arc<Trailers>,
+    /// Makes the connection where the instance speaks TLS: the trailers are above it, and the library's way to a connection has
+    /// no place for them there.
+    pub secure: Option<&'a Arc<TransportConnector>>,
+}
+
+impl std::fmt::Debug for Carried<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Carried")
+            .field("trailers", &self.trailers)
+            .field("secure", &self.secure.is_some())
+            .finish()
+    }
 }
 
 /// A connection to this address.
@@ -83,13 +103,6 @@ pub fn peer(address: SocketAddr, purpose: &Purpose<'_>, timeouts: &Timeouts, tls
     } else {
         timeouts.idle
     });
-    if name.is_some() || purpose.hold.is_some() {
-        options.custom_l4 = Some(Arc::new(Dial {
-            within: timeouts.connect,
-            hold: purpose.hold.cloned(),
-            trailers: purpose.trailers.cloned(),
-        }));
-    }
     if name.is_some() {
         // The library has one deadline for both steps; this one is then for the handshake alone.
         options.connection_timeout = Some(timeouts.tls);
@@ -97,7 +110,39 @@ pub fn peer(address: SocketAddr, purpose: &Purpose<'_>, timeouts: &Timeouts, tls
         options.ca.clone_from(&tls.ca);
         peer.client_cert_key.clone_from(&tls.certificate);
     }
+    let (hold, carried) = (purpose.hold.cloned(), purpose.trailers);
+    if name.is_some()
+        && let (Some(hold), Some(carried)) = (&hold, carried)
+        && let Some(connector) = carried.secure
+    {
+        peer.options.custom_l4 = Some(Arc::new(Dial::plain(timeouts.connect)));
+        return above_tls(
+            address,
+            AboveTls {
+                peer,
+                connector: Arc::clone(connector),
+                hold: Arc::clone(hold),
+                trailers: Arc::clone(carried.trailers),
+            },
+        );
+    }
+    if name.is_some() || hold.is_some() {
+        peer.options.custom_l4 = Some(Arc::new(Dial {
+            hold,
+            trailers: carried.map(|carried| Arc::clone(carried.trailers)),
+            ..Dial::plain(timeouts.connect)
+        }));
+    }
     peer
+}
+
+/// A connection with TLS, as if it were plain.
+fn above_tls(address: SocketAddr, above: AboveTls) -> HttpPeer {
+    let mut plain = HttpPeer::new(address, false, String::new());
+    plain.group_key = above.peer.group_key;
+    plain.options = above.peer.options.clone();
+    plain.options.custom_l4 = Some(Arc::new(above));
+    plain
 }
 
 /// Connects, within this time.
@@ -106,6 +151,16 @@ struct Dial {
     within: Duration,
     hold: Option<Arc<Hold>>,
     trailers: Option<Arc<Trailers>>,
+}
+
+impl Dial {
+    fn plain(within: Duration) -> Self {
+        Self {
+            within,
+            hold: None,
+            trailers: None,
+        }
+    }
 }
 
 #[async_trait]

@@ -4,12 +4,13 @@
 //! how its attempts went. An application is remembered for as long as its record is in use, and some minutes longer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use authsome_core::entropy::Entropy;
 use authsome_core::id::ApplicationId;
+use pingora::connectors::TransportConnector;
 use tokio::sync::mpsc;
 
 use super::app::{Kind, Permit, Upstream};
@@ -41,6 +42,8 @@ pub struct Upstreams {
     wanted: mpsc::Sender<Arc<Named>>,
     admissions: Admissions,
     tls: ArcSwap<TlsIdentity>,
+    /// Makes connections with TLS.
+    secure: OnceLock<Arc<TransportConnector>>,
     /// Of the files when they were read first.
     tls_read: Stamp,
 }
@@ -61,6 +64,7 @@ impl Upstreams {
             tls_read: settings.tls.stamp(),
             budget: Budget::new(settings.retry_all, Duration::ZERO),
             tls: ArcSwap::from_pointee(settings.tls.load()?),
+            secure: OnceLock::new(),
             settings,
             entropy,
             metrics,
@@ -177,6 +181,11 @@ impl Upstreams {
     /// Whom to trust and as whom to appear.
     pub fn tls(&self) -> arc_swap::Guard<Arc<TlsIdentity>> {
         self.tls.load()
+    }
+
+    /// Makes connections with TLS that are not in the library's pool. Reads whom the system trusts when it is asked for first.
+    pub fn secure(&self) -> &Arc<TransportConnector> {
+        self.secure.get_or_init(|| Arc::new(TransportConnector::new(None)))
     }
 
     pub(super) fn tls_read(&self) -> Stamp {

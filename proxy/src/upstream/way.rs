@@ -13,14 +13,14 @@ use super::endpoint::Attempt;
 use super::fault;
 use super::health::Outcome;
 use super::patience::{Line, Patience};
-use super::peer::{self, Purpose};
+use super::peer::{self, Carried, Purpose};
 use super::registry::Upstreams;
 use super::retry::{Failed, Next};
 use super::set::Tried;
 use super::tunnel::Hold;
 use super::{Prepared, Stage};
 use crate::error::Refusal;
-use crate::http1::trailers::Trailers;
+use crate::trailers::Trailers;
 
 /// From the decision to forward until the answer's end, which ends the request's place in the application's count.
 #[derive(Debug)]
@@ -112,9 +112,9 @@ impl Way {
         Self { upgrades, ..self }
     }
 
-    /// Trailers are passed on, if its instances do not speak TLS.
-    pub fn carry(&mut self, prepared: &Prepared, trailers: Arc<Trailers>) {
-        if prepared.server_name.is_none() && !self.upgrades {
+    /// Trailers are passed on, unless it may become a tunnel.
+    pub fn carry(&mut self, trailers: Arc<Trailers>) {
+        if !self.upgrades {
             self.trailers = Some(trailers);
         }
     }
@@ -186,7 +186,10 @@ impl Way {
             streaming: self.is_streaming(),
             fresh: (call.fresh || is_watched).then(|| upstreams.salt()),
             hold: self.hold.as_ref(),
-            trailers: self.trailers.as_ref(),
+            trailers: self.trailers.as_ref().map(|trailers| Carried {
+                trailers,
+                secure: prepared.server_name.is_some().then(|| upstreams.secure()),
+            }),
             left: call.left,
         };
         Some(peer::peer(

@@ -91,7 +91,7 @@ impl Edge {
         }
         let program = command
             .ready_at(&admin, "/readyz")
-            .deadline(Duration::from_secs(20))
+            .deadline(Duration::from_mins(1))
             .start()
             .await
             .unwrap();

@@ -1,7 +1,7 @@
 //! What the edge keeps of instances' responses, and when it asks again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use authsome_testkit::{NatsOptions, NatsServer, wait_for};
 use tokio::sync::Notify;
@@ -91,7 +91,7 @@ async fn what_shared_caches_may_keep_is_answered_without_the_instance() {
         "the query counts"
     );
     assert_eq!(instance.seen().len(), 2);
-    assert_eq!(edge.metric("authsome_edge_cache_objects").await, 2);
+    edge.settled("authsome_edge_cache_objects", 2).await;
 }
 
 #[tokio::test]
@@ -326,6 +326,73 @@ async fn documents_are_served_while_the_instance_fails_and_while_it_is_away() {
         assert_eq!(edge.get(app.id, tail, &mine).await.text(), "keys", "{tail}");
     }
     assert_eq!(edge.get(app.id, "/open/other", "").await.status(), 502);
+}
+
+#[tokio::test]
+async fn what_an_instance_allows_is_served_past_its_time_while_it_fails_and_what_it_does_not_is_not() {
+    let (tenants, fails) = (Tenants::new().await, Arc::new(AtomicBool::new(false)));
+    let failing = Arc::clone(&fails);
+    let instance = Instance::start(move |request| {
+        if failing.load(Ordering::Relaxed) {
+            return Reply::Last(b"HTTP/1.1 500 Oops\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec());
+        }
+        let control = match request.target() {
+            "/open/allowed" => "max-age=0, stale-if-error=600",
+            "/open/strict" => "max-age=0, must-revalidate, stale-if-error=600",
+            _ => "max-age=0",
+        };
+        let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\ncache-control: ";
+        Reply::Last(format!("{head}{control}\r\n\r\nkept").into_bytes())
+    })
+    .await;
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[]).await;
+    let paths = ["/open/allowed", "/open/strict", "/open/silent"];
+    for tail in paths {
+        assert_eq!(edge.get(app.id, tail, "").await.text(), "kept");
+    }
+    fails.store(true, Ordering::Relaxed);
+    for (tail, status) in paths.into_iter().zip([200, 500, 500]) {
+        let answer = edge.get(app.id, tail, "").await;
+        assert_eq!(
+            (answer.status(), hit(&answer)),
+            (status, status == 200),
+            "{tail}: {answer:?}"
+        );
+    }
+    drop(instance);
+    for (tail, status) in paths.into_iter().zip([200, 502, 502]) {
+        assert_eq!(edge.get(app.id, tail, "").await.status(), status, "{tail}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_a_body_is_not_kept_for_those_who_send_none() {
+    let tenants = Tenants::new().await;
+    let instance =
+        Instance::start(|request| Reply::ok("cache-control: max-age=600\r\n", &format!("for {}", request.text())))
+            .await;
+    let app = app_at(&tenants, &instance).await;
+    let edge = Edge::start(&tenants, &[]).await;
+    // A length in the head, a coding in the head, and over HTTP/2 nothing in the head.
+    let sized = edge.request("GET", app.id, "/open/a", "", "evil").await;
+    assert_eq!(sized.text(), "for evil");
+    let chunked = request(
+        "GET",
+        &format!("/v1/{}/open/a", app.id),
+        "transfer-encoding: chunked\r\n",
+        "",
+    );
+    let chunked = exchange(&edge.address, chunked + "4\r\nevil\r\n0\r\n\r\n").await;
+    assert_eq!(chunked.text(), "for evil");
+    let mut client = Client::plain(&edge.address).await;
+    let asked = http2::request(http::Method::GET, &format!("/v1/{}/open/a", app.id), &[]);
+    let (response, mut body) = client.send(asked.clone(), false).await.unwrap();
+    body.send_data("evil".into(), true).unwrap();
+    let hidden = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+    assert_eq!(http2::read(hidden).await.unwrap().text(), "for evil");
+    assert_eq!(edge.get(app.id, "/open/a", "").await.text(), "for ");
+    assert_eq!(client.ask(asked).await.unwrap().text(), "for ");
 }
 
 #[tokio::test]

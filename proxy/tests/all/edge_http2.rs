@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use authsome_core::key::KeyType;
 use authsome_testkit::{port, wait_for};
-use h2::Reason;
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
 use http::Method;
 use nix::sys::signal::Signal;
 
@@ -185,6 +186,49 @@ async fn the_number_of_streams_and_the_size_of_a_head_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_head_that_could_be_read_in_two_ways_is_no_request_and_who_sends_many_is_ended() {
+    let stage = stage(Instance::echo().await, &[]).await;
+    let path = format!("/v1/{}/v1/me", stage.app.id);
+    let key = ("x-publishable-key", stage.app.public.expose());
+    let mut client = Client::plain(&stage.edge.address).await;
+    for lengths in [&["5", "6"][..], &["5, 6"], &["+5"], &["5", "5,"]] {
+        let lines: Vec<_> = lengths
+            .iter()
+            .map(|length| ("content-length", *length))
+            .chain([key])
+            .collect();
+        let (response, _body) = client.send(request(Method::POST, &path, &lines), false).await.unwrap();
+        let error = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::PROTOCOL_ERROR), "{lengths:?}");
+    }
+    for hosts in [
+        &["other.test"][..],
+        &["api.authsome.test", "api.authsome.test"],
+        &["u@api.authsome.test"],
+    ] {
+        let lines: Vec<_> = hosts.iter().map(|host| ("host", *host)).chain([key]).collect();
+        let answer = client.ask(request(Method::GET, &path, &lines)).await.unwrap();
+        assert_eq!(answer.status(), 400, "{hosts:?}");
+    }
+    assert!(stage.instance.seen().is_empty());
+    let answer = client.ask(request(Method::GET, &path, &[key])).await.unwrap();
+    assert_eq!(answer.status(), 200, "the connection is of use");
+
+    let flood = async {
+        let asked = request(Method::GET, &path, &[key, ("host", "other.test")]);
+        while client.ask(asked.clone()).await.is_ok() {}
+    };
+    tokio::time::timeout(PATIENCE, flood)
+        .await
+        .expect("the client is never ended");
+    stage
+        .edge
+        .counted("authsome_edge_http2_ended_total{reason=\"abuse\"}", 1)
+        .await;
+    assert_eq!(stage.instance.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn requests_on_one_connection_do_not_wait_for_each_other() {
     let instance = Instance::start(|asked| {
         if asked.target().contains("slow") {
@@ -228,8 +272,7 @@ async fn a_revoked_keys_streams_are_ended_within_a_second_and_others_of_the_conn
         open.push(stream);
     }
     fed.edge.settled("authsome_edge_live_connections", 2).await;
-    let began = Instant::now();
-    fed.revoke(&tenants, &app, &app.public).await;
+    let began = fed.revoke(&tenants, &app, &app.public).await;
     let ended = tokio::time::timeout(PATIENCE, open[0].data()).await.unwrap();
     let took = began.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
@@ -345,8 +388,28 @@ async fn half_a_preface_is_cut_off_like_half_a_head() {
     }
 }
 
+/// The answer to a request whose body does not come.
+async fn refused_as_slow(answer: http::Response<RecvStream>) {
+    let answer = tokio::time::timeout(PATIENCE, read(answer)).await.unwrap().unwrap();
+    let json: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(
+        (answer.status(), &json["error"]["code"]),
+        (408, &"invalid_request".into())
+    );
+}
+
+/// Nothing more of the request is taken.
+async fn is_reset(mut body: SendStream<Bytes>) {
+    let reset = std::future::poll_fn(|cx| body.poll_reset(cx));
+    let reason = tokio::time::timeout(PATIENCE, reset)
+        .await
+        .expect("it is open")
+        .unwrap();
+    assert_eq!(reason, Reason::NO_ERROR);
+}
+
 #[tokio::test]
-async fn a_stream_whose_body_stops_coming_is_ended() {
+async fn a_request_whose_body_stops_coming_is_answered_408_and_its_stream_ends() {
     // The instance takes longer than the client may.
     let instance = Instance::connected(|_, mut wire| async move {
         tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -360,10 +423,11 @@ async fn a_stream_whose_body_stops_coming_is_ended() {
     let mut client = Client::plain(&stage.edge.address).await;
     let (response, mut body) = client.send(request(Method::POST, &path, &key), false).await.unwrap();
     body.send_data("half".into(), false).unwrap();
-    let ended = tokio::time::timeout(PATIENCE, response)
+    let answer = tokio::time::timeout(PATIENCE, response)
         .await
         .expect("it is waited for");
-    assert!(ended.map_or(true, |answer| !answer.status().is_success()));
+    refused_as_slow(answer.unwrap()).await;
+    is_reset(body).await;
     // A body that is complete is not waited for, however long the answer takes.
     let (response, mut body) = client.send(request(Method::POST, &path, &key), false).await.unwrap();
     body.send_data("whole".into(), false).unwrap();
@@ -374,7 +438,7 @@ async fn a_stream_whose_body_stops_coming_is_ended() {
 }
 
 #[tokio::test]
-async fn a_stream_whose_body_drips_is_ended_and_the_others_on_its_connection_go_on() {
+async fn a_request_whose_body_drips_is_answered_408_and_the_others_on_its_connection_go_on() {
     let stage = stage(
         Instance::echo().await,
         &[
@@ -394,8 +458,8 @@ async fn a_stream_whose_body_drips_is_ended_and_the_others_on_its_connection_go_
         }
     };
     let ended = tokio::time::timeout(PATIENCE, async { tokio::join!(response, dripping).0 });
-    let ended = ended.await.expect("it is waited for");
-    assert!(ended.map_or(true, |answer| !answer.status().is_success()));
+    refused_as_slow(ended.await.expect("it is waited for").unwrap()).await;
+    is_reset(body).await;
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     let answer = client.ask(request(Method::GET, &path, &key)).await.unwrap();
     assert_eq!(answer.status(), 200, "on the same connection");

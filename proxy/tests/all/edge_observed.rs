@@ -40,6 +40,7 @@ async fn no_client_can_make_a_series() {
     let (_instance, app, edge, _tenants) = stage(&[]).await;
     // Everything that is counted for applications appears with the first request.
     assert_eq!(edge.get(app.id, "/v1/me", &key(&app.public)).await.status(), 200);
+    edge.counted("authsome_edge_own_seconds_count", 1).await;
     let before = series(&edge).await;
     for n in 0..40 {
         let mut wire = Wire::connect(&edge.address).await;
@@ -79,7 +80,11 @@ async fn no_client_can_make_a_series() {
         edge.metric("authsome_edge_upstream_answers_total{class=\"5xx\"}").await,
         0
     );
-    assert!(edge.metric("authsome_edge_own_seconds_count").await >= 20);
+    wait_for("the last of them to be counted", PATIENCE, async || {
+        (edge.metric("authsome_edge_own_seconds_count").await >= 20).then_some(())
+    })
+    .await
+    .unwrap();
     assert!(edge.metric("authsome_edge_upstream_seconds_count").await >= 1);
     assert!(edge.metric("authsome_edge_connections_total{protocol=\"http1\"}").await >= 41);
 }

@@ -400,7 +400,7 @@ async fn while_draining_answers_say_that_the_connection_closes_and_idle_ones_are
     let tenants = Tenants::new().await;
     let instance = Instance::echo().await;
     let app = tenants.app(NewApp::at(&[instance.endpoint()])).await;
-    let edge = Edge::start(&tenants, &[("AUTHSOME_SHUTDOWN_LINGER", "3s")]).await;
+    let edge = Edge::start(&tenants, &[("AUTHSOME_SHUTDOWN_LINGER", "8s")]).await;
     let asked = request("GET", &format!("/v1/{}/users", app.id), &key(&app.secret), "");
     let connection = |answer: &Message| answer.header("connection").map(str::to_owned);
     let (mut used, mut idle) = (Wire::connect(&edge.address).await, Wire::connect(&edge.address).await);

@@ -57,7 +57,7 @@ async fn doubled_reordered_and_unknown_messages_change_nothing_and_cost_no_reque
     assert_eq!(fed.changes("known").await, 5);
     assert_eq!(fed.changes("undecodable").await, 5);
     load.more(UNDER_WAY).await;
-    assert_eq!(fed.edge.metric("authsome_edge_routing_feed_live").await, 1);
+    fed.edge.settled("authsome_edge_routing_feed_live", 1).await;
     load.had_no_failure();
 }
 

@@ -1,7 +1,7 @@
 //! An edge process whose relay is in the hands of the test.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use authsome_contract::model::{KeyRecord, Version};
 use authsome_contract::wire::{Change, EdgeReport, Versioned, names};
@@ -59,11 +59,14 @@ impl Fed {
         fed
     }
 
-    /// As the control plane does it: in the database, then on the feed.
-    pub(crate) async fn revoke(&self, tenants: &Tenants, app: &App, key: &ApiKey) {
+    /// As the control plane does it: in the database, then on the feed. When it was put on the feed.
+    pub(crate) async fn revoke(&self, tenants: &Tenants, app: &App, key: &ApiKey) -> Instant {
         tenants.revoke(key).await;
         let change = key_change(app, key, 2, "revoked");
-        self.relay.lock().await.publish(&change).await;
+        let mut relay = self.relay.lock().await;
+        let began = Instant::now();
+        relay.publish(&change).await;
+        began
     }
 
     /// Waits until this many live connections were closed for this reason, and no more.

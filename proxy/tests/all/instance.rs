@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::wire::{Message, Wire};
 
@@ -67,14 +68,29 @@ impl Instance {
         listener: TcpListener,
         answer: impl Fn(Message, Wire) -> F + Send + Sync + 'static,
     ) -> Self {
+        Self::speaking(listener, None, answer)
+    }
+
+    /// Over TLS, if there is an acceptor.
+    pub(crate) fn speaking<F: Future<Output = Option<Wire>> + Send>(
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        answer: impl Fn(Message, Wire) -> F + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (answer, remembered) = (Arc::new(answer), Arc::clone(&seen));
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (answer, remembered) = (Arc::clone(&answer), Arc::clone(&remembered));
+                let (answer, remembered, tls) = (Arc::clone(&answer), Arc::clone(&remembered), tls.clone());
                 tokio::spawn(async move {
-                    let mut wire = Wire::new(stream);
+                    let mut wire = match tls {
+                        None => Wire::new(stream),
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => Wire::new(stream),
+                            Err(_) => return,
+                        },
+                    };
                     while let Some(request) = wire.receive().await {
                         remembered.lock().unwrap().push(request.clone());
                         match answer(request, wire).await {

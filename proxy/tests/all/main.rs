@@ -24,6 +24,7 @@ mod edge_restarts;
 mod edge_sdk;
 mod edge_table;
 mod edge_tls;
+mod edge_trailers;
 mod edge_usage;
 mod fed;
 mod fuzz_corpus;

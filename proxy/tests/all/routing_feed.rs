@@ -183,7 +183,7 @@ async fn a_restarted_nats_is_followed_on_and_misses_nothing() {
     platform.nats.restart().await.unwrap();
     // A relay that is faster than the edge's new consumer.
     let mut second = wait_for("the stream after the restart", SOON, async || {
-        tokio::time::timeout(Duration::from_secs(2), Relay::start(&platform.nats)).await
+        tokio::time::timeout(Duration::from_secs(5), Relay::start(&platform.nats)).await
     })
     .await
     .unwrap();

@@ -22,7 +22,8 @@ use tokio::task::JoinHandle;
 use crate::db::{App, NewApp, Tenants};
 use crate::instance::nobody;
 
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// Longer than anything takes, however busy the machine is.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// Postgres behind a proxy that can misbehave, Redis, NATS, and one application.
 pub(crate) struct Platform {
@@ -133,11 +134,13 @@ impl Edge {
     }
 
     pub(crate) async fn found(&self, key: &ApiKey) -> Arc<KeyEntry> {
-        self.routing
-            .resolve_key(key.digest())
-            .await
-            .unwrap()
-            .expect("the key exists")
+        // A busy machine may not answer within the deadline of one question.
+        wait_for("an answer about the key", SOON, async || {
+            self.routing.resolve_key(key.digest()).await
+        })
+        .await
+        .unwrap()
+        .expect("the key exists")
     }
 
     pub(crate) async fn not_live(&self) {

@@ -87,7 +87,7 @@ async fn an_application_with_too_many_requests_in_flight_is_told_to_come_back() 
         assert_eq!(status.unwrap(), 200);
     }
     for app in [&by_plan, &by_contract] {
-        wait_for("room", Duration::from_secs(10), async || {
+        wait_for("room", Duration::from_secs(30), async || {
             (edge.get(app.id, "/users", &key(&app.secret)).await.status() == 200).then_some(())
         })
         .await

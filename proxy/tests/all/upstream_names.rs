@@ -224,7 +224,7 @@ async fn a_resolver_that_hangs_costs_first_requests_their_wait_and_others_nothin
         let request = crate::edge::request("GET", &format!("/v1/{}/users", waiting.id), &line, "");
         async move { crate::wire::exchange(&address, request).await }
     });
-    wait_for("the question", Duration::from_secs(10), async || {
+    wait_for("the question", Duration::from_secs(30), async || {
         (names.asked() > 0).then_some(())
     })
     .await
@@ -238,13 +238,16 @@ async fn a_resolver_that_hangs_costs_first_requests_their_wait_and_others_nothin
         (503, "service_unavailable")
     );
     assert_eq!(refused.header("retry-after"), Some("1"));
-    let began = Instant::now();
+    // Each would take the second that the resolver has; the quickest of them says whether anybody waits for it again.
+    let mut quickest = Duration::MAX;
     for _ in 0..5 {
+        let began = Instant::now();
         assert_eq!(get(&edge, &waiting).await, 503);
+        quickest = quickest.min(began.elapsed());
     }
     assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "nobody waits for it a second time"
+        quickest < Duration::from_secs(1),
+        "everybody waits for it: {quickest:?}"
     );
 }
 

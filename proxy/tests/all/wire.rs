@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Longer than anything that a test waits for on purpose.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than anything that a test waits for on purpose, however busy the machine is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A head and a body as they were received.
 #[derive(Debug, Clone, Default)]

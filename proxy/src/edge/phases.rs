@@ -1,7 +1,6 @@
-//! The forwarding path: one method for each phase of the forwarding library, each a few calls of what knows better.
+//! The forwarding path through the library: one method for each of its phases, each a few calls of what knows better.
 //!
-//! Owns the order of things for one request. Nothing on a warm request waits for anything but the client and the instance. A
-//! panic in a phase ends that connection and nothing else.
+//! Owns the order of things for one request. A panic in a phase ends that connection and nothing else.
 
 use std::any::Any;
 use std::net::IpAddr;
@@ -10,11 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use authsome_core::clock::Clock;
-use authsome_core::entropy::Entropy;
-use authsome_core::seal::EdgeRing;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -24,130 +20,20 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use crate::access_log::AccessLog;
-use crate::admin::Probes;
+use super::Edge;
 use crate::answer::{self, Connection};
-use crate::books::{Books, Closing};
-use crate::cache::{Part, ResponseCache};
-use crate::config::{Addresses, Limits};
+use crate::books::Closing;
+use crate::cache::Part;
 use crate::ctx::{Ctx, Forwarding};
-use crate::drain::InFlight;
 use crate::error::Refusal;
 use crate::filter::headers;
 use crate::filter::lines::Fields;
 use crate::filter::own_host;
-use crate::http1::trailers::Trailers;
 use crate::intake::Verdict;
-use crate::limit::Limiter;
 use crate::listener::Accepted;
-use crate::live::Live;
-use crate::metrics::{By, Metrics};
-use crate::routing::Routing;
+use crate::metrics::By;
 use crate::steps::Question;
-use crate::trace::Tracing;
-use crate::upstream::{Replay, Upstreams};
-
-/// What the forwarding paths work with. Clones share everything that changes.
-#[derive(Clone)]
-pub struct Edge {
-    /// Who may pass, and where to.
-    pub routing: Routing,
-    /// Opens the instances' credentials.
-    pub seal: Option<Arc<EdgeRing>>,
-    /// Bounds on requests.
-    pub limits: Limits,
-    /// The ways to instances.
-    pub upstreams: Arc<Upstreams>,
-    /// Bounds on callers.
-    pub limiter: Limiter,
-    /// Where the edge runs.
-    pub region: HeaderValue,
-    /// How clients reach the edge.
-    pub addresses: Addresses,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// For ids.
-    pub entropy: Arc<dyn Entropy>,
-    /// Where requests are counted, logged and traced when they are over.
-    pub(crate) books: Arc<Books>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// One line for each request.
-    pub access_log: AccessLog,
-    /// Requests that are being handled.
-    pub in_flight: InFlight,
-    /// Connections that are closed with their key.
-    pub live: Live,
-    /// Responses that instances let it keep.
-    pub cache: Option<ResponseCache>,
-    /// Traces.
-    pub tracing: Tracing,
-    /// Answers `/health` and `/ready`.
-    pub probes: Arc<Probes>,
-}
-
-impl Edge {
-    async fn refuse(
-        &self,
-        session: &mut Session,
-        ctx: &mut Ctx,
-        refusal: Refusal,
-        connection: Connection,
-    ) -> Result<()> {
-        ctx.refusal = Some(refusal);
-        self.metrics.refused(refusal);
-        answer::refuse(session, refusal, &self.identity(ctx), connection).await
-    }
-
-    /// Limits on the connection while this request is on it.
-    fn hold(&self, session: &mut Session) {
-        session.set_read_timeout(Some(self.limits.client_read));
-        session.set_write_timeout(Some(self.limits.client_write));
-        if self.probes.is_draining() {
-            // The answer says so, and the client opens its next connection elsewhere.
-            session.set_keepalive(None);
-            return;
-        }
-        // After the first request the library would wait for the next one without end.
-        if session.get_keepalive() == Some(0) {
-            session.set_keepalive(Some(self.limits.keepalive.as_secs().max(1)));
-        }
-    }
-
-    /// An admitted request goes on; true if it was answered instead.
-    async fn let_in(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        ctx.in_background = session.subrequest_ctx.is_some();
-        if session.req_header().version == Version::HTTP_2 && !session.as_downstream_mut().is_body_done() {
-            self.may_be_abandoned(&question(session), ctx);
-        }
-        if ctx.forward.as_ref().is_some_and(|forward| forward.way.is_streaming()) {
-            // Silent by nature, in both directions.
-            session.set_read_timeout(Some(self.upstreams.settings().timeouts.stream_idle));
-            if self.list(&question(session), ctx).is_err() {
-                // Refused, so neither forwarded nor billed.
-                ctx.forward = None;
-                self.refuse(session, ctx, Refusal::TooManyStreams, Connection::Keep)
-                    .await?;
-                return Ok(true);
-            }
-        }
-        if ctx.part.is_none() {
-            ctx.part = self.part(&question(session), session.req_header(), ctx);
-        }
-        if ctx.part.is_none()
-            && let (Some(accepted), Some(forward)) = (&ctx.accepted, &mut ctx.forward)
-            && let Some(trailers) = Trailers::of(session.req_header())
-        {
-            accepted.exchange.carry(Arc::clone(&trailers));
-            forward.carry(trailers);
-        }
-        if let Err(refusal) = self.set_out(ctx).await {
-            self.refuse(session, ctx, refusal, Connection::Keep).await?;
-            return Ok(true);
-        }
-        Ok(false)
-    }
-}
+use crate::upstream::Replay;
 
 #[async_trait]
 impl ProxyHttp for Edge {
@@ -169,7 +55,7 @@ impl ProxyHttp for Edge {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         if session.req_header().version == Version::HTTP_2 {
-            of_stream(session, ctx)?;
+            ctx.accepted = session.req_header().extensions.get::<Arc<Accepted>>().cloned();
         }
         self.hold(session);
         if let Some(judged) = ctx.accepted.as_ref().and_then(|accepted| accepted.take_over()) {
@@ -246,18 +132,9 @@ impl ProxyHttp for Edge {
         })
     }
 
-    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+    fn should_serve_stale(&self, _session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
         match error {
-            None => {
-                let serves = ctx.part.as_ref().is_some_and(Part::may_serve_while_asking);
-                if serves && session.req_header().version == Version::HTTP_2 {
-                    // The library writes the head of its own request from this one and reads it as one of HTTP/1.1; with the version
-                    // of HTTP/2 in it, it could not. Put right when the answer begins.
-                    session.req_header_mut().set_version(Version::HTTP_11);
-                    ctx.asks_as_http1 = true;
-                }
-                serves
-            }
+            None => ctx.part.as_ref().is_some_and(Part::may_serve_while_asking),
             // The client's own fault, or its going away, says nothing of the instance.
             Some(error) => *error.esource() != ErrorSource::Downstream,
         }
@@ -367,9 +244,6 @@ impl ProxyHttp for Edge {
         end_of_stream: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if let Some(accepted) = &ctx.accepted {
-            accepted.body_came(body.as_ref().map_or(0, Bytes::len), end_of_stream);
-        }
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             // The library would write it as a chunk, which ends the body, and then end the body: the instance would read the second
             // end as the beginning of the next request.
@@ -413,9 +287,6 @@ impl ProxyHttp for Edge {
     }
 
     async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        if std::mem::take(&mut ctx.asks_as_http1) {
-            session.req_header_mut().set_version(Version::HTTP_2);
-        }
         if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
             // Passed on, it would turn the client's connection into a tunnel that nobody asked for.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
@@ -526,38 +397,8 @@ impl ProxyHttp for Edge {
     }
 }
 
-/// What a stream of HTTP/2 brings along in other ways than a connection of HTTP/1.1 does.
-fn of_stream(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-    let request = session.req_header_mut();
-    ctx.accepted = request.extensions.get::<Arc<Accepted>>().cloned();
-    // All that follows looks for the authority in `Host`; that the two do not differ was checked when the stream began.
-    if !request.headers.contains_key(header::HOST)
-        && let Some(authority) = request.uri.authority()
-    {
-        let host =
-            HeaderValue::from_str(authority.as_str()).map_err(|_| Error::new_down(ErrorType::InvalidHTTPHeader))?;
-        request.insert_header(header::HOST, host)?;
-    }
-    join_cookies(request)
-}
-
-/// HTTP/2 lets a client send its cookies in several fields (RFC 9113, section 8.2.3); HTTP/1.1 knows one.
-fn join_cookies(request: &mut RequestHeader) -> Result<()> {
-    let mut cookies = request.headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else {
-        return Ok(());
-    };
-    let parts: Vec<&[u8]> = [first, second]
-        .into_iter()
-        .chain(cookies)
-        .map(HeaderValue::as_bytes)
-        .collect();
-    let joined =
-        HeaderValue::from_bytes(&parts.join(&b"; "[..])).map_err(|_| Error::new_down(ErrorType::InvalidHTTPHeader))?;
-    request.insert_header(header::COOKIE, joined)
-}
-
-fn question(session: &Session) -> Question<'_> {
+/// What the steps want to know of a request.
+pub(super) fn question(session: &Session) -> Question<'_> {
     let request = session.req_header();
     Question {
         method: &request.method,
@@ -586,7 +427,7 @@ fn protocol(version: http::Version) -> &'static str {
 }
 
 /// The address at the other end of the connection.
-pub(crate) fn peer_of(session: &Session) -> Option<IpAddr> {
+fn peer_of(session: &Session) -> Option<IpAddr> {
     session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
 }
 
