@@ -53,7 +53,7 @@ impl CachePolicy {
     /// The rule for a path relative to the application, without its query. A path that two servers could read differently
     /// has none; whoever caches should leave it alone. Allocates nothing.
     pub fn rule(&self, path: &str) -> Option<&CacheRule> {
-        if is_ambiguous(path) {
+        if self.rules.is_empty() || is_ambiguous(path) {
             return None;
         }
         self.rules.iter().find(|rule| matches(&rule.pattern, path))

@@ -166,21 +166,24 @@ pub(super) fn is_ambiguous(path: &str) -> bool {
         return true;
     };
     let bytes = rest.as_bytes();
-    if bytes.iter().any(|b| matches!(b, b'\\' | b';' | 0..=0x20 | 0x7f)) {
+    // Without a way out of the loop many bytes are looked at at once.
+    let odd = |b: &u8| (*b == b'\\') | (*b == b';') | (*b <= 0x20) | (*b == 0x7f);
+    if bytes.iter().fold(false, |so_far, b| so_far | odd(b)) {
         return true;
     }
     // Parameters of a segment, which some servers cut off, can be escaped too.
     if bytes.contains(&b'%') && (has_ambiguous_escape(bytes, *b"3b") || has_odd_escape(bytes)) {
         return true;
     }
-    let mut segments = rest.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        let last = segments.peek().is_none();
-        if segment == "." || segment == ".." || (segment.is_empty() && !last) {
-            return true;
+    let mut rest = bytes;
+    loop {
+        let end = rest.iter().position(|b| *b == b'/');
+        match (&rest[..end.unwrap_or(rest.len())], end) {
+            (b"." | b"..", _) | (b"", Some(_)) => return true,
+            (_, None) => return false,
+            (_, Some(end)) => rest = &rest[end + 1..],
         }
     }
-    false
 }
 
 /// Is there an escape that is none, one that may end the path for whoever decodes it too early (`?`, `#`), or one that begins
@@ -200,11 +203,12 @@ fn has_odd_escape(path: &[u8]) -> bool {
 /// Is there an escape that two servers could read differently: of a separator, a dot, a percent sign or a control character
 /// below 0x20, in either case, decodable or not? `also` is one more that counts for the caller: two lower-case hex digits.
 pub fn has_ambiguous_escape(path: &[u8], also: [u8; 2]) -> bool {
-    path.windows(3).any(|w| {
-        let digits = [w[1], w[2].to_ascii_lowercase()];
-        w[0] == b'%'
-            && (digits == also || matches!(digits, [b'2', b'e' | b'f' | b'5'] | [b'5', b'c'] | [b'0' | b'1', _]))
-    })
+    path.contains(&b'%')
+        && path.windows(3).any(|w| {
+            let digits = [w[1], w[2].to_ascii_lowercase()];
+            w[0] == b'%'
+                && (digits == also || matches!(digits, [b'2', b'e' | b'f' | b'5'] | [b'5', b'c'] | [b'0' | b'1', _]))
+        })
 }
 
 /// Does `path` match `pattern` to the letter? Allocates nothing.
@@ -240,14 +244,29 @@ fn methods_fit<'a>(mut methods: impl ExactSizeIterator<Item = &'a str> + Clone, 
 
 /// Do the two part where both mean what they say, before any wildcard or escape? Then they do not fit by any reading. Most
 /// rules are done with here after a few bytes, in a tenth of the time that going through their segments takes.
+#[inline]
 fn part_early(pattern: &str, path: &str) -> bool {
-    let says_more = |(wanted, given): &(u8, u8)| matches!(wanted, b'*' | b'%') || *given == b'%';
-    let mut pairs = pattern.bytes().zip(path.bytes());
-    pairs
-        .find(|pair| says_more(pair) || !pair.0.eq_ignore_ascii_case(&pair.1))
-        .is_some_and(|pair| !says_more(&pair))
+    // Both begin with a slash, and at the next byte most pairs part already.
+    if let ([b'/', wanted, ..], [b'/', given, ..]) = (pattern.as_bytes(), path.as_bytes()) {
+        let says_more = *wanted == b'*' || *wanted == b'%' || *given == b'%';
+        if !says_more && (wanted | 0x20) != (given | 0x20) {
+            return true;
+        }
+    }
+    for (wanted, given) in pattern.bytes().zip(path.bytes()) {
+        // Most pairs are the same letter; asked first, that is all that is asked of them.
+        let says_more = wanted == b'*' || wanted == b'%' || given == b'%';
+        if says_more {
+            return false;
+        }
+        if wanted != given && !wanted.eq_ignore_ascii_case(&given) {
+            return true;
+        }
+    }
+    false
 }
 
+#[inline]
 fn fit(pattern: &str, path: &str) -> Option<Fit> {
     if part_early(pattern, path) {
         return None;
