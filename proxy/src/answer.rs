@@ -50,7 +50,7 @@ pub async fn refuse(
 /// The head of a refusal but for what [`of_json`] adds; its body.
 pub(crate) fn of_refusal(head: &mut impl Lines, refusal: Refusal, identity: &Identity<'_>) -> String {
     if let Some(seconds) = refusal.retry_after() {
-        head.put(RETRY_AFTER, seconds.into());
+        head.put_text(RETRY_AFTER, itoa::Buffer::new().format(seconds));
     }
     if refusal.asks_for_credential() {
         head.put(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -69,7 +69,7 @@ pub(crate) fn of_preflight(head: &mut impl Lines, asked: &impl Fields, identity:
 pub(crate) fn of_json(head: &mut impl Lines, length: usize) {
     head.put(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     head.put(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    head.put(header::CONTENT_LENGTH, length.into());
+    head.put_text(header::CONTENT_LENGTH, itoa::Buffer::new().format(length));
 }
 
 /// Tells a browser what it may send.

@@ -4,8 +4,6 @@
 //! must not be told apart by a stranger (a key unknown, revoked, expired, malformed, or of another application) is one variant
 //! here. Cannot fail.
 
-use std::fmt::Write;
-
 use authsome_contract::model;
 use authsome_core::error::ErrorCode;
 
@@ -199,16 +197,17 @@ impl Refusal {
     pub fn body(self, request_id: &str) -> String {
         let mut body = String::with_capacity(192);
         let (code, message) = (self.code().as_str(), self.message());
-        // Writing to a `String` cannot fail.
-        let _ = write!(
-            body,
-            r#"{{"error":{{"code":"{code}","message":"{message}","requestId":"{request_id}""#
-        );
+        let mut say = |parts: [&str; 2]| parts.map(|part| body.push_str(part));
+        say([r#"{"error":{"code":""#, code]);
+        say([r#"","message":""#, message]);
+        say([r#"","requestId":""#, request_id]);
+        say(["\"", ""]);
         if let Some(seconds) = self.retry_after() {
-            let _ = write!(body, r#","retryAfter":{seconds}"#);
+            say([r#","retryAfter":"#, itoa::Buffer::new().format(seconds)]);
         }
         if let Some(reason) = self.reason() {
-            let _ = write!(body, r#","reason":"{reason}""#);
+            say([r#","reason":""#, reason]);
+            say(["\"", ""]);
         }
         body.push_str("}}");
         body

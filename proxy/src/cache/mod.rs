@@ -5,6 +5,7 @@
 //! kept (`policy`). Only requests that the gate has admitted come here. A full cache keeps less; nothing here makes a
 //! request fail.
 
+mod kept;
 mod metrics;
 mod policy;
 mod purged;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use authsome_contract::model::AppRecord;
 use authsome_core::id::ApplicationId;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 use pingora::cache::key::HashBinary;
 use pingora::cache::lock::{CacheKeyLockImpl, CacheLock};
 use pingora::cache::{
@@ -24,6 +25,7 @@ use pingora::cache::{
 };
 use pingora::http::{RequestHeader, ResponseHeader};
 
+pub(crate) use kept::Kept;
 pub use metrics::CacheMetrics;
 pub(crate) use policy::CACHE_TAG;
 pub use policy::{Asked, Usage};
@@ -151,18 +153,20 @@ impl ResponseCache {
         let Some(origin) = meta.extensions().get::<Origin>() else {
             return Some(ForcedFreshness::ForceMiss);
         };
-        let tags = || origin.tags.iter().map(|tag| &**tag);
-        if self
-            .purged
-            .with(app.id, &app.cache_purges)
-            .is_some_and(|purges| purges.covers(origin.purge_known, tags()))
-        {
+        if self.is_purged(app, origin) {
             return Some(ForcedFreshness::ForceMiss);
         }
         // Served stale still if the instance cannot be asked.
         part.usage
             .validate
             .then_some(ForcedFreshness::ForceExpiredServeStale { expired_at: None })
+    }
+
+    fn is_purged(&self, app: &AppRecord, origin: &Origin) -> bool {
+        let tags = || origin.tags.iter().map(|tag| &**tag);
+        self.purged
+            .with(app.id, &app.cache_purges)
+            .is_some_and(|purges| purges.covers(origin.purge_known, tags()))
     }
 
     /// Is the response to be kept?
@@ -238,8 +242,12 @@ impl Part {
 
     /// The part of a request's headers that the kept response was chosen by.
     pub fn variance(meta: &CacheMeta, request: &RequestHeader, key_id: Option<&str>) -> Option<HashBinary> {
+        Self::variance_of(meta.headers(), request, key_id)
+    }
+
+    fn variance_of(kept: &HeaderMap, request: &impl Fields, key_id: Option<&str>) -> Option<HashBinary> {
         let mut variance = VarianceBuilder::new();
-        for vary in meta.headers().get_all(header::VARY) {
+        for vary in kept.get_all(header::VARY) {
             for name in vary.to_str().unwrap_or_default().split(',') {
                 let name = name.trim().to_ascii_lowercase();
                 if name.is_empty() {
@@ -249,12 +257,9 @@ impl Part {
                 let value = if name.starts_with("x-authsome-") {
                     key_id.unwrap_or_default().as_bytes().to_vec()
                 } else {
-                    let values: Vec<&[u8]> = request
-                        .headers
-                        .get_all(&name)
-                        .iter()
-                        .map(HeaderValue::as_bytes)
-                        .collect();
+                    let values = HeaderName::from_bytes(name.as_bytes())
+                        .map(|name| request.all(name).collect::<Vec<_>>())
+                        .unwrap_or_default();
                     values.join(&b", "[..])
                 };
                 variance.add_owned_name_value(name, value);

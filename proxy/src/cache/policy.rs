@@ -14,6 +14,7 @@ use pingora::cache::{CacheMeta, CacheMetaDefaults, NoCacheReason, RespCacheable}
 use pingora::http::ResponseHeader;
 
 use crate::filter::lines::Fields;
+use crate::filter::names::Names;
 
 /// How a request may use the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +96,7 @@ pub(super) fn usage<H: Fields>(policy: &CachePolicy, asked: &Asked<'_, H>) -> Op
     Some(Usage {
         kind,
         credentialed: asked.has_key || headers.has(header::AUTHORIZATION) || headers.has(header::COOKIE),
-        partial: asked.method == Method::HEAD || PARTIAL.iter().any(|name| headers.has(name.clone())),
+        partial: asked.method == Method::HEAD || headers.has_any(&PARTIAL),
         validate: control.is_some_and(|control| control.no_cache() || control.max_age().ok().flatten() == Some(0)),
     })
 }
@@ -114,14 +115,14 @@ fn control(headers: &impl Fields) -> Option<CacheControl> {
 }
 
 /// Headers that ask for a part, or on a condition (RFC 9110 sections 13 and 14).
-const PARTIAL: [header::HeaderName; 6] = [
-    header::RANGE,
-    header::IF_RANGE,
-    header::IF_MATCH,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_UNMODIFIED_SINCE,
-];
+const PARTIAL: Names = Names::new(&[
+    "range",
+    "if-range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+]);
 
 /// Is `token` in a header of this name, whatever its case?
 fn names(headers: &impl Fields, name: header::HeaderName, token: &[u8]) -> bool {

@@ -9,10 +9,9 @@ pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 
 /// `None` where the cache had no part.
 pub(super) fn value(phase: CachePhase, meta: Option<&CacheMeta>) -> Option<HeaderValue> {
-    let ttl = meta.map_or(0, seconds_left);
+    let ttl = meta.map_or(0, |meta| seconds_left(meta.fresh_until()));
     let text = match phase {
-        // Negative once it is stale.
-        CachePhase::Hit | CachePhase::StaleUpdating | CachePhase::Stale => format!("authsome-edge; hit; ttl={ttl}"),
+        CachePhase::Hit | CachePhase::StaleUpdating | CachePhase::Stale => hit(ttl),
         CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
             format!("authsome-edge; hit; fwd=stale; fwd-status=304; ttl={ttl}")
         }
@@ -23,9 +22,13 @@ pub(super) fn value(phase: CachePhase, meta: Option<&CacheMeta>) -> Option<Heade
     HeaderValue::from_str(&text).ok()
 }
 
-fn seconds_left(meta: &CacheMeta) -> i64 {
+/// Of what was not asked for. `ttl` is negative once it is stale.
+pub(super) fn hit(ttl: i64) -> String {
+    format!("authsome-edge; hit; ttl={ttl}")
+}
+
+pub(super) fn seconds_left(until: SystemTime) -> i64 {
     let now = SystemTime::now();
-    let until = meta.fresh_until();
     match until.duration_since(now) {
         Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         Err(past) => -i64::try_from(past.duration().as_secs()).unwrap_or(i64::MAX),

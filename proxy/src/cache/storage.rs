@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use authsome_core::id::ApplicationId;
 use bytes::{Bytes, BytesMut};
+use http::header;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use pingora::Result;
@@ -65,8 +66,9 @@ impl Name {
     }
 }
 
+/// A response in memory.
 #[derive(Debug)]
-struct Object {
+pub(super) struct Object {
     key: Box<[u8]>,
     origin: Origin,
     fresh_until: SystemTime,
@@ -76,11 +78,16 @@ struct Object {
     stale_if_error: u32,
     variance: Option<HashBinary>,
     header: ResponseHeader,
+    /// The lines of the head as they are sent.
+    lines: Box<[u8]>,
     body: Bytes,
 }
 
 impl Object {
     fn new(key: Box<[u8]>, origin: Origin, meta: &CacheMeta, body: Bytes) -> Self {
+        let header = meta.response_header_copy();
+        let mut lines = Vec::new();
+        header.header_to_h1_wire(&mut lines);
         Self {
             key,
             origin,
@@ -90,9 +97,45 @@ impl Object {
             stale_while_revalidate: meta.stale_while_revalidate_sec(),
             stale_if_error: meta.stale_if_error_sec(),
             variance: meta.variance(),
-            header: meta.response_header_copy(),
+            header,
+            lines: lines.into(),
             body,
         }
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(super) fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(super) fn fresh_until(&self) -> SystemTime {
+        self.fresh_until
+    }
+
+    pub(super) fn epoch(&self) -> SystemTime {
+        self.epoch
+    }
+
+    pub(super) fn variance(&self) -> Option<HashBinary> {
+        self.variance
+    }
+
+    /// Does the head say how long the body is, and is it?
+    pub(super) fn says_length(&self) -> bool {
+        let length = self.header.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        length == Some(self.body.len())
     }
 
     fn meta(&self) -> CacheMeta {
@@ -120,7 +163,7 @@ impl Object {
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len() + LINE)
             .sum();
-        OVERHEAD + self.key.len() + lines + self.body.len()
+        OVERHEAD + self.key.len() + lines + self.lines.len() + self.body.len()
     }
 }
 
@@ -182,7 +225,8 @@ impl Memory {
         }
     }
 
-    fn find(&self, key: &CacheKey) -> Option<Arc<Object>> {
+    /// What is kept under this key, if it is not another variant's place.
+    pub(super) fn find(&self, key: &CacheKey) -> Option<Arc<Object>> {
         self.objects
             .get(&Name::of(key))
             .filter(|object| *object.key == *key.primary_key())

@@ -8,6 +8,7 @@ use authsome_contract::model::{AppRecord, Environment};
 use http::{HeaderName, HeaderValue, Method, header};
 
 use super::lines::{self, Fields, Lines};
+use super::names::Names;
 use crate::routing::HeldKey;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -26,15 +27,15 @@ const TRUE: HeaderValue = HeaderValue::from_static("true");
 const REQUESTED_BYTES: usize = 4096;
 
 /// What an instance may have said itself.
-const ALL: [HeaderName; 7] = [
-    header::ACCESS_CONTROL_ALLOW_ORIGIN,
-    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    header::ACCESS_CONTROL_ALLOW_HEADERS,
-    header::ACCESS_CONTROL_ALLOW_METHODS,
-    header::ACCESS_CONTROL_EXPOSE_HEADERS,
-    header::ACCESS_CONTROL_MAX_AGE,
-    HeaderName::from_static("access-control-allow-private-network"),
-];
+pub const BROWSERS_ARE_TOLD: Names = Names::new(&[
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-expose-headers",
+    "access-control-max-age",
+    "access-control-allow-private-network",
+]);
 
 /// The page that a request comes from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -150,16 +151,9 @@ impl Grant {
             Self::To(origin) => origin,
         };
         vary(answer, HeaderValue::from_static("Origin"));
-        answer.put(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        answer.put_ref(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         answer.put(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
         answer.put(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    }
-}
-
-/// Removes what an instance says to browsers.
-pub fn strike_foreign(answer: &mut impl Lines) {
-    for name in &ALL {
-        answer.strike(name);
     }
 }
 

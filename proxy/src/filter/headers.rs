@@ -5,7 +5,6 @@
 //! `Connection`. Works on values that were prepared when the record arrived; the only failure is a value that is no header,
 //! which leaves that header out.
 
-use std::io::Write;
 use std::net::IpAddr;
 
 use authsome_core::id::RequestId;
@@ -15,7 +14,9 @@ use http::{HeaderName, HeaderValue, header};
 use super::cors::{self, Grant};
 use super::credential::{self, Places, X_API_KEY, X_PUBLISHABLE_KEY};
 use super::lines::{self, Lines};
+use super::names::Names;
 use super::shared_host::{ORIGIN_WIDE, Place, confine_cookie, is_document, rewrite_location, rewrite_refresh};
+use super::short::of_address;
 use crate::limit::Standing;
 use crate::routing::{AppHeaders, KeyHeaders};
 use crate::trace::{TRACEPARENT, TRACESTATE, Trace, is_state};
@@ -32,12 +33,9 @@ const SCOPES: HeaderName = HeaderName::from_static("x-authsome-scopes");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-authsome-request-id");
 const REGION: HeaderName = HeaderName::from_static("x-authsome-region");
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_APP_ID: HeaderName = HeaderName::from_static("x-app-id");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -45,23 +43,26 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// Names under which a client could pretend to be a proxy of ours, or an instance's own caller. Some are set anew afterwards.
-const CLIENT_MAY_NOT_SET: [HeaderName; 14] = [
-    X_API_KEY,
-    X_PUBLISHABLE_KEY,
-    X_APP_ID,
-    X_REAL_IP,
-    X_FORWARDED_FOR,
-    X_FORWARDED_PROTO,
-    X_FORWARDED_HOST,
-    X_FORWARDED_PREFIX,
-    header::FORWARDED,
+const CLIENT_MAY_NOT_SET: Names = Names::new(&[
+    "x-api-key",
+    "x-publishable-key",
+    "x-app-id",
+    "x-real-ip",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+    "forwarded",
     // By these some servers take another path or method than the one that was judged.
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-method-override"),
-];
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+]);
+
+/// What an instance says to its own proxies, or of itself.
+const NOT_FOR_CLIENTS: Names = Names::new(&["keep-alive", "proxy-connection", "server", "x-powered-by"]);
 
 /// Names that a client may set, or that are set for it, and that must not come a second time in another spelling.
 const DISGUISED: [&[u8]; 5] = [
@@ -97,36 +98,33 @@ pub struct Forward<'a> {
 
 /// Makes the head that the instance reads out of the one that the client sent.
 pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
-    request.strike_where(|name| is_reserved(name) || is_misspelt(name));
-    for name in &CLIENT_MAY_NOT_SET {
-        request.strike(name);
-    }
+    request.strike_where(|name| is_reserved(name) || CLIENT_MAY_NOT_SET.hold(name) || is_misspelt(name));
     if forward.keys_in.authorization {
         request.strike(&header::AUTHORIZATION);
     }
     if forward.keys_in.subprotocol {
         let kept = credential::subprotocols_without_keys(request);
         request.strike(&header::SEC_WEBSOCKET_PROTOCOL);
-        put(request, header::SEC_WEBSOCKET_PROTOCOL, kept);
+        put(request, header::SEC_WEBSOCKET_PROTOCOL, kept.as_ref());
     }
     // A page whose address holds a key names it to everything that it loads.
     if let Some(without) = credential::referer_without_keys(request) {
         request.strike(&header::REFERER);
-        put(request, header::REFERER, without);
+        put(request, header::REFERER, without.as_ref());
     }
 
-    put(request, APP_ID, Some(forward.app.app_id.clone()));
-    put(request, ENVIRONMENT, Some(forward.app.environment.clone()));
+    request.put_ref(APP_ID, &forward.app.app_id);
+    request.put_ref(ENVIRONMENT, &forward.app.environment);
     if let Some((_, key)) = forward.key {
         request.put_text(KEY_ID, &key.key_id);
-        put(request, KEY_TYPE, Some(key.key_type.clone()));
-        put(request, SCOPES, Some(key.scopes.clone()));
+        request.put_ref(KEY_TYPE, &key.key_type);
+        request.put_ref(SCOPES, &key.scopes);
     }
     if matches!(forward.key, Some((KeyType::Secret, _))) {
-        put(request, X_APP_ID, forward.instance.app_id.clone());
-        put(request, X_API_KEY, forward.instance.service_key.clone());
+        put(request, X_APP_ID, forward.instance.app_id.as_ref());
+        put(request, X_API_KEY, forward.instance.service_key.as_ref());
     } else {
-        put(request, X_PUBLISHABLE_KEY, forward.instance.publishable_key.clone());
+        put(request, X_PUBLISHABLE_KEY, forward.instance.publishable_key.as_ref());
     }
     // Always ours: a client that chose it could make two requests look like one.
     request.put_text(X_REQUEST_ID, &forward.request_id.text());
@@ -134,9 +132,9 @@ pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
     forwarded(request, forward);
 }
 
-fn put(request: &mut impl Lines, name: HeaderName, value: Option<HeaderValue>) {
+fn put(request: &mut impl Lines, name: HeaderName, value: Option<&HeaderValue>) {
     if let Some(value) = value {
-        request.put(name, value);
+        request.put_ref(name, value);
     }
 }
 
@@ -144,16 +142,12 @@ fn forwarded(request: &mut impl Lines, forward: &Forward<'_>) {
     // The client alone, and not the chain of proxies: an instance that counts hops or skips private addresses to find the
     // client would have to know which proxies the platform has.
     if let Some(client) = forward.client {
-        request.put_text(X_FORWARDED_FOR, &AddressText::of(client));
+        request.put_made(X_FORWARDED_FOR, of_address(client).as_bytes());
         request.put_copy(X_REAL_IP, X_FORWARDED_FOR);
     }
-    put(
-        request,
-        X_FORWARDED_PROTO,
-        Some(HeaderValue::from_static(forward.scheme)),
-    );
+    request.put(X_FORWARDED_PROTO, HeaderValue::from_static(forward.scheme));
     request.put_copy(X_FORWARDED_HOST, header::HOST);
-    put(request, X_FORWARDED_PREFIX, forward.prefix.cloned());
+    put(request, X_FORWARDED_PREFIX, forward.prefix);
 }
 
 /// The edge's span becomes the instance's parent. What others noted about a trace goes on with it, and with no other.
@@ -195,13 +189,13 @@ pub struct Reply<'a> {
 /// Makes the head that the client reads out of the one that the instance sent. Returns the number of cookies that could not
 /// be confined to the application and were dropped.
 pub fn to_client(response: &mut impl Lines, reply: &Reply<'_>) -> usize {
-    response.strike_where(is_reserved);
-    // Of the connection with the instance.
-    response.strike(&KEEP_ALIVE);
-    response.strike(&PROXY_CONNECTION);
-    response.strike(&header::SERVER);
-    response.strike(&X_POWERED_BY);
-    cors::strike_foreign(response);
+    let is_shared = reply.shared.is_some();
+    response.strike_where(|name| {
+        is_reserved(name)
+            || NOT_FOR_CLIENTS.hold(name)
+            || cors::BROWSERS_ARE_TOLD.hold(name)
+            || (is_shared && ORIGIN_WIDE.hold(name))
+    });
     identify(response, &reply.identity);
     reply.shared.map_or(0, |place| on_shared_host(response, &place))
 }
@@ -209,20 +203,17 @@ pub fn to_client(response: &mut impl Lines, reply: &Reply<'_>) -> usize {
 /// Says to whom an answer belongs.
 pub fn identify(response: &mut impl Lines, identity: &Identity<'_>) {
     if let Some(app) = identity.app {
-        response.put(APP_ID, app.app_id.clone());
+        response.put_ref(APP_ID, &app.app_id);
     }
     response.put_text(REQUEST_ID, &identity.request_id.text());
-    response.put(REGION, identity.region.clone());
+    response.put_ref(REGION, identity.region);
     identity.cors.apply(response);
     if let Some(standing) = identity.standing {
-        standing.fields(|name, value| response.put(name, value));
+        standing.tell(response);
     }
 }
 
 fn on_shared_host(response: &mut impl Lines, place: &Place<'_>) -> usize {
-    for name in &ORIGIN_WIDE {
-        response.strike(name);
-    }
     let mut dropped = 0;
     if response.has(header::SET_COOKIE) {
         let cookies: Vec<Option<String>> = response
@@ -280,38 +271,8 @@ fn reads_as(given: &[u8], ours: &[u8]) -> bool {
 /// A protected name with underscores: servers behind CGI or WSGI read both spellings as one.
 fn is_misspelt(name: &[u8]) -> bool {
     name.contains(&b'_')
-        && (CLIENT_MAY_NOT_SET
-            .iter()
-            .any(|ours| reads_as(name, ours.as_str().as_bytes()))
+        && (CLIENT_MAY_NOT_SET.iter().any(|ours| reads_as(name, ours.as_bytes()))
             || DISGUISED.iter().any(|ours| reads_as(name, ours)))
-}
-
-/// The text of an address, an IPv4 one never in its IPv6 form; made without the heap.
-struct AddressText {
-    bytes: [u8; Self::LONGEST],
-    length: usize,
-}
-
-impl AddressText {
-    /// `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`
-    const LONGEST: usize = 46;
-
-    fn of(address: IpAddr) -> Self {
-        let mut bytes = [0; Self::LONGEST];
-        let mut rest = &mut bytes[..];
-        // It fits, by the length of the longest.
-        let _ = write!(rest, "{}", address.to_canonical());
-        let length = Self::LONGEST - rest.len();
-        Self { bytes, length }
-    }
-}
-
-impl std::ops::Deref for AddressText {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use super::names::Names;
+
 /// A head whose lines can be read.
 pub trait Fields {
     /// The values of the lines of this name, in their order.
@@ -20,6 +22,9 @@ pub trait Fields {
     fn has(&self, name: HeaderName) -> bool {
         self.first(name).is_some()
     }
+
+    /// Is there a line of any of these names?
+    fn has_any(&self, names: &Names) -> bool;
 
     /// The value of the first line of this name, if it is text: visible ASCII, blanks and tabs.
     fn text(&self, name: HeaderName) -> Option<&str> {
@@ -40,8 +45,12 @@ pub fn text(value: &[u8]) -> Option<&str> {
 pub trait Lines: Fields {
     /// Leaves exactly this line of the name.
     fn put(&mut self, name: HeaderName, value: HeaderValue);
+    /// As [`Self::put`], of a value that is kept elsewhere.
+    fn put_ref(&mut self, name: HeaderName, value: &HeaderValue);
     /// As [`Self::put`], of a value that is not kept anywhere. One that no header can have leaves the line out.
     fn put_text(&mut self, name: HeaderName, value: &str);
+    /// As [`Self::put_text`], of visible ASCII that was made here.
+    fn put_made(&mut self, name: HeaderName, value: &[u8]);
     /// As [`Self::put`], with the value of the first line of another name; without one, no line is left.
     fn put_copy(&mut self, name: HeaderName, from: HeaderName);
     /// Adds a line.
@@ -61,6 +70,10 @@ impl Fields for HeaderMap {
         self.get(name).map(HeaderValue::as_bytes)
     }
 
+    fn has_any(&self, names: &Names) -> bool {
+        self.keys().any(|name| names.hold(name.as_str().as_bytes()))
+    }
+
     fn wire_bytes(&self) -> usize {
         self.iter()
             .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
@@ -74,8 +87,19 @@ impl Lines for HeaderMap {
         let _ = self.try_insert(name, value);
     }
 
+    fn put_ref(&mut self, name: HeaderName, value: &HeaderValue) {
+        self.put(name, value.clone());
+    }
+
     fn put_text(&mut self, name: HeaderName, value: &str) {
         match HeaderValue::from_str(value) {
+            Ok(value) => self.put(name, value),
+            Err(_) => self.strike(&name),
+        }
+    }
+
+    fn put_made(&mut self, name: HeaderName, value: &[u8]) {
+        match HeaderValue::from_bytes(value) {
             Ok(value) => self.put(name, value),
             Err(_) => self.strike(&name),
         }
@@ -124,6 +148,10 @@ macro_rules! lines_of {
                 self.headers.first(name)
             }
 
+            fn has_any(&self, names: &Names) -> bool {
+                self.headers.has_any(names)
+            }
+
             fn wire_bytes(&self) -> usize {
                 self.headers.wire_bytes()
             }
@@ -134,8 +162,19 @@ macro_rules! lines_of {
                 let _ = self.insert_header(name, value);
             }
 
+            fn put_ref(&mut self, name: HeaderName, value: &HeaderValue) {
+                self.put(name, value.clone());
+            }
+
             fn put_text(&mut self, name: HeaderName, value: &str) {
                 match HeaderValue::from_str(value) {
+                    Ok(value) => self.put(name, value),
+                    Err(_) => self.strike(&name),
+                }
+            }
+
+            fn put_made(&mut self, name: HeaderName, value: &[u8]) {
+                match HeaderValue::from_bytes(value) {
                     Ok(value) => self.put(name, value),
                     Err(_) => self.strike(&name),
                 }

@@ -6,6 +6,8 @@ pub mod credential;
 pub mod headers;
 pub mod leak;
 pub mod lines;
+pub mod names;
 pub mod normalise;
 pub mod own_host;
 pub mod shared_host;
+pub mod short;

@@ -142,8 +142,9 @@ fn names_header(raw: &[u8], name: &[u8]) -> bool {
 /// Reads `/v1/{appId}/{tail}` from a request target.
 pub fn target(raw: &[u8]) -> Result<Target<'_>, BadHead> {
     let (path, query) = path_and_query(raw)?;
-    let mut segments = path[1..].splitn(3, '/');
-    let (version, app_id) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    let (version, rest) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
+    let end = memchr::memchr(b'/', rest.as_bytes()).unwrap_or(rest.len());
+    let (app_id, tail) = rest.split_at(end);
     if is_confusing(version) || is_confusing(app_id) {
         return Err(BadHead::Path);
     }
@@ -151,11 +152,7 @@ pub fn target(raw: &[u8]) -> Result<Target<'_>, BadHead> {
         return Err(BadHead::NoApplication);
     }
     let app_id: ApplicationId = app_id.parse().map_err(|_| BadHead::NoApplication)?;
-    let prefix = "/v1/".len() + app_id.text().len();
-    let tail = match &path[prefix..] {
-        "" => "/",
-        tail => tail,
-    };
+    let tail = if tail.is_empty() { "/" } else { tail };
     // `//host` is an address of another host to whoever follows it.
     if tail.starts_with("//") {
         return Err(BadHead::Path);
@@ -175,10 +172,8 @@ pub fn own_target(raw: &[u8], app_id: ApplicationId) -> Result<Target<'_>, BadHe
 /// The path, which begins with `/`, and the query of an origin-form or absolute-form target.
 pub fn path_and_query(raw: &[u8]) -> Result<(&str, Option<&str>), BadHead> {
     // Visible ASCII without what no server agrees about. What a client means by another character it can encode.
-    if raw
-        .iter()
-        .any(|b| !matches!(b, 0x21..=0x7e) || matches!(b, b'\\' | b'#'))
-    {
+    let odd = |b: &u8| !matches!(b, 0x21..=0x7e) | (*b == b'\\') | (*b == b'#');
+    if raw.iter().fold(false, |so_far, b| so_far | odd(b)) {
         return Err(BadHead::Path);
     }
     let text = str::from_utf8(raw).map_err(|_| BadHead::Path)?;
@@ -187,8 +182,8 @@ pub fn path_and_query(raw: &[u8]) -> Result<(&str, Option<&str>), BadHead> {
     } else {
         after_authority(text).ok_or(BadHead::Path)?
     };
-    let (path, query) = match origin_form.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    let (path, query) = match memchr::memchr(b'?', origin_form.as_bytes()) {
+        Some(mark) => (&origin_form[..mark], Some(&origin_form[mark + 1..])),
         None => (origin_form, None),
     };
     match path {

@@ -88,7 +88,9 @@ fn without_port(host: &str) -> &str {
 }
 
 fn is_address(name: &str) -> bool {
-    name.starts_with('[') || name.parse::<std::net::IpAddr>().is_ok()
+    // Hardly a name begins or reads so; the others are not parsed.
+    let looks_like_one = name.as_bytes().first().is_some_and(u8::is_ascii_digit) || name.contains(':');
+    name.starts_with('[') || (looks_like_one && name.parse::<std::net::IpAddr>().is_ok())
 }
 
 /// What stands before `.domain`; empty for the domain itself.

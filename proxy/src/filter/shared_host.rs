@@ -4,21 +4,21 @@
 //! not reach another's paths. Pure functions of one header value; depends on nothing. None of this applies on a host of the
 //! application's own.
 
-use http::HeaderName;
+use super::names::Names;
 
 /// Headers by which an answer would speak for the whole host: they would clear, redirect, observe or lock out the other
 /// applications' traffic in the browser that reads it.
-pub const ORIGIN_WIDE: [HeaderName; 9] = [
-    HeaderName::from_static("accept-ch"),
-    HeaderName::from_static("alt-svc"),
-    HeaderName::from_static("clear-site-data"),
-    HeaderName::from_static("nel"),
-    HeaderName::from_static("origin-agent-cluster"),
-    HeaderName::from_static("public-key-pins"),
-    HeaderName::from_static("report-to"),
-    HeaderName::from_static("service-worker-allowed"),
-    HeaderName::from_static("strict-transport-security"),
-];
+pub const ORIGIN_WIDE: Names = Names::new(&[
+    "accept-ch",
+    "alt-svc",
+    "clear-site-data",
+    "nel",
+    "origin-agent-cluster",
+    "public-key-pins",
+    "report-to",
+    "service-worker-allowed",
+    "strict-transport-security",
+]);
 
 /// A `Set-Cookie` value confined to the application's `prefix` (`/v1/app_…`), or `None` for a cookie that cannot be: the
 /// `__Host-` prefix demands `Path=/`.
@@ -145,7 +145,10 @@ pub fn is_document(content_type: Option<&str>) -> bool {
     .iter()
     .any(|document| essence.eq_ignore_ascii_case(document))
         || essence.is_empty()
-        || essence.to_ascii_lowercase().ends_with("+xml")
+        || essence
+            .as_bytes()
+            .last_chunk::<4>()
+            .is_some_and(|end| end.eq_ignore_ascii_case(b"+xml"))
 }
 
 #[cfg(test)]

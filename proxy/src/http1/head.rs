@@ -9,6 +9,22 @@
 use super::body::Length;
 use crate::filter::normalise::{BadHead, is_host};
 
+/// The answers to a question about a byte, for all of them.
+macro_rules! table_of {
+    ($is_such:path) => {{
+        let mut answers = [false; 256];
+        let mut byte = 0_u8;
+        loop {
+            answers[byte as usize] = $is_such(byte);
+            if byte == u8::MAX {
+                break answers;
+            }
+            byte += 1;
+        }
+    }};
+}
+pub(crate) use table_of;
+
 /// How much of a head is accepted.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadLimits {
@@ -84,13 +100,9 @@ impl HeadScanner {
     }
 
     fn request_line(&mut self, line: &[u8]) -> Result<(), BadHead> {
-        let mut words = line.split(|b| *b == b' ');
-        let (Some(method), Some(target), Some(version), None) =
-            (words.next(), words.next(), words.next(), words.next())
-        else {
-            return Err(BadHead::Syntax);
-        };
-        if method.is_empty() || !method.iter().copied().all(is_token_byte) {
+        let (method, rest) = at_blank(line).ok_or(BadHead::Syntax)?;
+        let (target, version) = at_blank(rest).ok_or(BadHead::Syntax)?;
+        if method.is_empty() || !is_token(method) || version.contains(&b' ') {
             return Err(BadHead::Syntax);
         }
         match version {
@@ -102,11 +114,11 @@ impl HeadScanner {
         if matches!(method, b"CONNECT" | b"TRACE") {
             return Err(BadHead::Method);
         }
-        if target.is_empty() || target.iter().any(|b| *b < 0x21 || *b == 0x7f) {
+        if target.is_empty() || has_any(target, |b| (b < 0x21) | (b == 0x7f)) {
             return Err(BadHead::Syntax);
         }
         // What a client means by such a byte it can encode; parsers rewrite it, each in its own way.
-        if !target.is_ascii() || target.iter().any(|b| matches!(b, b'#' | b'\\')) {
+        if has_any(target, |b| (b >= 0x80) | (b == b'#') | (b == b'\\')) {
             return Err(BadHead::Path);
         }
         if target.starts_with(b"/") {
@@ -135,7 +147,7 @@ impl HeadScanner {
         // A folded line begins with white space, which is no byte of a name.
         let colon = memchr::memchr(b':', line).ok_or(BadHead::Syntax)?;
         let (name, value) = (&line[..colon], &line[colon + 1..]);
-        if name.is_empty() || !name.iter().copied().all(is_token_byte) || !value.iter().copied().all(is_value_byte) {
+        if name.is_empty() || !is_token(name) || has_any(value, |b| !is_value_byte(b)) {
             return Err(BadHead::Syntax);
         }
         let trimmed = value.trim_ascii();
@@ -208,7 +220,7 @@ fn nominates_end_to_end(value: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 3] = [b"x-forwarded", b"x-api-key", b"x-publishable"];
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).any(|option| {
         // In quotes or in a comment some would find a name, and others not.
-        !option.iter().copied().all(is_token_byte)
+        !is_token(option)
             || NAMES.iter().any(|name| option.eq_ignore_ascii_case(name))
             || PREFIXES.iter().any(|prefix| {
                 option
@@ -228,6 +240,23 @@ fn decimal(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// What stands before and behind the first blank.
+fn at_blank(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let blank = memchr::memchr(b' ', line)?;
+    Some((&line[..blank], &line[blank + 1..]))
+}
+
+/// Is any byte such? Without a way out of the loop many bytes are looked at at once.
+#[inline]
+fn has_any(bytes: &[u8], is_such: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(false, |so_far, byte| so_far | is_such(*byte))
+}
+
+fn is_token(bytes: &[u8]) -> bool {
+    static TOKEN: [bool; 256] = table_of!(is_token_byte);
+    bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
+}
+
 /// RFC 9110 section 5.6.2.
 pub(super) const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
@@ -239,7 +268,7 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
 
 /// RFC 9110 section 5.5: visible characters, blanks, and bytes above ASCII.
 pub(super) const fn is_value_byte(byte: u8) -> bool {
-    matches!(byte, b'\t' | 0x20..=0x7e | 0x80..)
+    ((byte >= 0x20) | (byte == b'\t')) & (byte != 0x7f)
 }
 
 #[cfg(test)]

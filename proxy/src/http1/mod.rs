@@ -5,6 +5,8 @@
 //! given one whole head at a time and exactly its body; requests that were sent ahead wait and are served in order. Its own
 //! refusals, which would not be the platform's, are replaced should one ever occur.
 
+mod alarm;
+mod arrival;
 pub mod body;
 mod door;
 mod exchange;
@@ -13,17 +15,15 @@ pub mod pace;
 mod stream;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
-use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout_at};
 
+pub(crate) use alarm::Alarm;
 pub use door::Door;
 pub use exchange::{BodyFault, Exchange};
 pub use stream::ClientStream;
@@ -31,26 +31,9 @@ pub use stream::ClientStream;
 use crate::config::Limits;
 use crate::edge::Edge;
 use crate::error::Refusal;
-use crate::filter::normalise::BadHead;
-use crate::lane::{Lane, Peer, Served};
+use crate::lane::{Caller, Lane, Peer, Served};
 use crate::listener::Accepted;
-use head::{Head, HeadScanner};
-
-/// Most heads fit.
-const FIRST_READ: usize = 4 * 1024;
-
-/// How a wait for a head ends.
-#[derive(Debug)]
-enum Arrival {
-    /// With a whole one.
-    Head(Head),
-    /// With one that is refused.
-    Bad(BadHead),
-    /// It was begun and not finished in time.
-    Slow,
-    /// Without one: the client left, was idle for too long, or the edge stops.
-    None,
-}
+use arrival::{Arrival, Waiting};
 
 /// Serves connections.
 pub struct Http1 {
@@ -78,11 +61,12 @@ impl Http1 {
         let peer = Peer::of(&stream);
         let mut client = ClientStream::new(stream, Arc::clone(&accepted), self.limits.pace);
         client.buffer = read_ahead;
-        let mut stopping = shutdown.clone();
+        let stopping = shutdown.clone();
+        let mut waiting = Waiting::new(shutdown.clone());
         // A connection that was just opened owes its head at once.
         let mut idle = self.limits.header_deadline;
         loop {
-            let head = match self.arrival(&mut client, idle, &mut stopping).await {
+            let head = match waiting.head(&mut client, idle, &self.limits).await {
                 Arrival::Head(head) => head,
                 Arrival::Bad(bad) => return self.refuse(client, Refusal::Head(bad)).await,
                 Arrival::Slow => return self.refuse(client, Refusal::RequestTimeout).await,
@@ -91,7 +75,13 @@ impl Http1 {
             if let Some(lane) = &self.lane
                 && let Some(taken) = lane.take(&client, &head)
             {
-                let served = lane.serve(taken, &mut client, &head, peer, &accepted, &stopping);
+                let caller = Caller {
+                    client: &mut client,
+                    alarm: &mut waiting.alarm,
+                    peer,
+                    accepted: &accepted,
+                };
+                let served = lane.serve(taken, caller, &head, &stopping);
                 // Boxed: a connection that is idle does not carry the space of a request.
                 match accepted.switch.serve(Box::pin(served)).await {
                     Some(Served::Next) => {
@@ -123,55 +113,15 @@ impl Http1 {
         }
     }
 
-    /// Waits for a head; at most `idle` for its first byte.
-    async fn arrival(&self, client: &mut ClientStream, idle: Duration, stopping: &mut ShutdownWatch) -> Arrival {
-        let limits = self.limits.head();
-        let mut scanner = HeadScanner::default();
-        let idle_until = Instant::now() + idle;
-        let mut head_until = None;
-        loop {
-            if head_until.is_none() {
-                skip_empty_lines(&mut client.buffer);
-            }
-            if !client.buffer.is_empty() {
-                head_until.get_or_insert_with(|| Instant::now() + self.limits.header_deadline);
-                match scanner.scan(&client.buffer, &limits) {
-                    Ok(Some(head)) => return Arrival::Head(head),
-                    Ok(None) => {}
-                    Err(bad) => return Arrival::Bad(bad),
-                }
-            }
-            client.buffer.reserve(FIRST_READ);
-            let read = timeout_at(
-                head_until.unwrap_or(idle_until),
-                client.inner.read_buf(&mut client.buffer),
-            );
-            let read = if head_until.is_some() {
-                read.await
-            } else {
-                tokio::select! {
-                    // What has arrived is served, even while stopping.
-                    biased;
-                    read = read => read,
-                    _ = stopping.wait_for(|stop| *stop) => return Arrival::None,
-                }
-            };
-            match read {
-                Ok(Ok(1..)) => {}
-                Err(_) if head_until.is_some() => return Arrival::Slow,
-                Ok(Ok(0) | Err(_)) | Err(_) => return Arrival::None,
-            }
-        }
-    }
-
     /// Has a request served; the connection, if the next request can be found on it.
     async fn forward(
         &self,
-        client: ClientStream,
+        mut client: ClientStream,
         head: BytesMut,
         accepted: &Arc<Accepted>,
         shutdown: &ShutdownWatch,
     ) -> Option<ClientStream> {
+        client.hold_head();
         let mut session = ServerSession::new_http1(Box::new(client));
         session.set_pipelined_prefix(head);
         let idle = self.limits.keepalive.as_secs().max(1);
@@ -188,12 +138,5 @@ impl Http1 {
 
     async fn refuse(&self, client: ClientStream, refusal: Refusal) {
         self.door.refuse(client.inner, client.buffer, refusal).await;
-    }
-}
-
-/// RFC 9112 section 2.2: old clients end a body with a line end that is not part of it.
-fn skip_empty_lines(buffer: &mut BytesMut) {
-    while buffer.starts_with(b"\r\n") {
-        buffer.advance(2);
     }
 }

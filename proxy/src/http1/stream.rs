@@ -47,6 +47,7 @@ pub struct ClientStream {
     substitute: (Vec<u8>, usize),
     /// Puts trailers into the answer.
     answer: Option<Box<Inserter>>,
+    held: HeldHead,
 }
 
 impl std::fmt::Debug for ClientStream {
@@ -70,7 +71,13 @@ impl ClientStream {
             timer: None,
             substitute: (Vec::new(), 0),
             answer: None,
+            held: HeldHead::default(),
         }
+    }
+
+    /// What answers now writes head and body one after the other: both are to leave together.
+    pub(super) fn hold_head(&mut self) {
+        self.held.is_awaited = true;
     }
 
     /// The head is complete: takes it out of what was read, and expects its body.
@@ -82,6 +89,7 @@ impl ClientStream {
         self.timer = None;
         self.substitute = (Vec::new(), 0);
         self.answer = None;
+        self.held.is_awaited = false;
         if head == self.buffer.len() {
             // Not split: that would make the allocation a shared one.
             std::mem::take(&mut self.buffer)
@@ -188,7 +196,21 @@ impl ClientStream {
 
     /// As [`AsyncWrite::poll_write`], with trailers where they are passed on.
     fn poll_answer(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
-        let Some(trailers) = self.accepted.exchange.trailers() else {
+        let trailers = self.accepted.exchange.trailers();
+        // What puts trailers behind an answer reads it from its beginning.
+        if trailers.is_none() && !self.accepted.exchange.is_tunnel() && self.held.takes(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        if !self.held.bytes.is_empty() {
+            let taken = trailers.is_none() && self.held.joins(buf);
+            let drained = self.held.poll_drain(&mut self.inner, cx);
+            if taken && !matches!(drained, Poll::Ready(Err(_))) {
+                // What could not be sent yet is sent with what follows, or at the flush.
+                return Poll::Ready(Ok(buf.len()));
+            }
+            ready!(drained)?;
+        }
+        let Some(trailers) = trailers else {
             return Pin::new(&mut self.inner).poll_write(cx, buf);
         };
         let answer = self
@@ -211,6 +233,55 @@ impl ClientStream {
         {
             self.substitute.1 += ready!(Pin::new(&mut self.inner).poll_write(cx, rest))?;
         }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The head of an answer, kept until the beginning of its body can be sent with it: the forwarding library writes the two apart,
+/// and flushes what it does not want to wait. Sent apart, they cost a system call and a packet more. Nothing but a head is
+/// ever kept, and not for longer than until somebody waits: nothing is later than without this.
+#[derive(Debug, Default)]
+struct HeldHead {
+    /// What is written next is a head.
+    is_awaited: bool,
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl HeldHead {
+    /// Longest head, and most of a body behind it.
+    const MOST: usize = 16 * 1024;
+
+    /// Is this the head, and kept?
+    fn takes(&mut self, bytes: &[u8]) -> bool {
+        // Behind an interim one there is another head.
+        let is_interim = bytes.starts_with(b"HTTP/1.1 1");
+        if !self.is_awaited || is_interim {
+            return false;
+        }
+        self.is_awaited = false;
+        self.bytes.is_empty() && self.joins(bytes)
+    }
+
+    /// Takes what is sent behind what is kept, if there is room.
+    fn joins(&mut self, bytes: &[u8]) -> bool {
+        let fits = self.bytes.len() + bytes.len() <= Self::MOST;
+        if fits {
+            self.bytes.extend_from_slice(bytes);
+        }
+        fits
+    }
+
+    /// Sends what is kept.
+    fn poll_drain(&mut self, inner: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut *inner).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                sent => self.sent += sent,
+            }
+        }
+        self.bytes = Vec::new();
+        self.sent = 0;
         Poll::Ready(Ok(()))
     }
 }
@@ -239,6 +310,13 @@ impl AsyncRead for ClientStream {
             // The head was handed over whole; a reader that wants more of it read it differently.
             return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, "the head is complete")));
         }
+        if !self.held.bytes.is_empty() {
+            // Whoever waits for the client has nothing more to say for now.
+            let this = &mut *self;
+            if let Poll::Ready(Err(error)) = this.held.poll_drain(&mut this.inner, cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
         if self.body.is_done() {
             return self.poll_gone(cx);
         }
@@ -258,11 +336,15 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.accepted.switch.check()?;
+        let this = &mut *self;
+        ready!(this.held.poll_drain(&mut this.inner, cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.accepted.switch.check()?;
+        let this = &mut *self;
+        ready!(this.held.poll_drain(&mut this.inner, cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 
@@ -276,7 +358,7 @@ impl AsyncWrite for ClientStream {
             ready!(self.poll_substitute(cx))?;
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        if self.accepted.exchange.trailers().is_some() {
+        if self.held.is_awaited || !self.held.bytes.is_empty() || self.accepted.exchange.trailers().is_some() {
             let first = bufs.iter().find(|buf| !buf.is_empty());
             return self.poll_answer(cx, first.map_or(&[], |buf| buf));
         }
@@ -293,6 +375,8 @@ impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
         // A client that takes no bytes would be waited for.
         if !self.accepted.switch.is_thrown() {
+            // Whoever is gone is told nothing.
+            let _ = std::future::poll_fn(|cx| self.held.poll_drain(&mut self.inner, cx)).await;
             self.inner.shutdown().await;
         }
     }

@@ -1,7 +1,5 @@
 //! Heads for clients, and the answers that the edge gives by itself.
 
-use std::io::Write;
-
 use http::StatusCode;
 use pingora::protocols::http::date::get_cached_date;
 use tokio::io::AsyncReadExt;
@@ -21,7 +19,8 @@ impl Lane {
         lines.begin(b"");
         let body = answer::of_refusal(lines, refusal, &self.edge.identity(&job.ctx));
         answer::of_json(lines, body.len());
-        self.answer(job, refusal.status(), body.as_bytes(), connection).await;
+        self.answer(job, with_reason(refusal.status()), body.as_bytes(), connection)
+            .await;
     }
 
     /// Tells a browser what it may send.
@@ -29,31 +28,27 @@ impl Lane {
         let desk = &mut *job.desk;
         desk.reply.begin(b"");
         answer::of_preflight(&mut desk.reply, &desk.request, &self.edge.identity(&job.ctx));
-        self.answer(job, 204, b"", Connection::Keep).await;
+        self.answer(job, with_reason(204), b"", Connection::Keep).await;
     }
 
     /// Sends the head whose lines are on the desk. What is left of the request's body is read, so that the next head can be
     /// found behind it.
-    async fn answer(&self, job: &mut Job<'_>, status: u16, body: &[u8], connection: Connection) {
+    pub(super) async fn answer(
+        &self,
+        job: &mut Job<'_>,
+        (status, reason): (u16, &str),
+        body: &[u8],
+        connection: Connection,
+    ) {
         job.closes |= connection == Connection::Close;
-        let reason = StatusCode::from_u16(status)
-            .ok()
-            .and_then(|status| status.canonical_reason());
         job.desk.answer.clear();
         let out = &mut job.desk.answer;
-        write_head(
-            out,
-            status,
-            reason.unwrap_or_default().as_bytes(),
-            &job.desk.reply,
-            "",
-            job.closes,
-        );
+        write_head(out, status, reason.as_bytes(), &job.desk.reply, "", job.closes);
         if job.chosen.method != http::Method::HEAD {
             out.extend_from_slice(body);
         }
         let limit = self.edge.limits.client_write;
-        match flow::send(job.client, &mut job.alarm, limit, out).await {
+        match flow::send(job.client, job.alarm, limit, out).await {
             Ok(()) => {
                 job.said.status = Some(status);
                 job.said.bytes += job.desk.answer.len() as u64;
@@ -66,6 +61,14 @@ impl Lane {
             }
         }
     }
+}
+
+fn with_reason(status: u16) -> (u16, &'static str) {
+    let code = StatusCode::from_u16(status).ok();
+    (
+        status,
+        code.and_then(|code| code.canonical_reason()).unwrap_or_default(),
+    )
 }
 
 impl Job<'_> {
@@ -93,12 +96,17 @@ impl Job<'_> {
 
 /// Writes a head that another one follows (1xx).
 pub(super) fn write_interim(out: &mut Vec<u8>, interim: &Reply, lines: &HeadLines) {
-    // Writing to a `Vec` cannot fail.
-    let _ = write!(out, "HTTP/1.1 {} ", interim.status);
+    write_status(out, interim.status);
     out.extend_from_slice(lines.at(interim.reason));
     out.extend_from_slice(b"\r\n");
     lines.write(out);
     out.extend_from_slice(b"\r\n");
+}
+
+fn write_status(out: &mut Vec<u8>, status: u16) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    out.push(b' ');
 }
 
 /// Writes a head as clients read it. `framing`: lines that say where the body ends, if those of the head do not.
@@ -110,8 +118,7 @@ pub(super) fn write_head(
     framing: &'static str,
     closes: bool,
 ) {
-    // Writing to a `Vec` cannot fail.
-    let _ = write!(out, "HTTP/1.1 {status} ");
+    write_status(out, status);
     out.extend_from_slice(reason);
     out.extend_from_slice(b"\r\n");
     lines.write(out);

@@ -8,8 +8,9 @@ use http::Method;
 
 use super::lines::{HeadLines, Span};
 use crate::admin::is_probe;
+use crate::filter::names::Names;
 use crate::http1::body::Length;
-use crate::http1::head::Head;
+use crate::http1::head::{Head, table_of};
 
 /// The longest body that the lane takes, bytes: as much as the forwarding library keeps for another attempt. A longer one
 /// could not be sent again, and what the lane saves is nothing beside it.
@@ -29,20 +30,20 @@ pub(super) struct Chosen {
 }
 
 /// Names whose meaning is the connection's own, or that change how the exchange goes on.
-const NOT_HERE: [&[u8]; 12] = [
-    b"expect",
-    b"http2-settings",
-    b"keep-alive",
-    b"proxy-authenticate",
-    b"proxy-authorization",
-    b"proxy-connection",
-    b"sec-websocket-key",
-    b"sec-websocket-protocol",
-    b"te",
-    b"trailer",
-    b"transfer-encoding",
-    b"upgrade",
-];
+const NOT_HERE: Names = Names::new(&[
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+]);
 
 /// Reads the head into `lines`, if the lane takes the request.
 pub(super) fn choose(bytes: &[u8], head: &Head, lines: &mut HeadLines) -> Option<Chosen> {
@@ -62,7 +63,7 @@ pub(super) fn choose(bytes: &[u8], head: &Head, lines: &mut HeadLines) -> Option
     let target = Span::new(blank + 1, words.len());
     let path = words.get(blank + 1..)?;
     // Absolute form names a host of its own; of other characters than these every reader has an opinion.
-    if path.first() != Some(&b'/') || is_probe(path) || !path.iter().copied().all(is_target_byte) {
+    if path.first() != Some(&b'/') || is_probe(path) || !path.iter().all(|byte| TARGET[usize::from(*byte)]) {
         return None;
     }
     lines.begin(bytes);
@@ -88,11 +89,7 @@ pub(super) fn choose(bytes: &[u8], head: &Head, lines: &mut HeadLines) -> Option
                 // Not for the instance.
                 continue;
             }
-            2 | 6 | 7 | 10 | 14 | 16 | 17 | 18 | 19 | 22
-                if NOT_HERE.iter().any(|not| name.eq_ignore_ascii_case(not)) =>
-            {
-                return None;
-            }
+            _ if NOT_HERE.hold(name) => return None,
             _ => {}
         }
         lines.receive(Span::new(at, at + colon), value);
@@ -105,6 +102,8 @@ pub(super) fn choose(bytes: &[u8], head: &Head, lines: &mut HeadLines) -> Option
         is_last: connection.unwrap_or(false),
     })
 }
+
+static TARGET: [bool; 256] = table_of!(is_target_byte);
 
 /// RFC 3986, sections 3.3 and 3.4: what stands in paths and queries.
 const fn is_target_byte(byte: u8) -> bool {
@@ -234,8 +233,7 @@ mod tests {
 
     #[test]
     fn every_name_that_is_not_for_the_lane_is_looked_for() {
-        for name in NOT_HERE {
-            let name = str::from_utf8(name).unwrap();
+        for name in NOT_HERE.iter() {
             if name == "transfer-encoding" {
                 continue;
             }

@@ -16,10 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
-use super::alarm::Alarm;
 use super::connection::Connection;
 use super::desk::{FIRST_READ, LARGEST_READ};
-use crate::http1::ClientStream;
+use crate::http1::{Alarm, ClientStream};
 
 /// Of a request's body, read at once.
 const BODY_READ: usize = 8 * 1024;

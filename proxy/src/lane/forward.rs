@@ -117,11 +117,11 @@ impl Lane {
     }
 
     fn owner(&self, call: &Call, prepared: &Prepared) -> Owner {
-        let name = prepared.server_name.as_deref().filter(|name| !name.is_empty());
+        let name = prepared.server_name.as_ref().filter(|name| !name.is_empty());
         Owner {
             group_key: prepared.group_key,
             address: call.address,
-            tls: name.map(|name| (name.into(), Arc::clone(&self.edge.upstreams.tls()))),
+            tls: name.map(|name| (Arc::clone(name), Arc::clone(&self.edge.upstreams.tls()))),
         }
     }
 
@@ -218,8 +218,6 @@ impl Lane {
         if let Some(unsettled) = &mut ctx.unsettled {
             unsettled.status = Some(status);
         }
-        // The names were for finding the reason within what was received; the lines are about to change.
-        let reason = lines.at(reply.reason).to_vec();
         self.edge.to_client(&question, status, lines, ctx);
         // Also where draining began after the request was read, and where its body was not waited for.
         *closes |= self.edge.probes.is_draining() || *stopping.borrow() || !passage.flow.client.is_body_done();
@@ -228,7 +226,7 @@ impl Lane {
             Ending::Length(_) | Ending::Chunked | Ending::Close => "transfer-encoding: chunked\r\n",
         };
         passage.answer.clear();
-        write_head(passage.answer, status, &reason, lines, framing, *closes);
+        write_head(passage.answer, status, lines.at(reply.reason), lines, framing, *closes);
         passage.said.head = passage.answer.len() as u64;
         passage.said.next = Some(status);
         match reply.body {

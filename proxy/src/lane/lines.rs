@@ -1,36 +1,31 @@
-//! The header lines of one head, without a map: names and values stay where they were received, and what is added is kept
-//! beside them.
+//! The header lines of one head, without a map: all of them are kept as they are sent, in one piece of memory.
 //!
 //! Heads have ten or twenty lines. Going through all of them, comparing one number each, is cheaper than hashing every name
-//! that is looked for, and takes nothing from the heap: the space is used again for the next head. Pure; nothing here fails.
+//! that is looked for, and most names that are looked for are not there at all, which a set of 64 bits tells. Nothing is taken
+//! from the heap: the space is used again for the next head. Lines that were received are written anew from name and value; those
+//! that stand in memory exactly so are copied in one go. Pure; nothing here fails.
 
 use http::{HeaderName, HeaderValue};
 
 use crate::filter::lines::{Fields, Lines};
+use crate::filter::names::Names;
 
 /// The lines of a head.
 #[derive(Default)]
 pub(super) struct HeadLines {
-    /// The head as received, then values that were made here.
+    /// The head as received, then lines that were added here.
     bytes: Vec<u8>,
     lines: Vec<Line>,
+    /// The [bits](bit) of all lines there are or were.
+    bits: u64,
 }
 
+#[derive(Debug, Clone, Copy)]
 struct Line {
     /// [`mark`] of the name.
     mark: u32,
-    name: Name,
-    value: Value,
-}
-
-enum Name {
-    Received(Span),
-    Ours(HeaderName),
-}
-
-enum Value {
-    Received(Span),
-    Ours(HeaderValue),
+    name: Span,
+    value: Span,
 }
 
 /// A part of the bytes.
@@ -55,29 +50,51 @@ impl Span {
 
 /// Differs for most names that differ, and never for the same name in another case.
 fn mark(name: &[u8]) -> u32 {
-    let letter = |at: Option<&u8>| u32::from(at.map_or(0, u8::to_ascii_lowercase));
-    let middle = name.get(name.len() / 2);
+    let letter = |at: usize| name.get(at).map_or(0, |byte| byte | 0x20);
     // Names are shorter than a head, and only equality counts.
     #[expect(clippy::cast_possible_truncation, reason = "part of a mark that need not be unique")]
-    let length = name.len() as u32;
-    letter(name.first()) << 24 | letter(name.last()) << 16 | letter(middle) << 8 | length & 0xff
+    let length = name.len() as u8;
+    u32::from_le_bytes([
+        letter(0),
+        letter(name.len() / 2),
+        letter(name.len().wrapping_sub(1)),
+        length,
+    ])
+}
+
+/// One of 64, by the mark.
+fn bit(mark: u32) -> u64 {
+    1 << (mark.wrapping_mul(0x9e37_79b9) >> 26)
 }
 
 impl HeadLines {
     /// Begins with the bytes of a head, of which no line is known yet.
     pub(super) fn begin(&mut self, head: &[u8]) {
         self.lines.clear();
+        self.bits = 0;
         self.bytes.clear();
         self.bytes.extend_from_slice(head);
     }
 
+    /// Begins with lines as they are sent, one behind the other.
+    pub(super) fn begin_with(&mut self, lines: &[u8]) {
+        self.begin(lines);
+        let mut at = 0;
+        while let Some(end) = memchr::memchr(b'\r', lines.get(at..).unwrap_or_default()) {
+            let line = &lines[at..at + end];
+            if let Some(colon) = memchr::memchr(b':', line) {
+                let value = Span::of(line[colon + 1..].trim_ascii(), lines);
+                self.receive(Span::new(at, at + colon), value);
+            }
+            at += end + 2;
+        }
+    }
+
     /// Adds a line of the head that was received.
     pub(super) fn receive(&mut self, name: Span, value: Span) {
-        self.lines.push(Line {
-            mark: mark(self.at(name)),
-            name: Name::Received(name),
-            value: Value::Received(value),
-        });
+        let mark = mark(self.at(name));
+        self.bits |= bit(mark);
+        self.lines.push(Line { mark, name, value });
     }
 
     /// A part of what was received.
@@ -92,18 +109,37 @@ impl HeadLines {
 
     /// Appends all lines as they are sent.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.reserve(self.wire_bytes());
+        out.reserve(self.bytes.len() + 4 * self.lines.len());
+        let mut run = Span::default();
         for line in &self.lines {
-            out.extend_from_slice(self.name(line));
+            if self.stands_as_sent(line) {
+                if run.until != line.name.from {
+                    out.extend_from_slice(self.at(run));
+                    run.from = line.name.from;
+                }
+                run.until = line.value.until + 2;
+                continue;
+            }
+            out.extend_from_slice(self.at(run));
+            run = Span::default();
+            out.extend_from_slice(self.at(line.name));
             out.extend_from_slice(b": ");
-            out.extend_from_slice(self.value(line));
+            out.extend_from_slice(self.at(line.value));
             out.extend_from_slice(b"\r\n");
         }
+        out.extend_from_slice(self.at(run));
+    }
+
+    /// Are the bytes from the name to behind the value what is sent of the line?
+    fn stands_as_sent(&self, line: &Line) -> bool {
+        line.value.from == line.name.until + 2
+            && self.bytes.get(line.name.until..line.value.from) == Some(b": ")
+            && self.bytes.get(line.value.until..line.value.until + 2) == Some(b"\r\n")
     }
 
     /// Every line, name and value.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.lines.iter().map(|line| (self.name(line), self.value(line)))
+        self.lines.iter().map(|line| (self.at(line.name), self.at(line.value)))
     }
 
     /// How much space is kept.
@@ -111,47 +147,52 @@ impl HeadLines {
         self.bytes.capacity()
     }
 
-    fn name<'a>(&'a self, line: &'a Line) -> &'a [u8] {
-        match &line.name {
-            Name::Received(span) => self.at(*span),
-            Name::Ours(name) => name.as_str().as_bytes(),
-        }
+    /// The lines among which one of this mark could be.
+    fn among(&self, mark: u32) -> &[Line] {
+        if self.bits & bit(mark) == 0 { &[] } else { &self.lines }
     }
 
-    fn value<'a>(&'a self, line: &'a Line) -> &'a [u8] {
-        match &line.value {
-            Value::Received(span) => self.at(*span),
-            Value::Ours(value) => value.as_bytes(),
-        }
-    }
-
-    fn keep(&mut self, value: &[u8]) -> Span {
-        let from = self.bytes.len();
+    /// Adds a line as it is sent.
+    fn append(&mut self, name: &HeaderName, value: &[u8]) {
+        let name = name.as_str().as_bytes();
+        self.bytes.reserve(name.len() + value.len() + 4);
+        let from = self.named(name);
         self.bytes.extend_from_slice(value);
-        Span::new(from, self.bytes.len())
+        self.ended(name, from);
     }
 
-    fn replace(&mut self, name: HeaderName, value: Value) {
-        self.strike(&name);
-        self.push(name, value);
+    fn named(&mut self, name: &[u8]) -> usize {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(b": ");
+        from
     }
 
-    fn push(&mut self, name: HeaderName, value: Value) {
+    fn ended(&mut self, name: &[u8], from: usize) {
+        let mark = mark(name);
+        self.bits |= bit(mark);
         self.lines.push(Line {
-            mark: mark(name.as_str().as_bytes()),
-            name: Name::Ours(name),
-            value,
+            mark,
+            name: Span::new(from, from + name.len()),
+            value: Span::new(from + name.len() + 2, self.bytes.len()),
         });
+        self.bytes.extend_from_slice(b"\r\n");
     }
 }
 
 impl Fields for HeadLines {
     fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
         let sought = mark(name.as_str().as_bytes());
-        self.lines
+        self.among(sought)
             .iter()
-            .filter(move |line| line.mark == sought && self.name(line).eq_ignore_ascii_case(name.as_str().as_bytes()))
-            .map(|line| self.value(line))
+            .filter(move |line| {
+                line.mark == sought && self.at(line.name).eq_ignore_ascii_case(name.as_str().as_bytes())
+            })
+            .map(|line| self.at(line.value))
+    }
+
+    fn has_any(&self, names: &Names) -> bool {
+        self.lines.iter().any(|line| names.hold(self.at(line.name)))
     }
 
     fn wire_bytes(&self) -> usize {
@@ -163,59 +204,72 @@ impl Fields for HeadLines {
 
 impl Lines for HeadLines {
     fn put(&mut self, name: HeaderName, value: HeaderValue) {
-        self.replace(name, Value::Ours(value));
+        self.put_ref(name, &value);
+    }
+
+    fn put_ref(&mut self, name: HeaderName, value: &HeaderValue) {
+        self.strike(&name);
+        self.append(&name, value.as_bytes());
     }
 
     fn put_text(&mut self, name: HeaderName, value: &str) {
-        if value.bytes().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e)) {
-            let span = self.keep(value.as_bytes());
-            self.replace(name, Value::Received(span));
-        } else {
-            self.strike(&name);
+        self.strike(&name);
+        // Without a way out of the loop it is done for many bytes at once.
+        let is_text = value
+            .bytes()
+            .fold(true, |so_far, byte| so_far & matches!(byte, b'\t' | 0x20..=0x7e));
+        if is_text {
+            self.append(&name, value.as_bytes());
         }
     }
 
+    fn put_made(&mut self, name: HeaderName, value: &[u8]) {
+        self.strike(&name);
+        self.append(&name, value);
+    }
+
     fn put_copy(&mut self, name: HeaderName, from: HeaderName) {
-        let sought = mark(from.as_str().as_bytes());
-        let value = self.lines.iter().find_map(|line| {
-            let same = line.mark == sought && self.name(line).eq_ignore_ascii_case(from.as_str().as_bytes());
-            same.then(|| match &line.value {
-                Value::Received(span) => Value::Received(*span),
-                Value::Ours(value) => Value::Ours(value.clone()),
-            })
-        });
-        match value {
-            Some(value) => self.replace(name, value),
-            None => self.strike(&name),
+        let from = from.as_str().as_bytes();
+        let sought = mark(from);
+        let line = self
+            .among(sought)
+            .iter()
+            .find(|line| line.mark == sought && self.at(line.name).eq_ignore_ascii_case(from));
+        let value = line.map(|line| line.value);
+        self.strike(&name);
+        if let Some(value) = value {
+            let name = name.as_str().as_bytes();
+            self.bytes
+                .reserve(name.len() + 4 + value.until.saturating_sub(value.from));
+            let begins = self.named(name);
+            self.bytes.extend_from_within(value.from..value.until);
+            self.ended(name, begins);
         }
     }
 
     fn add(&mut self, name: HeaderName, value: HeaderValue) {
-        self.push(name, Value::Ours(value));
+        self.append(&name, value.as_bytes());
     }
 
     fn strike(&mut self, name: &HeaderName) {
         let name = name.as_str().as_bytes();
         let sought = mark(name);
-        if self.lines.iter().all(|line| line.mark != sought) {
+        if self.among(sought).iter().all(|line| line.mark != sought) {
             return;
         }
-        let Self { bytes, lines } = self;
-        lines.retain(|line| line.mark != sought || !line.name.of(bytes).eq_ignore_ascii_case(name));
+        let Self { bytes, lines, .. } = self;
+        lines.retain(|line| line.mark != sought || !line.name.of_bytes(bytes).eq_ignore_ascii_case(name));
     }
 
     fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool) {
-        let Self { bytes, lines } = self;
-        lines.retain(|line| !is_such(line.name.of(bytes)));
+        let Self { bytes, lines, .. } = self;
+        lines.retain(|line| !is_such(line.name.of_bytes(bytes)));
     }
 }
 
-impl Name {
-    fn of<'a>(&'a self, bytes: &'a [u8]) -> &'a [u8] {
-        match self {
-            Self::Received(span) => bytes.get(span.from..span.until).unwrap_or_default(),
-            Self::Ours(name) => name.as_str().as_bytes(),
-        }
+impl Span {
+    fn of_bytes(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(self.from..self.until).unwrap_or_default()
     }
 }
 
@@ -228,10 +282,17 @@ mod tests {
 
     fn of(lines: &[(&str, &str)]) -> HeadLines {
         let mut head = HeadLines::default();
-        head.begin(b"");
+        let sent: String = lines
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        head.begin(sent.as_bytes());
+        let mut at = 0;
         for (name, value) in lines {
-            let (name, value) = (head.keep(name.as_bytes()), head.keep(value.as_bytes()));
-            head.receive(name, value);
+            let value_at = at + name.len() + 2;
+            let value = Span::new(value_at, value_at + value.len());
+            head.receive(Span::new(at, at + name.len()), value);
+            at = value.until + 2;
         }
         head
     }
@@ -310,7 +371,11 @@ mod tests {
             prop_assert_eq!(lines.wire_bytes(), map.wire_bytes());
             let mut out = Vec::new();
             lines.write(&mut out);
-            prop_assert_eq!(out.len(), lines.wire_bytes());
+            let anew: Vec<u8> = lines
+                .iter()
+                .flat_map(|(name, value)| [name, b": ", value, b"\r\n"].concat())
+                .collect();
+            prop_assert_eq!(out, anew);
         }
     }
 }

@@ -6,13 +6,13 @@
 //! simple, or turns out to be for the cache, goes to the library, on the same connection and with what was decided so far.
 //! Heads are written anew from their parts, never copied. An instance that fails is answered with 502 or 504, as there.
 
-mod alarm;
 mod answer;
 mod choice;
 mod connection;
 mod desk;
 mod flow;
 mod forward;
+mod kept;
 mod lines;
 mod pool;
 mod reply;
@@ -34,9 +34,9 @@ use crate::answer::Connection;
 use crate::books::Closing;
 use crate::ctx::{Ctx, Forwarding};
 use crate::edge::Edge;
-use crate::http1::ClientStream;
 use crate::http1::body::{Body, Length};
 use crate::http1::head::Head;
+use crate::http1::{Alarm, ClientStream};
 use crate::intake::{Incoming, Verdict};
 use crate::listener::Accepted;
 use crate::metrics::By;
@@ -44,7 +44,6 @@ use crate::steps::Question;
 
 pub use choice::LONGEST_BODY;
 
-use alarm::Alarm;
 use choice::Chosen;
 use desk::Desk;
 use forward::Said;
@@ -129,6 +128,18 @@ impl Peer {
     }
 }
 
+/// Whose request it is.
+pub(crate) struct Caller<'a> {
+    /// The connection.
+    pub(crate) client: &'a mut ClientStream,
+    /// For its deadlines.
+    pub(crate) alarm: &'a mut Alarm,
+    /// Its other end.
+    pub(crate) peer: Peer,
+    /// What is shared with whoever may close it.
+    pub(crate) accepted: &'a Arc<Accepted>,
+}
+
 /// A request for the lane, with the space that it is worked on in.
 pub(crate) struct Taken {
     chosen: Chosen,
@@ -149,7 +160,7 @@ pub(crate) enum Served {
 struct Job<'a> {
     client: &'a mut ClientStream,
     desk: &'a mut Desk,
-    alarm: Alarm,
+    alarm: &'a mut Alarm,
     ctx: Ctx,
     chosen: Chosen,
     /// Of the body of the request.
@@ -182,13 +193,17 @@ impl Lane {
     pub(crate) async fn serve(
         &self,
         taken: Taken,
-        client: &mut ClientStream,
+        caller: Caller<'_>,
         head: &Head,
-        peer: Peer,
-        accepted: &Arc<Accepted>,
         stopping: &ShutdownWatch,
     ) -> Served {
         let Taken { chosen, mut desk } = taken;
+        let Caller {
+            client,
+            alarm,
+            peer,
+            accepted,
+        } = caller;
         let bytes = client.begin(head.length, head.body);
         accepted.exchange.head_accepted();
         let mut ctx = self.edge.begin();
@@ -198,7 +213,7 @@ impl Lane {
         let mut job = Job {
             client,
             desk: &mut desk,
-            alarm: Alarm::default(),
+            alarm,
             ctx,
             chosen,
             body_bytes: 0,
@@ -221,14 +236,16 @@ impl Lane {
                 job.ctx.forward = Some(forwarding);
                 let question = question(&job.chosen, &job.desk.request, None);
                 job.ctx.part = self.edge.part(&question, &job.desk.request, &job.ctx);
-                if streams || job.ctx.part.is_some() {
+                let kept = if streams { None } else { self.kept(&job) };
+                if streams || (job.ctx.part.is_some() && kept.is_none()) {
                     let ctx = Box::new(job.ctx);
                     self.pool.give_back(desk);
                     return Served::ForLibrary(bytes, ctx);
                 }
-                match self.edge.set_out(&mut job.ctx).await {
-                    Ok(()) => self.forward(&mut job, stopping).await,
-                    Err(refusal) => self.refuse(&mut job, refusal, Connection::Keep).await,
+                match (self.edge.set_out(&mut job.ctx).await, kept) {
+                    (Ok(()), None) => self.forward(&mut job, stopping).await,
+                    (Ok(()), Some(kept)) => self.answer_kept(&mut job, &kept, stopping).await,
+                    (Err(refusal), _) => self.refuse(&mut job, refusal, Connection::Keep).await,
                 }
             }
             Verdict::Preflight => self.preflight(&mut job).await,

@@ -87,6 +87,10 @@ pub(super) fn read(bytes: &[u8], is_head: bool, lines: &mut HeadLines) -> Result
         return Err(BadReply);
     }
     strike_hop_by_hop(lines, framing.names_more);
+    if status >= 200 {
+        // The edge says its own.
+        lines.strike(&header::DATE);
+    }
     let has_none = is_head || matches!(status, 100..=199 | 204 | 304);
     if status == 204 || status < 200 {
         // RFC 9110, section 8.6: there is none.
@@ -269,7 +273,7 @@ mod tests {
     #[test]
     fn what_belongs_to_the_connection_is_not_passed_on() {
         let (_, lines) = of(
-            "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Own, content-length\r\nX-Own: 1\r\nTE: x\r\nTrailer: y\r\nUpgrade: z\r\nContent-Length: 3\r\nX-Other: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Own, content-length\r\nX-Own: 1\r\nTE: x\r\nTrailer: y\r\nUpgrade: z\r\nContent-Length: 3\r\nDate: then\r\nX-Other: 2\r\n\r\n",
             false,
         )
         .unwrap()

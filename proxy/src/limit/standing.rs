@@ -3,11 +3,11 @@
 //! Owns the fields `X-RateLimit-Limit`, `-Remaining` and `-Reset` (whole numbers, the last in seconds from now), and
 //! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10, structured fields of RFC 9651).
 
-use std::io::Write;
-
 use http::{HeaderName, HeaderValue};
 
 use super::gcra::{Allowance, Verdict};
+use crate::filter::lines::Lines;
+use crate::filter::short::Short;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -17,6 +17,8 @@ const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Longer than any `RateLimit` value: a name and two numbers.
 const VALUE_BYTES: usize = 80;
+/// Of the largest number.
+const DIGITS: usize = 20;
 
 /// By which limit a request was judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,21 +76,19 @@ impl Standing {
         }
     }
 
-    /// Gives the fields one by one.
-    pub fn fields(&self, mut put: impl FnMut(HeaderName, HeaderValue)) {
-        put(LIMIT, HeaderValue::from(self.limit));
-        put(REMAINING, HeaderValue::from(self.remaining));
-        put(RESET, HeaderValue::from(self.reset_seconds));
-        put(POLICY, self.policy.clone());
-        let mut text = [0; VALUE_BYTES];
-        let mut rest = &mut text[..];
-        let (name, remaining, reset) = (self.by.as_str(), self.remaining, self.reset_seconds);
-        if write!(rest, "\"{name}\";r={remaining};t={reset}").is_ok() {
-            let length = VALUE_BYTES - rest.len();
-            if let Ok(value) = HeaderValue::from_bytes(&text[..length]) {
-                put(RATE_LIMIT, value);
-            }
-        }
+    /// Puts the fields into the head of an answer.
+    pub fn tell(&self, answer: &mut impl Lines) {
+        let number = |number: u64| Short::<DIGITS>::default().with_number(number);
+        answer.put_made(LIMIT, number(self.limit.into()).as_bytes());
+        answer.put_made(REMAINING, number(self.remaining.into()).as_bytes());
+        answer.put_made(RESET, number(self.reset_seconds).as_bytes());
+        answer.put_ref(POLICY, &self.policy);
+        let stands = Short::<VALUE_BYTES>::default()
+            .with("\"")
+            .with(self.by.as_str())
+            .with("\";r=");
+        let stands = stands.with_number(self.remaining.into()).with(";t=");
+        answer.put_made(RATE_LIMIT, stands.with_number(self.reset_seconds).as_bytes());
     }
 }
 
@@ -96,13 +96,19 @@ impl Standing {
 mod tests {
     use std::num::NonZeroU32;
 
+    use http::HeaderMap;
+
     use super::super::gcra::{Moment, Share, fresh, step};
     use super::*;
 
     fn fields(standing: &Standing) -> Vec<(String, String)> {
-        let mut fields = Vec::new();
-        standing.fields(|name, value| fields.push((name.to_string(), value.to_str().unwrap().to_owned())));
-        fields
+        let mut answer = HeaderMap::new();
+        standing.tell(&mut answer);
+        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        answer
+            .iter()
+            .map(|(name, value)| (name.to_string(), text(value)))
+            .collect()
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub struct Prepared {
     /// Where its endpoints come from.
     pub source: Source,
     /// The name of its instances' certificates, if they speak TLS.
-    pub server_name: Option<String>,
+    pub server_name: Option<Arc<str>>,
     /// How many of its requests may be on their way at once.
     pub cap: usize,
 }
@@ -99,9 +99,9 @@ impl Prepared {
         }
         let upstream = upstreams.of(record.id);
         let source = Source::of(record, &upstream);
-        let server_name = record.instance_tls.as_ref().map(|tls| tls.server_name.clone());
+        let server_name = record.instance_tls.as_ref().map(|tls| &*tls.server_name);
         upstream.probed_at(ProbeTarget {
-            server_name: server_name.clone(),
+            server_name: server_name.map(str::to_owned),
             path: format!("{}{}", record.base_path, upstreams.settings().probes.path),
         });
         Self {
@@ -113,7 +113,7 @@ impl Prepared {
             cookie_dropped: AtomicBool::new(false),
             source,
             cap: cap(record, upstreams.settings()),
-            server_name,
+            server_name: server_name.map(Arc::from),
             upstream,
         }
     }

@@ -115,3 +115,69 @@ async fn nothing_is_read_or_written_before_the_edge_has_the_head() {
     client.read_to_end(&mut seen).await.unwrap();
     assert_eq!(seen, b"", "of a connection without a door");
 }
+
+/// What the client has received, without waiting for more.
+async fn received(client: &mut DuplexStream) -> String {
+    let mut bytes = vec![0; 64 * 1024];
+    let read = tokio::time::timeout(Duration::from_millis(1), client.read(&mut bytes)).await;
+    let length = read.map_or(0, |read| read.unwrap());
+    String::from_utf8(bytes[..length].to_vec()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_leaves_with_the_beginning_of_its_body_and_nothing_else_waits() {
+    let (mut stream, mut client, _) = serving(Length::Bytes(0));
+    stream.hold_head();
+    stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.unwrap();
+    assert_eq!(received(&mut client).await, "HTTP/1.1 103 Early Hints\r\n\r\n");
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    assert_eq!(received(&mut client).await, "");
+    stream.write_all(b"he").await.unwrap();
+    assert_eq!(received(&mut client).await, "HTTP/1.1 200 OK\r\n\r\nhe");
+    stream.write_all(b"llo").await.unwrap();
+    assert_eq!(received(&mut client).await, "llo");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_alone_leaves_when_it_is_flushed_or_the_connection_ends() {
+    let (mut stream, mut client, _) = serving(Length::Bytes(0));
+    stream.hold_head();
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(received(&mut client).await, "HTTP/1.1 204 No Content\r\n\r\n");
+    stream.hold_head();
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    AsyncWriteExt::shutdown(&mut stream).await.unwrap();
+    assert_eq!(received(&mut client).await, "HTTP/1.1 200 OK\r\n\r\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_behind_a_head_follows_it() {
+    let (mut stream, mut client, _) = serving(Length::Bytes(0));
+    stream.hold_head();
+    let body = "x".repeat(HeldHead::MOST);
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut whole = received(&mut client).await;
+    whole += &received(&mut client).await;
+    assert_eq!(whole, format!("HTTP/1.1 200 OK\r\n\r\n{body}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_waits_in_a_tunnel() {
+    let (mut stream, mut client, accepted) = serving(Length::Bytes(0));
+    stream.hold_head();
+    accepted.exchange.becomes_tunnel();
+    stream.write_all(b"frame").await.unwrap();
+    assert_eq!(received(&mut client).await, "frame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_leaves_when_its_body_is_waited_for() {
+    let (mut stream, mut client, _) = serving(Length::Bytes(5));
+    stream.hold_head();
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    let waiting = tokio::time::timeout(Duration::from_millis(1), stream.read_u8()).await;
+    assert!(waiting.is_err());
+    assert_eq!(received(&mut client).await, "HTTP/1.1 200 OK\r\n\r\n");
+}

@@ -1,21 +1,40 @@
-//! One timer for all the deadlines of a connection.
+//! One timer for all the deadlines of a connection, over all its requests.
 //!
 //! Nearly every wait ends long before its deadline. The timer is therefore set once and left alone while deadlines move away:
 //! when it fires too early it is set again. What a request pays is a comparison.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The timer.
 #[derive(Debug, Default)]
-pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Alarm(Option<Armed>);
+
+#[derive(Debug)]
+struct Armed {
+    timer: Pin<Box<Sleep>>,
+    /// The task that it wakes.
+    task: Waker,
+}
 
 impl Alarm {
     /// Ready once `deadline` has passed; wakes the task by then.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        if let Some(Armed { timer, task }) = &self.0
+            && timer.deadline() <= deadline
+            && !timer.is_elapsed()
+            && task.will_wake(cx.waker())
+        {
+            // It wakes this task, and not too late.
+            return Poll::Pending;
+        }
+        let Armed { timer, task } = self.0.get_or_insert_with(|| Armed {
+            timer: Box::pin(sleep_until(deadline)),
+            task: cx.waker().clone(),
+        });
+        task.clone_from(cx.waker());
         if timer.deadline() > deadline {
             timer.as_mut().reset(deadline);
         }

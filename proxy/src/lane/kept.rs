@@ -1,0 +1,45 @@
+//! A request that is answered from what is kept.
+
+use http::{HeaderName, HeaderValue, header};
+use pingora::server::ShutdownWatch;
+
+use super::{Job, Lane, question};
+use crate::answer::Connection;
+use crate::cache::Kept;
+use crate::filter::lines::Lines;
+use crate::filter::short::Short;
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+impl Lane {
+    /// What is kept for the request, if that is simple.
+    pub(super) fn kept(&self, job: &Job<'_>) -> Option<Kept> {
+        let (cache, part) = (self.edge.cache.as_ref()?, job.ctx.part.as_ref()?);
+        let admission = &job.ctx.forward.as_ref()?.admission;
+        let key_id = admission.key.as_ref().map(|key| key.record.id.text());
+        cache.kept(part, &admission.app.record, &job.desk.request, key_id.as_deref())
+    }
+
+    /// Answers with it.
+    pub(super) async fn answer_kept(&self, job: &mut Job<'_>, kept: &Kept, stopping: &ShutdownWatch) {
+        let status = kept.status();
+        let lines = &mut job.desk.reply;
+        lines.begin_with(kept.lines());
+        lines.strike(&header::DATE);
+        // All of it, so parts can be asked for.
+        lines.put(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        lines.put_text(header::AGE, &Short::<20>::default().with_number(kept.age()));
+        if let Ok(says) = HeaderValue::from_str(&kept.cache_status()) {
+            lines.add(CACHE_STATUS, says);
+        }
+        if let Some(cache) = &self.edge.cache {
+            cache.sent_kept();
+        }
+        job.ctx.timeline.answered(status);
+        let question = question(&job.chosen, &job.desk.request, None);
+        self.edge.to_client(&question, status, &mut job.desk.reply, &job.ctx);
+        job.closes |= self.edge.probes.is_draining() || *stopping.borrow();
+        self.answer(job, (status, kept.reason()), kept.body(), Connection::Keep)
+            .await;
+    }
+}
