@@ -5,7 +5,7 @@
 /// The set.
 #[derive(Debug, Clone, Copy)]
 pub struct Names {
-    names: &'static [&'static str],
+    all: &'static [&'static str],
     /// A bit for each length.
     lengths: u64,
     /// A bit for each first letter.
@@ -23,7 +23,7 @@ impl Names {
             at += 1;
         }
         Self {
-            names,
+            all: names,
             lengths,
             letters,
         }
@@ -37,12 +37,12 @@ impl Names {
             && self.letters >> letter & 1 != 0
             && name.len() < 64
             && self.lengths >> name.len() & 1 != 0
-            && self.names.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()))
+            && self.all.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()))
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &'static str> {
-        self.names.iter().copied()
+        self.all.iter().copied()
     }
 }
 

@@ -172,7 +172,7 @@ pub fn own_target(raw: &[u8], app_id: ApplicationId) -> Result<Target<'_>, BadHe
 /// The path, which begins with `/`, and the query of an origin-form or absolute-form target.
 pub fn path_and_query(raw: &[u8]) -> Result<(&str, Option<&str>), BadHead> {
     // Visible ASCII without what no server agrees about. What a client means by another character it can encode.
-    let odd = |b: &u8| !matches!(b, 0x21..=0x7e) | (*b == b'\\') | (*b == b'#');
+    let odd = |b: &u8| matches!(b, 0..=0x20 | 0x7f.. | b'\\' | b'#');
     if raw.iter().fold(false, |so_far, b| so_far | odd(b)) {
         return Err(BadHead::Path);
     }

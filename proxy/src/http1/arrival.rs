@@ -36,12 +36,14 @@ pub(super) enum Arrival {
     None,
 }
 
+type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What ends a wait, over all waits of a connection.
 pub(super) struct Waiting {
     pub(super) alarm: Alarm,
     stopping: ShutdownWatch,
     /// Ready when the edge stops, and the task that it wakes.
-    signal: Option<(Pin<Box<dyn Future<Output = ()> + Send>>, Waker)>,
+    signal: Option<(Signal, Waker)>,
 }
 
 impl Waiting {
@@ -105,7 +107,7 @@ impl Waiting {
             return Poll::Pending;
         }
         let mut stopping = self.stopping.clone();
-        let mut signal: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+        let mut signal: Signal = Box::pin(async move {
             // That nobody can stop the edge any more stops it too.
             let _ = stopping.wait_for(|stop| *stop).await;
         });

@@ -114,11 +114,11 @@ impl HeadScanner {
         if matches!(method, b"CONNECT" | b"TRACE") {
             return Err(BadHead::Method);
         }
-        if target.is_empty() || has_any(target, |b| (b < 0x21) | (b == 0x7f)) {
+        if target.is_empty() || has_any(target, |b| matches!(b, 0..=0x20 | 0x7f)) {
             return Err(BadHead::Syntax);
         }
         // What a client means by such a byte it can encode; parsers rewrite it, each in its own way.
-        if has_any(target, |b| (b >= 0x80) | (b == b'#') | (b == b'\\')) {
+        if has_any(target, |b| matches!(b, 0x80..|b'#'| b'\\')) {
             return Err(BadHead::Path);
         }
         if target.starts_with(b"/") {
@@ -268,7 +268,7 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
 
 /// RFC 9110 section 5.5: visible characters, blanks, and bytes above ASCII.
 pub(super) const fn is_value_byte(byte: u8) -> bool {
-    ((byte >= 0x20) | (byte == b'\t')) & (byte != 0x7f)
+    matches!(byte, b'\t' | 0x20..=0x7e | 0x80..)
 }
 
 #[cfg(test)]

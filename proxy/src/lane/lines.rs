@@ -215,9 +215,7 @@ impl Lines for HeadLines {
     fn put_text(&mut self, name: HeaderName, value: &str) {
         self.strike(&name);
         // Without a way out of the loop it is done for many bytes at once.
-        let is_text = value
-            .bytes()
-            .fold(true, |so_far, byte| so_far & matches!(byte, b'\t' | 0x20..=0x7e));
+        let is_text = value.bytes().fold(true, |so_far, byte| so_far & is_text_byte(byte));
         if is_text {
             self.append(&name, value.as_bytes());
         }
@@ -267,6 +265,10 @@ impl Lines for HeadLines {
     }
 }
 
+const fn is_text_byte(byte: u8) -> bool {
+    matches!(byte, b'\t' | 0x20..=0x7e)
+}
+
 impl Span {
     fn of_bytes(self, bytes: &[u8]) -> &[u8] {
         bytes.get(self.from..self.until).unwrap_or_default()
@@ -282,10 +284,10 @@ mod tests {
 
     fn of(lines: &[(&str, &str)]) -> HeadLines {
         let mut head = HeadLines::default();
-        let sent: String = lines
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
+        let mut sent = String::new();
+        for (name, value) in lines {
+            sent.extend([name, ": ", value, "\r\n"]);
+        }
         head.begin(sent.as_bytes());
         let mut at = 0;
         for (name, value) in lines {

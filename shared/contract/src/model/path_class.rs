@@ -167,7 +167,7 @@ pub(super) fn is_ambiguous(path: &str) -> bool {
     };
     let bytes = rest.as_bytes();
     // Without a way out of the loop many bytes are looked at at once.
-    let odd = |b: &u8| (*b == b'\\') | (*b == b';') | (*b <= 0x20) | (*b == 0x7f);
+    let odd = |b: &u8| matches!(b, b'\\' | b';' | 0..=0x20 | 0x7f);
     if bytes.iter().fold(false, |so_far, b| so_far | odd(b)) {
         return true;
     }
