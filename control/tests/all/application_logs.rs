@@ -52,31 +52,36 @@ impl World {
 
     /// Somebody in the application's region who answers every question like this, or not at all.
     async fn answering(&self, reply: Option<LogReply>) -> mpsc::Receiver<LogRequest> {
-        let client = self.nats.connect().await.unwrap();
-        let subject = names::instance_logs("eu-west-1");
-        let mut questions = client
-            .queue_subscribe(subject, names::INSTANCE_LOGS_GROUP.to_owned())
-            .await
-            .unwrap();
-        client.flush().await.unwrap();
         let (seen, asked) = mpsc::channel(64);
-        tokio::spawn(async move {
-            while let Some(question) = questions.next().await {
-                if let Some(reply) = &reply {
-                    let payload = serde_json::to_vec(reply).unwrap();
-                    client.publish(question.reply.unwrap(), payload.into()).await.unwrap();
-                }
-                let request = serde_json::from_slice(&question.payload).unwrap();
-                if seen.send(request).await.is_err() {
-                    return;
-                }
-            }
-        });
+        answer(&self.nats, "eu-west-1", reply, seen).await;
         asked
     }
 }
 
-fn page() -> LogPage {
+/// Answers every question for logs in this region like this, or not at all, as long as somebody wants to see the questions.
+pub(crate) async fn answer(nats: &NatsServer, region: &str, reply: Option<LogReply>, seen: mpsc::Sender<LogRequest>) {
+    let client = nats.connect().await.unwrap();
+    let subject = names::instance_logs(region);
+    let mut questions = client
+        .queue_subscribe(subject, names::INSTANCE_LOGS_GROUP.to_owned())
+        .await
+        .unwrap();
+    client.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(question) = questions.next().await {
+            if let Some(reply) = &reply {
+                let payload = serde_json::to_vec(reply).unwrap();
+                client.publish(question.reply.unwrap(), payload.into()).await.unwrap();
+            }
+            let request = serde_json::from_slice(&question.payload).unwrap();
+            if seen.send(request).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+pub(crate) fn page() -> LogPage {
     LogPage {
         entries: vec![
             LogEntry {

@@ -6,11 +6,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use authsome_contract::wire::LogReply;
 use authsome_testkit::databases::empty_database;
 use authsome_testkit::{NatsOptions, NatsServer, Program, RedisOptions, RedisServer};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
+use crate::application_logs;
 use crate::program::{Ports, command, json_of, ports, run};
 use crate::service::PASSWORD;
 
@@ -222,6 +224,10 @@ async fn the_api_answers_as_its_document_says() {
         http: reqwest::Client::new(),
         base: format!("http://127.0.0.1:{}/api/v1", ports.api),
     };
+    // Whoever has the logs of instances, in any region.
+    let (seen, mut asked) = tokio::sync::mpsc::channel(64);
+    application_logs::answer(&nats, "*", Some(LogReply::Page(application_logs::page())), seen).await;
+    tokio::spawn(async move { while asked.recv().await.is_some() {} });
     let settings = settings(&client, &pool).await;
     let (configuration, tokens) = (
         scratch.path().join("schemathesis.toml"),
