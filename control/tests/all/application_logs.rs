@@ -66,7 +66,11 @@ pub(crate) async fn answer(nats: &NatsServer, region: &str, reply: Option<LogRep
         .queue_subscribe(subject, names::INSTANCE_LOGS_GROUP.to_owned())
         .await
         .unwrap();
-    client.flush().await.unwrap();
+    // What comes back was sent behind the subscription, which the server therefore knows.
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await.unwrap();
+    client.publish(inbox, "".into()).await.unwrap();
+    echo.next().await.unwrap();
     tokio::spawn(async move {
         while let Some(question) = questions.next().await {
             if let Some(reply) = &reply {
