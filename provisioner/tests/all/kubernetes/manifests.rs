@@ -498,7 +498,8 @@ fn with_vault_the_agent_writes_secrets_and_the_cluster_keeps_none() {
         ("role", application.site.namespace.as_str()),
         ("agent-inject-secret-0", path.as_str()),
         ("agent-inject-file-0", "DATABASE_URL"),
-        ("agent-inject-file-1", "REDIS_URL"),
+        ("agent-inject-file-1", "MAILER_SMTP_PASSWORD"),
+        ("agent-inject-file-2", "REDIS_URL"),
     ] {
         assert_eq!(annotations[format!("vault.hashicorp.com/{name}")], value, "{name}");
     }
