@@ -2,7 +2,7 @@
 //!
 //! A token is believed for its signature by a key that the issuer publishes, its audience, its time and the client it was given
 //! to; everything else refuses it with one text. Our own tokens are HS256 and never come here, and no key of an issuer is ever used as
-//! a secret. An issuer that is away: see [`keys`].
+//! a secret. An issuer that is away: see `keys`.
 
 mod claims;
 mod jwk;

@@ -142,7 +142,7 @@ async fn reply_to(engine: &Engine, region: &str, payload: &[u8]) -> LogReply {
 /// The lines that are asked for, without secrets.
 ///
 /// # Errors
-/// [`LogsError`]
+/// `LogsError`
 pub async fn logs_of(
     facilities: &Facilities,
     pool: &PgPool,
