@@ -87,28 +87,10 @@ pub struct DatabaseConfig {
 impl DatabaseConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
-        for section in [
-            "listen",
-            "database",
-            "redis",
-            "nats",
-            "jwt",
-            "public",
-            "plans",
-            "regions",
-            "shutdown",
-            "http",
-            "mail",
-            "dns",
-            "audit",
-            "webhooks",
-            "oidc",
-            "tls",
-            "prometheus",
-        ] {
+        for section in ["database", "redis", "nats"] {
             reader.ignore(section);
         }
-        ignore_other_programs(reader);
+        ignore_service(reader);
         let url = postgres(reader);
         let (log_filter, _) = log(reader);
         Some(Self { url: url?, log_filter })
@@ -131,28 +113,10 @@ pub struct CopiesConfig {
 impl CopiesConfig {
     /// For [`authsome_core::config::ConfigArgs::load`]. Other sections of the file are left alone.
     pub fn read(reader: &mut Reader) -> Option<Self> {
-        for section in [
-            "listen",
-            "jwt",
-            "public",
-            "plans",
-            "regions",
-            "shutdown",
-            "http",
-            "mail",
-            "dns",
-            "audit",
-            "webhooks",
-            "oidc",
-            "tls",
-            "prometheus",
-        ] {
-            reader.ignore(section);
-        }
         for key in ["database.max_connections", "database.migrate"] {
             reader.ignore(key);
         }
-        ignore_other_programs(reader);
+        ignore_service(reader);
         let (database_url, redis_url, nats_url) = (postgres(reader), redis(reader), nats(reader));
         let (log_filter, _) = log(reader);
         Some(Self {
@@ -281,6 +245,29 @@ fn audit_key(reader: &mut Reader) -> Option<Signer> {
     let signer = seed.as_ref().map(Signer::parse).transpose();
     reader.check("audit.signing_key", signer.is_ok(), "must be 32 bytes in base64");
     signer.ok().flatten()
+}
+
+/// What only the service reads; subcommands leave it alone.
+fn ignore_service(reader: &mut Reader) {
+    for section in [
+        "listen",
+        "jwt",
+        "public",
+        "plans",
+        "regions",
+        "shutdown",
+        "http",
+        "mail",
+        "dns",
+        "audit",
+        "webhooks",
+        "oidc",
+        "tls",
+        "prometheus",
+    ] {
+        reader.ignore(section);
+    }
+    ignore_other_programs(reader);
 }
 
 /// One file may serve all programs.

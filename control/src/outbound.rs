@@ -1,21 +1,24 @@
-//! Connections to servers elsewhere: whose certificates are believed, and one bounded GET.
+//! Connections to servers elsewhere: whose certificates are believed, one request over a connection, and one bounded GET.
 //!
 //! Believed are the roots of the system and those that the operator adds (`tls.roots`), for webhooks, identity providers and the
 //! mail server alike. A GET follows no redirect, reads at most so much, and ends in time, whatever the server does.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use futures::StreamExt;
+use http::{Response, header};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_util::either::Either;
 use url::{Host, Url};
 
 /// For a whole GET.
@@ -63,6 +66,23 @@ impl Roots {
     }
 }
 
+/// Why an open connection brought no answer. Fit for customers: it names nothing of the inside.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// No certificate can be for this host.
+    #[error("the host of the URL is no name")]
+    Name,
+    /// TLS.
+    #[error("TLS failed: {0}")]
+    Tls(#[source] std::io::Error),
+    /// HTTP.
+    #[error("no valid answer: {0}")]
+    Http(#[source] hyper::Error),
+    /// The request cannot be written.
+    #[error("the request cannot be made")]
+    Request(#[source] http::Error),
+}
+
 /// Why a GET brought nothing. For operators.
 #[derive(Debug, thiserror::Error)]
 pub enum GetError {
@@ -72,15 +92,9 @@ pub enum GetError {
     /// Nobody answers there.
     #[error("cannot connect: {0}")]
     Connect(#[source] std::io::Error),
-    /// TLS.
-    #[error("TLS failed: {0}")]
-    Tls(#[source] std::io::Error),
-    /// HTTP.
-    #[error("no valid answer: {0}")]
-    Http(#[source] hyper::Error),
-    /// The request cannot be written.
-    #[error("the request cannot be made: {0}")]
-    Request(#[source] http::Error),
+    /// The connection brought no answer.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     /// Anything but 200.
     #[error("the server answered {0}")]
     Status(u16),
@@ -123,38 +137,13 @@ async fn asked(tls: &Arc<ClientConfig>, url: &Url, longest: usize) -> Result<Vec
     // Brackets are of URLs, not of addresses.
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((bare, port)).await.map_err(GetError::Connect)?;
-    if url.scheme() == "http" {
-        return read(stream, url, longest).await;
-    }
-    let server = ServerName::try_from(bare.to_owned()).map_err(|_| GetError::Url)?;
-    let connector = TlsConnector::from(Arc::clone(tls));
-    let stream = connector.connect(server, stream).await.map_err(GetError::Tls)?;
-    read(stream, url, longest).await
-}
-
-async fn read<S>(stream: S, url: &Url, longest: usize) -> Result<Vec<u8>, GetError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(GetError::Http)?;
-    let name = url.host_str().unwrap_or_default();
-    let host = url
-        .port()
-        .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
-    let path = url
-        .query()
-        .map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let request = http::Request::get(path)
-        .header(http::header::HOST, host)
-        .header(http::header::ACCEPT, "application/json")
+    let request = http::Request::get(target(url))
+        .header(header::ACCEPT, "application/json")
         .header(
-            http::header::USER_AGENT,
+            header::USER_AGENT,
             concat!("AuthSome-Cloud/", env!("CARGO_PKG_VERSION")),
-        )
-        .body(Body::empty())
-        .map_err(GetError::Request)?;
-    let answering = async {
-        let answer = sender.send_request(request).await.map_err(GetError::Http)?;
+        );
+    exchange(tls, stream, url, request, Body::empty(), async |answer| {
         if answer.status() != http::StatusCode::OK {
             return Err(GetError::Status(answer.status().as_u16()));
         }
@@ -168,7 +157,46 @@ where
             document.extend_from_slice(&piece);
         }
         Ok(document)
+    })
+    .await
+}
+
+/// What a request asks a server for: path and query.
+pub fn target(url: &Url) -> String {
+    url.query()
+        .map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()))
+}
+
+/// Sends one request over a connection that is open, by TLS where the URL is https, and has `read` take what it wants of the answer.
+/// The connection ends with it, whatever more the server wants to say. Time is the caller's to bound.
+pub async fn exchange<T, E: From<ExchangeError>>(
+    tls: &Arc<ClientConfig>,
+    stream: TcpStream,
+    url: &Url,
+    request: http::request::Builder,
+    body: Body,
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, E>,
+) -> Result<T, E> {
+    let stream = match url.scheme() {
+        "https" => {
+            let connector = TlsConnector::from(Arc::clone(tls));
+            let stream = connector.connect(server_name(url)?, stream).await;
+            Either::Left(stream.map_err(ExchangeError::Tls)?)
+        }
+        _ => Either::Right(stream),
     };
+    let name = url.host_str().unwrap_or_default();
+    let host = url
+        .port()
+        .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+    let request = request
+        .header(header::HOST, host)
+        .body(body)
+        .map_err(ExchangeError::Request)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(ExchangeError::Http)?;
+    let answering = async move { read(sender.send_request(request).await.map_err(ExchangeError::Http)?).await };
     let mut connection = std::pin::pin!(connection);
     let mut answering = std::pin::pin!(answering);
     tokio::select! {
@@ -176,8 +204,17 @@ where
         ended = &mut connection => match ended {
             // The server closed after its answer, which may not be read to its end yet.
             Ok(()) => answering.await,
-            Err(error) => Err(GetError::Http(error)),
+            Err(error) => Err(ExchangeError::Http(error).into()),
         },
+    }
+}
+
+fn server_name(url: &Url) -> Result<ServerName<'static>, ExchangeError> {
+    match url.host() {
+        Some(Host::Domain(name)) => ServerName::try_from(name.to_owned()).map_err(|_| ExchangeError::Name),
+        Some(Host::Ipv4(address)) => Ok(IpAddr::V4(address).into()),
+        Some(Host::Ipv6(address)) => Ok(IpAddr::V6(address).into()),
+        None => Err(ExchangeError::Name),
     }
 }
 

@@ -5,20 +5,15 @@
 //! comes first. What cannot be done now (Postgres away) is done by a later look. The provisioner does the destroying, and tries
 //! until everything is gone.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
 use authsome_core::error::Chain;
 use tokio_util::sync::CancellationToken;
 
 use super::TaskError;
 use crate::command::ending;
 use crate::db::endings;
-use crate::error::Outcome;
+use crate::error::{Outcome, Problem};
 use crate::state::App;
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_mins(1);
 /// Applications, or workspaces, of one look.
 const BATCH: i64 = 100;
 
@@ -31,25 +26,14 @@ pub struct Endings {
 impl Endings {
     /// Looks until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), TaskError> {
-        stop.run_until_cancelled(self.keep()).await;
+        let failed = |problem: &Problem| {
+            tracing::warn!(error = %Chain(problem.failure()), "deleted applications and workspaces wait; trying again");
+        };
+        super::sweep(stop, BATCH, || self.look(), failed).await;
         Ok(())
     }
 
-    async fn keep(&self) -> Infallible {
-        loop {
-            match self.look().await {
-                // There may be more.
-                Ok(done) if i64::try_from(done).unwrap_or(BATCH) >= BATCH => continue,
-                Ok(_) => {}
-                Err(problem) => {
-                    tracing::warn!(error = %Chain(problem.failure()), "deleted applications and workspaces wait; trying again");
-                }
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// One look. Returns how much there was to do.
+    /// One look. Returns how much was done.
     pub async fn look(&self) -> Outcome<usize> {
         let app = &self.app;
         let now = app.clock().now();
@@ -59,18 +43,19 @@ impl Endings {
         let start = endings::to_start(&mut connection, BATCH).await?;
         let workspaces = endings::workspaces_to_purge(&mut connection, now, BATCH).await?;
         drop(connection);
+        let mut done = 0;
         for id in &purge {
-            ending::purge(app, *id).await?;
+            done += usize::from(ending::purge(app, *id).await?);
         }
         for id in stop.iter().filter(|id| !purge.contains(id)) {
-            ending::stop(app, *id).await?;
+            done += usize::from(ending::stop(app, *id).await?);
         }
         for id in &start {
-            ending::start(app, *id).await?;
+            done += usize::from(ending::start(app, *id).await?);
         }
         for id in &workspaces {
-            ending::purge_workspace(app, *id).await?;
+            done += usize::from(ending::purge_workspace(app, *id).await?);
         }
-        Ok(purge.len().max(stop.len()).max(start.len()).max(workspaces.len()))
+        Ok(done)
     }
 }

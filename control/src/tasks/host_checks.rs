@@ -6,9 +6,6 @@
 //! been found. It comes back with `verify`. Name servers that do not answer prove nothing: the name is looked at again in an
 //! hour, and its days do not count on their own. Replicas share the work. Postgres away: later.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
 use authsome_core::error::Chain;
 use futures::StreamExt;
 use serde_json::json;
@@ -20,13 +17,11 @@ use crate::command::host::{record_name, record_value};
 use crate::db::host_checks::{self, Due};
 use crate::db::members::{self, Told};
 use crate::db::{hosts, webhooks};
-use crate::error::Outcome;
+use crate::error::{Outcome, Problem};
 use crate::identity::Actor;
 use crate::mail::{self, Letter};
 use crate::state::App;
 
-/// Between two looks at what is due.
-const LOOK: Duration = Duration::from_mins(1);
 /// Names of one look, and how many of them are asked for at once.
 const BATCH: i64 = 100;
 const AT_ONCE: usize = 8;
@@ -71,22 +66,11 @@ fn judge(published: bool, missing_since: Option<time::OffsetDateTime>, now: time
 impl HostChecks {
     /// Looks until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), TaskError> {
-        stop.run_until_cancelled(self.keep()).await;
+        let failed = |problem: &Problem| {
+            tracing::debug!(error = %Chain(problem.failure()), "host names cannot be looked at; trying again");
+        };
+        super::sweep(stop, BATCH, || self.look(), failed).await;
         Ok(())
-    }
-
-    async fn keep(&self) -> Infallible {
-        loop {
-            match self.look().await {
-                // There may be more.
-                Ok(looked) if i64::try_from(looked).unwrap_or(BATCH) >= BATCH => continue,
-                Ok(_) => {}
-                Err(problem) => {
-                    tracing::debug!(error = %Chain(problem.failure()), "host names cannot be looked at; trying again");
-                }
-            }
-            tokio::time::sleep(LOOK).await;
-        }
     }
 
     /// Looks at the names that are due, and says how many those were.

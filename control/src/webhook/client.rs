@@ -7,18 +7,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use axum::body::Body;
+use http::{Response, header};
+use hyper::body::Incoming;
 use ipnet::IpNet;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::address::is_allowed;
 use crate::dns::{Dns, DnsError};
+use crate::outbound::{self, ExchangeError};
 
 /// For a whole attempt.
 const ATTEMPT: Duration = Duration::from_secs(15);
@@ -45,15 +44,9 @@ pub enum DeliveryError {
     /// Nobody answers there.
     #[error("cannot connect: {0}")]
     Connect(#[source] std::io::Error),
-    /// TLS.
-    #[error("TLS failed: {0}")]
-    Tls(#[source] std::io::Error),
-    /// HTTP.
-    #[error("no valid answer: {0}")]
-    Http(#[source] hyper::Error),
-    /// The request cannot be written.
-    #[error("the request cannot be made")]
-    Request(#[source] http::Error),
+    /// The connection brought no answer.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     /// Too slow.
     #[error("no answer within 15 seconds")]
     Silent,
@@ -117,13 +110,10 @@ impl WebhookClient {
         self.accepts(text).map_err(|_| DeliveryError::Url)?;
         let url = Url::parse(text).map_err(|_| DeliveryError::Url)?;
         let port = url.port_or_known_default().ok_or(DeliveryError::Url)?;
-        let (name, addresses) = match url.host().ok_or(DeliveryError::Url)? {
-            Host::Domain(name) => (
-                name.to_owned(),
-                self.dns.addresses(name).await.map_err(DeliveryError::Dns)?,
-            ),
-            Host::Ipv4(address) => (address.to_string(), vec![IpAddr::V4(address)]),
-            Host::Ipv6(address) => (address.to_string(), vec![IpAddr::V6(address)]),
+        let addresses = match url.host().ok_or(DeliveryError::Url)? {
+            Host::Domain(name) => self.dns.addresses(name).await.map_err(DeliveryError::Dns)?,
+            Host::Ipv4(address) => vec![IpAddr::V4(address)],
+            Host::Ipv6(address) => vec![IpAddr::V6(address)],
         };
         if addresses.is_empty() {
             return Err(DeliveryError::NoAddress);
@@ -133,14 +123,17 @@ impl WebhookClient {
             return Err(DeliveryError::Internal);
         }
         let stream = connect(&addresses, port).await?;
-        if url.scheme() == "https" {
-            let name = ServerName::try_from(name).map_err(|_| DeliveryError::Url)?;
-            let connector = TlsConnector::from(Arc::clone(&self.tls));
-            let stream = connector.connect(name, stream).await.map_err(DeliveryError::Tls)?;
-            send(stream, &url, headers, body).await
-        } else {
-            send(stream, &url, headers, body).await
+        let mut request = http::Request::post(outbound::target(&url))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(
+                header::USER_AGENT,
+                concat!("AuthSome-Webhooks/", env!("CARGO_PKG_VERSION")),
+            );
+        for (name, value) in headers {
+            request = request.header(*name, value);
         }
+        let status = async |answer: Response<Incoming>| Ok(answer.status().as_u16());
+        outbound::exchange(&self.tls, stream, &url, request, Body::from(body), status).await
     }
 }
 
@@ -154,42 +147,4 @@ async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, DeliveryE
         }
     }
     Err(DeliveryError::Connect(last))
-}
-
-async fn send<S>(stream: S, url: &Url, headers: &[(&'static str, String)], body: String) -> Result<u16, DeliveryError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(DeliveryError::Http)?;
-    let name = url.host_str().unwrap_or_default();
-    let host = url
-        .port()
-        .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
-    let path = url
-        .query()
-        .map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let mut request = http::Request::post(path)
-        .header(http::header::HOST, host)
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .header(
-            http::header::USER_AGENT,
-            concat!("AuthSome-Webhooks/", env!("CARGO_PKG_VERSION")),
-        );
-    for (name, value) in headers {
-        request = request.header(*name, value);
-    }
-    let request = request
-        .body(axum::body::Body::from(body))
-        .map_err(DeliveryError::Request)?;
-    let answering = async {
-        let answer = sender.send_request(request).await.map_err(DeliveryError::Http)?;
-        Ok(answer.status().as_u16())
-    };
-    // The connection ends with this attempt, whatever more the server wants to say.
-    tokio::select! {
-        answer = answering => answer,
-        Err(error) = connection => Err(DeliveryError::Http(error)),
-    }
 }

@@ -80,51 +80,74 @@ pub(crate) fn settings() -> Settings {
 struct Others {
     roots: Roots,
     issuers: IssuersSetting,
+    dns: DnsSettings,
     logs: Option<InstanceLogs>,
     prometheus: Option<Prometheus>,
+    /// Instead of those that [`SECRET`] signs.
+    tokens: Option<Tokens>,
+    /// With the rates of the plans.
+    limited: bool,
 }
 
 impl Service {
     pub(crate) async fn new() -> Self {
-        let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
-        Self::on(
-            PgPool::connect_with(database.options).await.unwrap(),
-            settings(),
-            Router::new(),
-        )
+        Self::with(Others::default()).await
     }
 
-    /// With its own database, asking this name server.
+    /// Asking this name server.
     pub(crate) async fn asking(server: std::net::SocketAddr) -> Self {
-        let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
         let dns = DnsSettings {
             servers: vec![server],
             timeout: Duration::from_secs(5),
         };
-        Self::with(
-            PgPool::connect_with(database.options).await.unwrap(),
-            settings(),
-            Router::new(),
-            Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
+        Self::with(Others {
             dns,
-            false,
-            Others::default(),
-        )
+            ..Others::default()
+        })
+        .await
     }
 
     /// Believing these issuers, and these roots beside the system's.
     pub(crate) async fn believing(roots: Roots, issuers: IssuersSetting) -> Self {
-        let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
-        Self::with(
-            PgPool::connect_with(database.options).await.unwrap(),
-            settings(),
-            Router::new(),
-            Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
-            DnsSettings::default(),
-            false,
+        Self::with(Others {
+            roots,
+            issuers,
+            ..Others::default()
+        })
+        .await
+    }
+
+    /// With the rates of the plans.
+    pub(crate) async fn limited() -> Self {
+        Self::with(Others {
+            limited: true,
+            ..Others::default()
+        })
+        .await
+    }
+
+    /// With what reaches instances.
+    pub(crate) async fn reaching(instance_logs: InstanceLogs, prometheus: Option<Prometheus>) -> Self {
+        Self::with(Others {
+            logs: Some(instance_logs),
+            prometheus,
+            ..Others::default()
+        })
+        .await
+    }
+
+    pub(crate) fn on(pool: PgPool, settings: Settings, pages: Router<App>) -> Self {
+        Self::of(pool, settings, pages, Others::default())
+    }
+
+    pub(crate) fn signing(pool: PgPool, settings: Settings, pages: Router<App>, tokens: Tokens) -> Self {
+        let tokens = Some(tokens);
+        Self::of(
+            pool,
+            settings,
+            pages,
             Others {
-                roots,
-                issuers,
+                tokens,
                 ..Others::default()
             },
         )
@@ -137,76 +160,18 @@ impl Service {
         Smtp::new(&url.parse().unwrap(), Security::Required, from, roots).unwrap()
     }
 
-    /// With the rates of the plans.
-    pub(crate) async fn limited() -> Self {
+    /// On a database of its own.
+    async fn with(others: Others) -> Self {
         let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
-        Self::with(
-            PgPool::connect_with(database.options).await.unwrap(),
-            settings(),
-            Router::new(),
-            Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
-            DnsSettings::default(),
-            true,
-            Others::default(),
-        )
+        let pool = PgPool::connect_with(database.options).await.unwrap();
+        Self::of(pool, settings(), Router::new(), others)
     }
 
-    pub(crate) fn on(pool: PgPool, settings: Settings, pages: Router<App>) -> Self {
-        let tokens = Tokens::new(&SECRET.into(), &[], Duration::from_hours(1));
-        Self::with(
-            pool,
-            settings,
-            pages,
-            tokens,
-            DnsSettings::default(),
-            false,
-            Others::default(),
-        )
-    }
-
-    pub(crate) fn signing(pool: PgPool, settings: Settings, pages: Router<App>, tokens: Tokens) -> Self {
-        Self::with(
-            pool,
-            settings,
-            pages,
-            tokens,
-            DnsSettings::default(),
-            false,
-            Others::default(),
-        )
-    }
-
-    /// With its own database, and what reaches instances.
-    pub(crate) async fn reaching(instance_logs: InstanceLogs, prometheus: Option<Prometheus>) -> Self {
-        let database = authsome_testkit::fresh_database(&authsome_db::MIGRATOR).await.unwrap();
-        Self::with(
-            PgPool::connect_with(database.options).await.unwrap(),
-            settings(),
-            Router::new(),
-            Tokens::new(&SECRET.into(), &[], Duration::from_hours(1)),
-            DnsSettings::default(),
-            false,
-            Others {
-                logs: Some(instance_logs),
-                prometheus,
-                ..Others::default()
-            },
-        )
-    }
-
-    fn with(
-        pool: PgPool,
-        settings: Settings,
-        pages: Router<App>,
-        tokens: Tokens,
-        dns: DnsSettings,
-        limited: bool,
-        others: Others,
-    ) -> Self {
+    fn of(pool: PgPool, settings: Settings, pages: Router<App>, others: Others) -> Self {
         let clock = ManualClock::new(SystemClock.now());
         let entropy = Arc::new(SystemEntropy::new());
         let counters = LimiterMetrics::register(&Registry::new()).unwrap();
-        let limiter = if limited {
+        let limiter = if others.limited {
             Limiter::new(None, Arc::new(clock.clone()), counters)
         } else {
             Limiter::counting_only(Arc::new(clock.clone()), counters)
@@ -218,7 +183,9 @@ impl Service {
             pool: pool.clone(),
             clock: Arc::new(clock.clone()),
             entropy: entropy.clone(),
-            tokens,
+            tokens: others
+                .tokens
+                .unwrap_or_else(|| Tokens::new(&SECRET.into(), &[], Duration::from_hours(1))),
             issuers,
             passwords: Passwords::new(&*entropy).unwrap(),
             settings,
@@ -227,7 +194,7 @@ impl Service {
             edges: Edges::new(Arc::new(SystemClock)),
             ring: Some(Arc::new(PlatformRing::parse(RING).unwrap())),
             webhooks: WebhookClient::new(
-                Dns::new(dns.clone()),
+                Dns::new(others.dns.clone()),
                 vec!["127.0.0.1/32".parse().unwrap()],
                 tls.clone(),
             ),
@@ -235,7 +202,7 @@ impl Service {
             instance_logs: others.logs.unwrap_or_else(|| InstanceLogs::new(None)),
             prometheus: others.prometheus,
             operation_feed: authsome_control::tasks::operation_feed::OperationFeed::default(),
-            dns: Dns::new(dns),
+            dns: Dns::new(others.dns),
         });
         Self {
             router: router::router(app.clone(), pages),

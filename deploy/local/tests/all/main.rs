@@ -1,6 +1,8 @@
 //! The whole platform, started as a developer starts it: one customer request from end to end, and what must not happen.
 
 #[cfg(test)]
+mod application_life;
+#[cfg(test)]
 mod customer;
 #[cfg(test)]
 mod edge_programs;
