@@ -264,7 +264,8 @@ pub async fn finish_within(
     Ok(finished.rows_affected() == 1)
 }
 
-/// The application is as its intent of this generation says; false if the intent is another by now.
+/// The application is as its intent of this generation says; false if the intent is another by now. What edges have kept of the
+/// instances before it is not used any more.
 pub async fn observed_within(
     connection: &mut PgConnection,
     application: ApplicationId,
@@ -273,7 +274,12 @@ pub async fn observed_within(
     let observed = sqlx::query!(
         "UPDATE applications
          SET observed_generation = $2, activated_at = coalesce(activated_at, now()),
-             failure_reason = NULL, failure_remediation = NULL, error_log = NULL
+             failure_reason = NULL, failure_remediation = NULL, error_log = NULL,
+             -- Above all purges before it, as each must be.
+             cache_purges = jsonb_build_object('allMs', greatest(
+                 floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+                 1 + (cache_purges ->> 'allMs')::bigint,
+                 1 + (SELECT max(at::bigint) FROM jsonb_each_text(cache_purges -> 'tags') AS tag(name, at))))
          WHERE id = $1 AND generation = $2",
         application as ApplicationId,
         generation,

@@ -62,8 +62,10 @@ impl Platform {
                 None => Err(said),
             }
         });
-        if let Err(said) = runs.await.unwrap() {
-            panic!("{said}\n{}", self.logs());
+        match runs.await {
+            Ok(Ok(())) => {}
+            Ok(Err(said)) => panic!("{said}\n{}", self.logs()),
+            Err(error) => panic!("{error}\n{}", self.logs()),
         }
         self.demo = serde_json::from_str(&std::fs::read_to_string(self.state("demo.json")).unwrap()).unwrap();
         self.local = Some(local);
