@@ -7,12 +7,17 @@
 use authsome_core::secret::{ExposeSecret, SecretString, SecretUrl, Zeroizing};
 use url::Url;
 
+use crate::runtime::Workload;
+
 /// Shorter texts are in too many words to be taken out of them.
 const SHORTEST: usize = 4;
 /// A line of a longer secret, such as of a private key, that is by itself as good as secret.
 const SHORTEST_LINE: usize = 16;
 /// What stands in the place of a secret.
 const MARK: &str = "***";
+/// Lines of an excerpt, and characters of each.
+const LINES: usize = 8;
+const WIDTH: usize = 200;
 
 /// The texts that must not be repeated.
 #[derive(Default)]
@@ -35,6 +40,14 @@ impl Redaction {
     #[must_use]
     pub fn and_all<'a>(self, secrets: impl IntoIterator<Item = &'a SecretString>) -> Self {
         secrets.into_iter().fold(self, Self::and)
+    }
+
+    /// And of all that an instance is given.
+    #[must_use]
+    pub fn and_workload(self, workload: &Workload) -> Self {
+        self.and_url(&workload.database_url)
+            .and_url(&workload.redis_url)
+            .and_all(workload.secrets.iter().map(|(_, value)| value))
     }
 
     /// And of this address and the password in it.
@@ -76,6 +89,39 @@ impl Redaction {
         }
         without_keys(text)
     }
+}
+
+/// The last lines of a log for a person to read, without secrets: at most [`LINES`], each cut after [`WIDTH`] characters, and
+/// nothing that would steer a terminal.
+pub fn excerpt(text: &str, redaction: &Redaction) -> String {
+    // Before, since a secret may have such characters in it; and after, since taking them out may put one together.
+    let plain = redaction.apply(&without_controls(&redaction.apply(text)));
+    let lines: Vec<&str> = plain
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(LINES));
+    let cut = |line: &&str| match line.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => (*line).to_owned(),
+    };
+    last.map(cut).collect::<Vec<_>>().join("\n")
+}
+
+/// Without control characters but line ends and tabs, and without what a terminal reads behind an escape.
+fn without_controls(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        if c == '\u{1b}' && rest.next_if_eq(&'[').is_some() {
+            while rest.next_if(|c| !c.is_ascii_alphabetic() && !c.is_control()).is_some() {}
+            rest.next_if(char::is_ascii_alphabetic);
+        } else if !c.is_control() || c == '\n' || c == '\t' {
+            plain.push(c);
+        }
+    }
+    plain
 }
 
 /// `sk_live_…` and `sk_test_…` with at least 8 characters behind, cut short after the first four of them.
@@ -160,6 +206,22 @@ mod tests {
         ] {
             assert_eq!(redaction.apply(said), shown);
         }
+    }
+
+    #[test]
+    fn an_excerpt_is_the_last_lines_without_colours_and_secrets() {
+        let redaction = Redaction::new().and(&secret("hunter22"));
+        let log: String = (0..20).map(|n| format!("line {n}\r\n\n")).collect();
+        let shown = excerpt(&log, &redaction);
+        assert_eq!(shown.lines().count(), LINES);
+        assert!(shown.starts_with("line 12\n") && shown.ends_with("line 19"));
+        assert_eq!(
+            excerpt("\u{1b}[1;31mERROR\u{1b}[0m hunt\u{1b}[0mer22 hunter22\u{7}", &redaction),
+            "ERROR *** ***"
+        );
+        let long = excerpt(&"é".repeat(500), &redaction);
+        assert_eq!(long.chars().count(), WIDTH + 1);
+        assert_eq!(excerpt("\u{1b}", &redaction), "");
     }
 
     proptest! {

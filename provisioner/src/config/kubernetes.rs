@@ -76,6 +76,7 @@ impl Kubernetes {
             settings: Settings {
                 image: image?,
                 cluster_domain,
+                grows: reader.or("kubernetes.cluster_grows", false),
                 edge: edge?,
                 dns: dns?,
                 database: database?,

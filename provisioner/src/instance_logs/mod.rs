@@ -11,6 +11,7 @@ mod server;
 use authsome_contract::wire::LogLevel;
 use time::OffsetDateTime;
 
+pub(crate) use server::known_secrets;
 pub use server::{LogServer, logs_of};
 
 /// Where to begin.

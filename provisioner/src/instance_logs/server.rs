@@ -188,7 +188,7 @@ fn clean(value: Value, redaction: &Redaction) -> Value {
     }
 }
 
-/// Everything that the platform or its team gave to the application and nobody may read.
+/// Everything that the platform or its team gave to an application of the region and nobody may read.
 async fn redaction(
     facilities: &Facilities,
     pool: &PgPool,
@@ -199,6 +199,15 @@ async fn redaction(
     if intent.is_none_or(|intent| intent.region != region) {
         return Err(LogsError::Elsewhere);
     }
+    known_secrets(facilities, pool, id).await
+}
+
+/// Everything that the platform or its team gave to an application and nobody may read.
+pub(crate) async fn known_secrets(
+    facilities: &Facilities,
+    pool: &PgPool,
+    id: ApplicationId,
+) -> Result<Redaction, LogsError> {
     let own = application_secrets::load(pool, &facilities.ring, id).await?;
     let redaction = Redaction::new().and_all(own.iter().map(|(_, value)| value));
     Ok(match credentials::recorded(pool, &facilities.ring, id).await? {

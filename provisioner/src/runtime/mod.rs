@@ -141,8 +141,19 @@ pub struct Trouble {
     pub public: String,
     /// For the log.
     pub detail: String,
-    /// The pod and container whose last lines say more.
-    pub last_lines_of: Option<(String, String)>,
+    /// Whose last lines say more.
+    pub last_lines_of: Option<Container>,
+}
+
+/// A container of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// The pod.
+    pub pod: String,
+    /// Its name in the pod.
+    pub name: String,
+    /// The run before the present one is meant.
+    pub previous: bool,
 }
 
 impl Trouble {
@@ -234,6 +245,14 @@ pub enum RuntimeError {
     /// Something is still there that should be gone by now.
     #[error("{0}")]
     Slow(String),
+    /// There is no room for it now, for a reason that a customer may read.
+    #[error("{public} {detail}")]
+    Full {
+        /// What the customer reads.
+        public: String,
+        /// For the log.
+        detail: String,
+    },
     /// It cannot work as it is, for a reason that a customer may read.
     #[error("{public} {detail}")]
     Unfit {
@@ -249,7 +268,7 @@ impl RuntimeError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Program { .. } | Self::Cursor | Self::Unusable(_) | Self::Unfit { .. } => false,
-            Self::Io { .. } | Self::Stopping | Self::Slow(_) => true,
+            Self::Io { .. } | Self::Stopping | Self::Slow(_) | Self::Full { .. } => true,
             Self::Cluster(error) => error.is_transient(),
             Self::Vault(error) => error.is_transient(),
         }
@@ -292,6 +311,17 @@ pub trait Runtime: Send + Sync {
     /// How long instances may take to come up, and how long they may go on failing before that counts.
     fn patience(&self) -> Patience {
         Patience::default()
+    }
+
+    /// Is there room for all that the application may grow to? What the customer may read of the answer, where it was looked at;
+    /// [`RuntimeError::Unfit`] or [`RuntimeError::Full`] where there is none. Asked before anything is made.
+    async fn room(&self, _site: &Site) -> Result<Option<&'static str>, RuntimeError> {
+        Ok(None)
+    }
+
+    /// What an instance in trouble wrote last, secrets included: the caller takes them out. `None` where nothing is known.
+    async fn last_lines(&self, _application: ApplicationId, _trouble: &Trouble) -> Option<String> {
+        None
     }
 
     /// Is what one of the runtime's own steps makes known to be as it should be? An answer without any call: most looks end

@@ -6,6 +6,7 @@ use authsome_contract::model::Step;
 
 use super::{Observed, Outcome, StepAction, StepContext, StepError, failure};
 use crate::db;
+use crate::runtime::Site;
 
 pub(super) struct Preflight;
 
@@ -49,9 +50,11 @@ impl StepAction for Preflight {
         for remark in facilities.caches.check(cx.fence).await? {
             tracing::warn!(remark, "tenant Redis server");
         }
-        Ok(Outcome::done(
-            "The database server, the Redis server and the runtime are ready.",
-        ))
+        let mut detail = "The database server, the Redis server and the runtime are ready.".to_owned();
+        if let Some(room) = facilities.runtime.room(&Site::of(cx.intent, cx.fence)).await? {
+            detail = format!("{detail} {room}");
+        }
+        Ok(Outcome::done(detail))
     }
 
     async fn undo(&self, _cx: &StepContext<'_>) -> Result<(), StepError> {

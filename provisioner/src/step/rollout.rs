@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use authsome_contract::model::Step;
+use authsome_core::error::Chain;
 use tokio::time::Instant;
 
 use super::{Observed, Outcome, StepAction, StepContext, StepError, failure};
-use crate::db;
 use crate::plan::Desired;
-use crate::runtime::{Phase, Placement};
+use crate::redaction::excerpt;
+use crate::runtime::{Phase, Placement, Trouble};
+use crate::{db, instance_logs};
 
 pub(super) struct Rollout;
 
@@ -24,6 +26,27 @@ fn progress(placement: &Placement, generation: i64) -> String {
         text = format!("{text} {}", trouble.public);
     }
     text
+}
+
+/// Told with the last lines of the instance, where it wrote any. Lines that cannot be cleaned of secrets are not told.
+async fn troubled(cx: &StepContext<'_>, trouble: Trouble) -> StepError {
+    let id = cx.intent.application_id;
+    let mut lines = cx.facilities.runtime.last_lines(id, &trouble).await.unwrap_or_default();
+    if !lines.is_empty() {
+        lines = match instance_logs::known_secrets(cx.facilities, cx.pool, id).await {
+            Ok(redaction) => excerpt(&lines, &redaction),
+            Err(error) => {
+                tracing::warn!(application = %id, error = %Chain(&error), "cannot tell the last lines of an instance");
+                String::new()
+            }
+        };
+    }
+    let public = if lines.is_empty() {
+        trouble.public
+    } else {
+        format!("{} Its log ends with:\n{lines}", trouble.public)
+    };
+    failure::retry(&public, trouble.detail)
 }
 
 #[async_trait]
@@ -61,7 +84,7 @@ impl StepAction for Rollout {
             }
             if begun.elapsed() >= patience.failing {
                 if let Some(trouble) = placement.trouble {
-                    return Err(failure::retry(&trouble.public, trouble.detail));
+                    return Err(troubled(cx, trouble).await);
                 }
                 if let Some(why) = placement.failure(generation) {
                     return Err(failure::retry("The instance does not come up.", why.to_owned()));

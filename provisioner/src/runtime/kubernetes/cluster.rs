@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, LogParams, Patch, PatchParams, ValidationDirective};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams,
+    ValidationDirective,
+};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
@@ -17,9 +20,12 @@ use super::kind::Kind;
 use super::manifest::{MANAGER, Manifest, NAME};
 use super::store::Store;
 use crate::lease::Fence;
+use crate::runtime::Container;
 
 /// How long one call may take.
 pub(super) const CALL: Duration = Duration::from_secs(10);
+/// Bytes of a container's last lines at most.
+const LAST_LINES: i64 = 4096;
 /// The field manager of the number of replicas, which is set apart from everything else: at the start, at a stop and at a
 /// resume. In between it is the autoscaler's.
 const SCALER: &str = "authsome-provisioner-scale";
@@ -148,19 +154,24 @@ impl Cluster {
     }
 
     /// The last lines of a container, those of its last run if it has ended. `None` where there are none.
-    pub async fn last_lines(&self, namespace: &str, pod: &str, container: &str, previous: bool) -> Option<String> {
+    pub(super) async fn last_lines(&self, namespace: &str, of: &Container) -> Option<String> {
         let parameters = LogParams {
-            container: Some(container.to_owned()),
+            container: Some(of.name.clone()),
             tail_lines: Some(8),
-            limit_bytes: Some(4096),
-            previous,
+            limit_bytes: Some(LAST_LINES),
+            previous: of.previous,
             ..LogParams::default()
         };
         let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), namespace);
-        match tokio::time::timeout(CALL, api.logs(pod, &parameters)).await {
-            Ok(Ok(text)) if !text.trim().is_empty() => Some(text),
-            _ => None,
+        let mut text = match tokio::time::timeout(CALL, api.logs(&of.pod, &parameters)).await {
+            Ok(Ok(text)) if !text.trim().is_empty() => text,
+            _ => return None,
+        };
+        // What was cut short may be the first half of a secret, which nobody would know for one.
+        if text.len() as u64 >= LAST_LINES.unsigned_abs() {
+            text.truncate(text.rfind('\n').unwrap_or(0));
         }
+        Some(text)
     }
 
     /// Lines of a container, each behind the time at which the cluster took it. Looking changes nothing, so it needs no lease.
@@ -179,6 +190,32 @@ impl Cluster {
                 limit: CALL,
             }),
         }
+    }
+
+    /// The nodes; `None` where they may not be listed.
+    pub(super) async fn nodes(&self) -> Result<Option<Vec<Value>>, ClusterError> {
+        let nodes = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Node"), "nodes");
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &nodes);
+        let what = || "list the nodes".to_owned();
+        // From what the API server has in memory: seconds do not matter.
+        let parameters = ListParams::default().match_any();
+        match self.bounded(what, api.list(&parameters)).await {
+            Ok(nodes) => Ok(Some(nodes.items.into_iter().map(|node| node.data).collect())),
+            Err(ClusterError::Refused { code: 401 | 403, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The quotas of a namespace by name, those of others too.
+    pub(super) async fn quotas(&self, namespace: &str) -> Result<Vec<(String, Value)>, ClusterError> {
+        let api = self.api(Kind::ResourceQuota, Some(namespace));
+        let what = || format!("list the quotas of {namespace}");
+        let quotas = self.bounded(what, api.list(&ListParams::default())).await?;
+        let named = quotas.items.into_iter().map(|quota| {
+            let spec = quota.data.get("spec").cloned().unwrap_or_default();
+            (quota.metadata.name.unwrap_or_default(), spec)
+        });
+        Ok(named.collect())
     }
 
     /// May this process do `verb` on `kind` in any namespace?

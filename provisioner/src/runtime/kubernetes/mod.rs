@@ -13,8 +13,10 @@ pub mod manifest;
 mod preflight;
 mod quantity;
 mod rollout;
+mod room;
 mod settings;
 mod store;
+mod trouble;
 mod vault;
 mod watch;
 
@@ -37,11 +39,13 @@ pub use manifest::{Manifest, Spec, Unusable};
 pub use settings::{Image, Monitoring, Pods, Secrets, Server, Settings, Vault};
 pub use vault::{VaultClient, VaultError};
 
-use super::{Patience, Placement, Runtime, RuntimeError, Site, Workload};
+use super::{Container, Patience, Placement, Runtime, RuntimeError, Site, Trouble, Workload};
 use crate::instance_logs::LogQuery;
 use crate::lease::Fence;
+use crate::redaction::{Redaction, excerpt};
 use crate::step::Outcome;
 use manifest::{Environment, Limits, NAME};
+use room::LastNodes;
 
 /// Instances that always run.
 const FLOOR: u32 = 2;
@@ -66,6 +70,7 @@ pub struct KubernetesRuntime {
     /// The Prometheus operator's kinds are there and watched.
     watches_monitors: OnceCell<()>,
     has_fleet: AtomicBool,
+    nodes: LastNodes,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -90,6 +95,7 @@ impl KubernetesRuntime {
             patience,
             watches_monitors: OnceCell::new(),
             has_fleet: AtomicBool::new(false),
+            nodes: LastNodes::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
@@ -438,9 +444,18 @@ impl Runtime for KubernetesRuntime {
                     .iter()
                     .find(|(_, pod)| pod.body["metadata"]["labels"][manifest::COMPONENT_LABEL] == label);
                 let lines = match pod {
-                    Some((name, _)) => self.cluster.last_lines(namespace, name, NAME, false).await,
+                    Some((pod, _)) => {
+                        let of = Container {
+                            pod: pod.clone(),
+                            name: NAME.to_owned(),
+                            previous: false,
+                        };
+                        self.cluster.last_lines(namespace, &of).await
+                    }
                     None => None,
                 };
+                let redaction = Redaction::new().and_workload(workload);
+                let lines = lines.map(|lines| excerpt(&lines, &redaction)).unwrap_or_default();
                 // Out of the way of the next attempt.
                 self.cluster
                     .delete(Kind::Job, Some(namespace), &job.name, &workload.site.fence)
@@ -450,8 +465,12 @@ impl Runtime for KubernetesRuntime {
                 })
                 .await;
                 Err(RuntimeError::Unfit {
-                    public: "The migration of the database failed.".to_owned(),
-                    detail: lines.unwrap_or_default(),
+                    public: if lines.is_empty() {
+                        "The migration of the database failed.".to_owned()
+                    } else {
+                        format!("The migration of the database failed. Its log ends with:\n{lines}")
+                    },
+                    detail: String::new(),
                 })
             }
         }
@@ -462,14 +481,25 @@ impl Runtime for KubernetesRuntime {
         let namespace = namespace_of(application);
         let port = self.settings.image.port;
         let service = format!("{NAME}.{namespace}.svc.{}:{port}", self.settings.cluster_domain);
-        let mut placement = rollout::placement(&self.cluster.store, &namespace, FLOOR, port, service);
-        if let Some(trouble) = &mut placement.trouble
-            && let Some((pod, container)) = trouble.last_lines_of.take()
-            && let Some(lines) = self.cluster.last_lines(&namespace, &pod, &container, true).await
-        {
-            trouble.detail = format!("{}; its log ends with:\n{lines}", trouble.detail);
-        }
-        Ok(placement)
+        Ok(rollout::placement(
+            &self.cluster.store,
+            &namespace,
+            FLOOR,
+            port,
+            service,
+        ))
+    }
+
+    async fn last_lines(&self, application: ApplicationId, trouble: &Trouble) -> Option<String> {
+        let of = trouble.last_lines_of.as_ref()?;
+        self.cluster.last_lines(&namespace_of(application), of).await
+    }
+
+    async fn room(&self, site: &Site) -> Result<Option<&'static str>, RuntimeError> {
+        self.warm().await?;
+        room::check(&self.cluster, &self.spec(site), &self.nodes, self.settings.grows)
+            .await
+            .map(Some)
     }
 
     async fn ensure(&self, workload: &Workload) -> Result<(), RuntimeError> {

@@ -6,14 +6,35 @@
 use std::fmt;
 
 /// An amount in thousandths of its unit: of a core for CPU, of a byte for memory and storage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy)]
 pub struct Quantity {
     milli: i128,
     form: Form,
 }
 
+/// Amounts are the same however they are written.
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        self.milli == other.milli
+    }
+}
+
+impl Eq for Quantity {}
+
+impl PartialOrd for Quantity {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Quantity {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.milli.cmp(&other.milli)
+    }
+}
+
 /// How it is written: the API server keeps the kind of suffix that it was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// Powers of ten: `m`, none, `k`, `M`, `G`, …
     Decimal,
@@ -46,6 +67,20 @@ const DECIMAL: [(&str, i128); 6] = [
 const LARGEST: i128 = 1 << 90;
 
 impl Quantity {
+    /// Nothing.
+    pub const ZERO: Self = Self {
+        milli: 0,
+        form: Form::Decimal,
+    };
+
+    /// So many whole units.
+    pub fn whole(units: u32) -> Self {
+        Self {
+            milli: i128::from(units) * 1000,
+            form: Form::Decimal,
+        }
+    }
+
     /// Reads a quantity. Fractions finer than a thousandth are refused, as are negative amounts.
     pub fn parse(text: &str) -> Result<Self, NotAQuantity> {
         let refused = || NotAQuantity(text.to_owned());
@@ -91,12 +126,12 @@ impl Quantity {
         }
     }
 
-    /// The sum of both.
+    /// The sum of both, written as this one; as the other one where this one is nothing.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
             milli: self.milli + other.milli,
-            ..self
+            form: if self.milli == 0 { other.form } else { self.form },
         }
     }
 
@@ -142,8 +177,7 @@ impl fmt::Display for Quantity {
 
 /// Are these two texts the same amount? Texts that are no quantities are the same only if they are equal.
 pub(super) fn same_amount(one: &str, other: &str) -> bool {
-    one == other
-        || matches!((Quantity::parse(one), Quantity::parse(other)), (Ok(one), Ok(other)) if one.milli == other.milli)
+    one == other || matches!((Quantity::parse(one), Quantity::parse(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 #[cfg(test)]

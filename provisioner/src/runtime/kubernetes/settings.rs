@@ -109,6 +109,8 @@ pub struct Settings {
     pub image: Image,
     /// The domain of the cluster's services, `cluster.local` in most.
     pub cluster_domain: String,
+    /// The cluster gets more nodes by itself when pods find none: a lack of room is nothing to refuse for.
+    pub grows: bool,
     /// The pods of the edge; nobody else reaches instances.
     pub edge: Pods,
     /// The pods that answer DNS.

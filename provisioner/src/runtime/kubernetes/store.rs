@@ -25,6 +25,18 @@ pub struct Seen {
     version: u64,
 }
 
+#[cfg(test)]
+impl Seen {
+    /// One that is there.
+    pub(super) fn new(body: Value) -> Self {
+        Self {
+            body: Arc::new(body),
+            deleting: false,
+            version: 1,
+        }
+    }
+}
+
 type Place = (Kind, String);
 
 #[derive(Default)]
@@ -71,6 +83,19 @@ impl Store {
             .take_while(|((other, _), _)| *other == kind)
             .map(|((_, name), seen)| (name.clone(), seen.clone()))
             .collect()
+    }
+
+    /// All objects of a kind, with their namespaces.
+    pub fn all(&self, kind: Kind) -> Vec<(String, Seen)> {
+        let known = self.known();
+        let mut all = Vec::new();
+        for (namespace, objects) in &known.objects {
+            let of_kind = objects
+                .range((kind, String::new())..)
+                .take_while(|((other, _), _)| *other == kind);
+            all.extend(of_kind.map(|(_, seen)| (namespace.clone(), seen.clone())));
+        }
+        all
     }
 
     /// Is there nothing of ours in a namespace, nor the namespace itself?

@@ -140,7 +140,7 @@ fn pods(objects: &mut Objects, key: &Key, owner: &Value, trouble: &Trouble) {
                     "spec": template["spec"],
                 })
             });
-            let (status, is_ready) = status(&pod["spec"], number, trouble, key.kind);
+            let (status, is_ready) = status(&pod["spec"], number, trouble, key);
             ready += u64::from(is_ready);
             pod["status"] = status;
             objects.put(&pod_key, pod);
@@ -164,7 +164,8 @@ fn pods(objects: &mut Objects, key: &Key, owner: &Value, trouble: &Trouble) {
         }
         _ if over_quota => json!({ "conditions": [{
             "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
-            "message": "pods \"x\" is forbidden: exceeded quota: authsome",
+            "message": "pods \"x\" is forbidden: exceeded quota: authsome, requested: limits.cpu=1, used: limits.cpu=8, \
+                        limited: limits.cpu=8",
         }]}),
         _ => {
             json!({ "observedGeneration": owner["metadata"]["generation"], "replicas": wanted, "readyReplicas": ready })
@@ -173,7 +174,7 @@ fn pods(objects: &mut Objects, key: &Key, owner: &Value, trouble: &Trouble) {
     objects.put(key, owner);
 }
 
-fn status(spec: &Value, number: u64, trouble: &Trouble, kind: Kind) -> (Value, bool) {
+fn status(spec: &Value, number: u64, trouble: &Trouble, owner: &Key) -> (Value, bool) {
     let container = &spec["containers"][0];
     let image = container["image"].as_str().unwrap_or_default();
     let waiting = |reason: &str, message: &str, last: Value| {
@@ -182,7 +183,7 @@ fn status(spec: &Value, number: u64, trouble: &Trouble, kind: Kind) -> (Value, b
                 "phase": "Pending",
                 "conditions": [{ "type": "Ready", "status": "False" }],
                 "containerStatuses": [{
-                    "name": container["name"], "ready": false, "lastState": last,
+                    "name": container["name"], "image": image, "ready": false, "lastState": last,
                     "state": { "waiting": { "reason": reason, "message": message } },
                 }],
             }),
@@ -202,11 +203,16 @@ fn status(spec: &Value, number: u64, trouble: &Trouble, kind: Kind) -> (Value, b
             json!({}),
         );
     }
-    if trouble.crashing.contains(image) {
+    let here = (owner.namespace.clone(), image.to_owned());
+    if trouble.crashing.contains(image) || trouble.crashing_in.contains(&here) {
         let last = json!({ "terminated": { "exitCode": 101, "reason": "Error" } });
         return waiting("CrashLoopBackOff", "back-off 10s restarting failed container", last);
     }
-    let phase = if kind == Kind::Job { "Succeeded" } else { "Running" };
+    let phase = if owner.kind == Kind::Job {
+        "Succeeded"
+    } else {
+        "Running"
+    };
     (
         json!({
             "phase": phase,

@@ -35,6 +35,12 @@ pub struct Trouble {
     pub images: BTreeSet<String>,
     /// Images whose program ends at once.
     pub crashing: BTreeSet<String>,
+    /// Images whose program ends at once in one namespace: that and the image.
+    pub crashing_in: BTreeSet<(String, String)>,
+    /// What a program that ended wrote before.
+    pub last_words: Option<String>,
+    /// What the nodes have, if not the usual: CPU and memory of each.
+    pub nodes: Option<Vec<(String, String)>>,
     /// Nothing fits anywhere.
     pub full: bool,
     /// Pods over the quota.
@@ -147,6 +153,15 @@ impl ApiDouble {
         change(&mut object);
         apply::update(&mut objects, &key, object, "kubectl-edit");
         drop(objects);
+        self.inner.changed.notify_waiters();
+    }
+
+    /// Somebody else makes an object.
+    pub fn make(&self, kind: Kind, namespace: &str, name: &str, mut object: Value) {
+        object["metadata"]["name"] = name.into();
+        object["metadata"]["namespace"] = namespace.into();
+        let key = Key::new(kind, namespace, name);
+        apply::update(&mut self.inner.objects(), &key, object, "kubectl-create");
         self.inner.changed.notify_waiters();
     }
 

@@ -88,6 +88,7 @@ async fn answer(
             }));
         }
         (&Method::GET, "/apis") => return groups(&kinds),
+        (&Method::GET, "/api/v1/nodes") => return nodes(&inner),
         (&Method::POST, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews") => return review(&inner, &body),
         _ => {}
     }
@@ -108,13 +109,54 @@ async fn answer(
         "list" => list(&inner, &target, &parameters),
         "watch" => watch(inner, &target, &parameters),
         "get" if target.kind == Kind::Pod && target.subresource.as_deref() == Some("log") => {
-            "listening\npanic: cannot open the database\n".into_response()
+            let words = inner.trouble.lock().unwrap().last_words.clone();
+            words
+                .unwrap_or_else(|| "listening\npanic: cannot open the database\n".to_owned())
+                .into_response()
         }
         "get" if target.subresource.is_none() => get(&inner, &target),
         "patch" if target.subresource.is_none() => patch(&inner, &target, &parameters, &body),
         "delete" => delete(&inner, &target),
         _ => unknown(&inner, &method, &uri),
     }
+}
+
+/// Three of them, with room for thousands.
+fn nodes(inner: &Inner) -> Response {
+    let call = Call {
+        verb: "list".to_owned(),
+        group: String::new(),
+        resource: "nodes".to_owned(),
+    };
+    *inner.calls.lock().unwrap().entry(call).or_default() += 1;
+    let trouble = inner.trouble.lock().unwrap().clone();
+    if trouble.denied.contains(&("list".to_owned(), "nodes".to_owned())) {
+        return failure(
+            403,
+            "Forbidden",
+            "nodes is forbidden: the service account cannot list resource \"nodes\"",
+        );
+    }
+    let usual = vec![("4000".to_owned(), "16Ti".to_owned()); 3];
+    let items: Vec<Value> = trouble
+        .nodes
+        .unwrap_or(usual)
+        .into_iter()
+        .enumerate()
+        .map(|(number, (cpu, memory))| {
+            json!({
+                "metadata": { "name": format!("node-{number}") },
+                "spec": {},
+                "status": {
+                    "allocatable": { "cpu": cpu, "memory": memory, "pods": "110" },
+                    "conditions": [{ "type": "Ready", "status": "True" }],
+                },
+            })
+        })
+        .collect();
+    json_reply(
+        &json!({ "kind": "NodeList", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items }),
+    )
 }
 
 fn record(inner: &Inner, verb: &str, target: &Target) {

@@ -129,60 +129,6 @@ async fn an_application_is_created_updated_suspended_resumed_and_purged() {
 }
 
 #[tokio::test]
-async fn why_instances_do_not_come_up_is_said_in_words() {
-    type Break<'a> = &'a dyn Fn(&mut crate::api_double::Trouble);
-    let api = ApiDouble::start().await;
-    let runtime = runtime(&api, settings());
-    let image = settings().image.reference;
-    let cases: [(&str, Break<'_>, &str, &str); 4] = [
-        (
-            "image",
-            &|t| {
-                t.images.insert(image.clone());
-            },
-            "image of the instance cannot be pulled",
-            "not found",
-        ),
-        (
-            "crash",
-            &|t| {
-                t.crashing.insert(image.clone());
-            },
-            "with exit code 101",
-            "panic: cannot open the database",
-        ),
-        (
-            "quota",
-            &|t| t.over_quota = true,
-            "limits of its plan",
-            "exceeded quota",
-        ),
-        ("room", &|t| t.full = true, "no room", "0/3 nodes"),
-    ];
-    for (name, break_it, public, detail) in cases {
-        let workload = workload(new_id(), 1);
-        api.trouble(|trouble| break_it(trouble));
-        runtime.settle(Step::Namespace, &workload.site).await.unwrap();
-        runtime.ensure(&workload).await.unwrap();
-        let trouble = wait_for("trouble", SOON, async || {
-            let placement = runtime.observe(workload.application).await.unwrap();
-            assert!(!placement.is_healthy(1), "{name}");
-            placement.trouble
-        })
-        .await
-        .unwrap();
-        assert!(trouble.public.contains(public), "{name}: {trouble:?}");
-        assert!(trouble.detail.contains(detail), "{name}: {trouble:?}");
-        // What is put right comes up by itself.
-        api.trouble(|trouble| *trouble = crate::api_double::Trouble::default());
-        api.edit(Kind::Namespace, "", &workload.site.namespace, |object| {
-            object["metadata"]["annotations"]["x"] = "y".into();
-        });
-        until_healthy(&runtime, &workload).await;
-    }
-}
-
-#[tokio::test]
 async fn a_failed_change_leaves_the_older_instances_serving() {
     let api = ApiDouble::start().await;
     let runtime = runtime(&api, settings());
@@ -253,26 +199,4 @@ async fn without_the_prometheus_operator_monitoring_is_skipped_with_a_note() {
         Vec::<String>::new(),
         "nobody asked for kinds that are not there"
     );
-}
-
-#[tokio::test]
-async fn preflight_names_what_is_missing() {
-    let api = ApiDouble::start().await;
-    let runtime = runtime(&api, settings());
-    runtime.check().await.unwrap();
-    api.trouble(|trouble| {
-        trouble
-            .denied
-            .insert(("patch".to_owned(), "networkpolicies".to_owned()));
-    });
-    let error = runtime.check().await.unwrap_err();
-    let RuntimeError::Unfit { public, detail } = &error else {
-        panic!("{error}")
-    };
-    assert!(detail.contains("patch networkpolicies") && !public.contains("networkpolicies"));
-    assert!(!error.is_transient());
-
-    api.trouble(|trouble| trouble.answers = Some(503));
-    let error = runtime.check().await.unwrap_err();
-    assert!(error.is_transient(), "{error}");
 }

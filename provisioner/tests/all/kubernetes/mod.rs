@@ -8,3 +8,4 @@ mod repair;
 pub mod samples;
 mod scale;
 mod vault;
+mod words;

@@ -49,6 +49,7 @@ async fn the_cluster_role_holds_exactly_what_a_whole_life_uses() {
     let image = everything.image.reference.clone();
     let runtime = runtime(&api, everything);
     runtime.check().await.unwrap();
+    runtime.room(&workload(new_id(), 1).site).await.unwrap();
     let mut workload = workload(new_id(), 1);
     build(&runtime, &workload).await;
     runtime.migrate(&workload).await.unwrap();
@@ -58,11 +59,12 @@ async fn the_cluster_role_holds_exactly_what_a_whole_life_uses() {
     });
     (workload.generation, workload.site.generation) = (2, 2);
     runtime.ensure(&workload).await.unwrap();
-    authsome_testkit::wait_for("its log to be read", super::life::SOON, async || {
+    let trouble = authsome_testkit::wait_for("trouble", super::life::SOON, async || {
         runtime.observe(workload.application).await.unwrap().trouble
     })
     .await
     .unwrap();
+    assert!(runtime.last_lines(workload.application, &trouble).await.is_some());
     assert!(runtime.migrate(&workload).await.is_err());
     runtime.stop(&workload.site).await.unwrap();
     runtime.remove(&workload.site).await.unwrap();

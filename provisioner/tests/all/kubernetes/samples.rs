@@ -79,6 +79,7 @@ pub fn settings() -> Settings {
             user: 10001,
         },
         cluster_domain: "cluster.local".to_owned(),
+        grows: false,
         edge: pods("authsome-system", "app.kubernetes.io/name", "authsome-proxy"),
         dns: pods("kube-system", "k8s-app", "kube-dns"),
         database: Server::Shared {

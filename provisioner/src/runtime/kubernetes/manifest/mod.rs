@@ -24,6 +24,7 @@ pub use data::{postgres, redis};
 pub use fleet::{DASHBOARD, fleet};
 pub use identity::{Limits, Unusable, is_image_reference};
 pub use monitoring::service_monitor;
+pub(super) use namespace::DedicatedServers;
 pub use namespace::namespace;
 pub use network::policies;
 pub use scaling::{autoscaler, disruption_budget};

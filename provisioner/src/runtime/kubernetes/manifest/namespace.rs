@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::super::kind::Kind;
 use super::super::quantity::Quantity;
+use super::super::room::Demand;
 use super::super::settings::Server;
 use super::{DASHBOARD_LINK, Limits, Manifest, NAME, Spec, Unusable};
 
@@ -28,6 +29,37 @@ pub fn namespace(spec: &Spec<'_>) -> Result<Vec<Manifest>, Unusable> {
         range(spec, &limits),
         account(spec),
     ])
+}
+
+/// What an application's dedicated servers come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::runtime::kubernetes) struct DedicatedServers {
+    /// How many there are.
+    pub count: u32,
+    /// What they ask for.
+    pub requests: Demand,
+    /// What they may use.
+    pub limits: Demand,
+}
+
+impl DedicatedServers {
+    /// Of an installation.
+    pub(in crate::runtime::kubernetes) fn of(spec: &Spec<'_>) -> Result<Self, Unusable> {
+        let own = |text, limit| Quantity::parse(text).map_err(|source| Unusable::Limit { limit, source });
+        let count = dedicated(spec);
+        let (cpu, memory) = (
+            own(DATA_CPU, "cpu")?.times(count),
+            own(DATA_MEMORY, "memory")?.times(count),
+        );
+        Ok(Self {
+            count,
+            requests: Demand {
+                cpu: cpu.half(),
+                memory: memory.half(),
+            },
+            limits: Demand { cpu, memory },
+        })
+    }
 }
 
 /// Dedicated servers: how many there are.
