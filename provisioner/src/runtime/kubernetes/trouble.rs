@@ -208,13 +208,13 @@ mod tests {
 
     use super::*;
 
-    fn of_pod(status: Value) -> Option<Trouble> {
+    fn of_pod(status: &Value) -> Option<Trouble> {
         let pod = Seen::new(json!({ "status": status }));
         trouble(None, &[("authsome-1".to_owned(), pod)])
     }
 
-    fn of_status(status: Value) -> Option<Trouble> {
-        of_pod(json!({ "containerStatuses": [status] }))
+    fn of_status(status: &Value) -> Option<Trouble> {
+        of_pod(&json!({ "containerStatuses": [status] }))
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
             ("Back-off pulling image", "pulled."),
         ] {
             let waiting = json!({ "reason": "ErrImagePull", "message": message });
-            let found = of_status(json!({
+            let found = of_status(&json!({
                 "name": "authsome", "image": "ghcr.io/x/authsome:2", "ready": false, "state": { "waiting": waiting },
             }))
             .unwrap();
@@ -261,7 +261,7 @@ mod tests {
         ] {
             let status =
                 json!({ "name": "authsome", "ready": false, "restartCount": 2, "state": state, "lastState": last });
-            let found = of_status(status).unwrap();
+            let found = of_status(&status).unwrap();
             assert_eq!(
                 found.public,
                 "The instance ends as soon as it starts, with exit code 101."
@@ -269,16 +269,16 @@ mod tests {
             assert_eq!(found.last_lines_of, Some(container("authsome-1", "authsome", previous)));
         }
         let first = json!({ "name": "authsome", "ready": false, "restartCount": 0, "state": { "running": {} }, "lastState": {} });
-        assert_eq!(of_status(first), None, "it has just been started");
+        assert_eq!(of_status(&first), None, "it has just been started");
         let again = json!({
             "name": "authsome", "ready": true, "restartCount": 3, "state": { "running": {} }, "lastState": { "terminated": end },
         });
-        assert_eq!(of_status(again), None, "it recovered");
+        assert_eq!(of_status(&again), None, "it recovered");
         let memory = json!({
             "name": "authsome", "ready": false, "restartCount": 1, "state": { "waiting": { "reason": "CrashLoopBackOff" } },
             "lastState": { "terminated": { "exitCode": 137, "reason": "OOMKilled" } },
         });
-        assert!(of_status(memory).unwrap().public.contains("more memory"));
+        assert!(of_status(&memory).unwrap().public.contains("more memory"));
     }
 
     #[test]
@@ -310,7 +310,7 @@ mod tests {
         let of = |message: &str| {
             let condition =
                 json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message });
-            of_pod(json!({ "conditions": [condition] })).unwrap().public
+            of_pod(&json!({ "conditions": [condition] })).unwrap().public
         };
         assert_eq!(
             of(
