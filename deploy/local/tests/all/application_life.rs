@@ -40,33 +40,8 @@ impl World<'_> {
         let operation = answer["operationId"]
             .as_str()
             .unwrap_or_else(|| panic!("no operation in {answer}"));
-        let done = async || {
-            let now = self
-                .customer
-                .ask(Method::GET, &format!("/operations/{operation}"), None)
-                .await;
-            match now["status"].as_str() {
-                Some("succeeded") => Ok(()),
-                _ => Err(now.to_string()),
-            }
-        };
-        if let Err(error) = wait_for("the operation", OPERATION, done).await {
-            panic!("{error}\n{}", self.platform.logs());
-        }
-    }
-
-    async fn until_status(&self, status: &str) {
-        let there = async || {
-            let now = self.ask(Method::GET, "", None).await;
-            if now["status"] == status {
-                Ok(())
-            } else {
-                Err(now.to_string())
-            }
-        };
-        if let Err(error) = wait_for(format!("the application to be {status}"), OPERATION, there).await {
-            panic!("{error}\n{}", self.platform.logs());
-        }
+        let ended = self.customer.follow(operation, OPERATION).await;
+        assert_eq!(ended["status"], "succeeded", "{ended}\n{}", self.platform.logs());
     }
 
     /// What the edge answers to a public key, once it is this status.
@@ -225,10 +200,10 @@ async fn an_application_goes_through_its_life_and_keeps_its_data_keys_and_addres
     world.ask(Method::DELETE, "", None).await;
     let dead = world.edge_answers(401).await;
     assert_eq!(dead["error"]["code"], "unauthorized");
-    world.until_status("deleting").await;
+    assert_eq!(world.ask(Method::GET, "", None).await["status"], "deleting");
     let back = world.ask(Method::POST, "/undelete", Some(json!({}))).await;
     world.until_done(&back).await;
-    world.until_status("active").await;
+    assert_eq!(world.ask(Method::GET, "", None).await["status"], "active");
     let said = world.edge_answers(200).await;
     assert_eq!(said["password"]["min_length"], 14);
     assert_eq!(world.users().await, 1);
@@ -236,7 +211,7 @@ async fn an_application_goes_through_its_life_and_keeps_its_data_keys_and_addres
     // Deleted for good: the provisioner leaves nothing of it behind.
     world.ask(Method::DELETE, "", None).await;
     let mut database = platform.database().await;
-    let names = format!("authsome_app_{}%", world.app.id.trim_start_matches("app_"));
+    let names = format!("%{}%", world.app.id.trim_start_matches("app_"));
     let there: i64 = sqlx::query_scalar(LEFT)
         .bind(&names)
         .fetch_one(&mut database)

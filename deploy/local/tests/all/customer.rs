@@ -10,6 +10,9 @@ use tokio::io::AsyncWriteExt;
 
 use crate::platform::Platform;
 
+/// For an operation, on a machine that is busy with something else.
+const OPERATION: Duration = Duration::from_mins(1);
+
 /// A signed-in customer with a workspace.
 pub(crate) struct Customer<'a> {
     platform: &'a Platform,
@@ -83,6 +86,21 @@ impl<'a> Customer<'a> {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
+    /// Follows an operation by its events until they end, and returns the operation.
+    pub(crate) async fn follow(&self, operation: &str, within: Duration) -> Value {
+        let url = format!("{}/api/v1/operations/{operation}", self.platform.demo("controlUrl"));
+        let events = self
+            .platform
+            .client
+            .get(format!("{url}/events"))
+            .bearer_auth(&self.token)
+            .timeout(within);
+        let events = events.send().await.unwrap();
+        assert_eq!(events.status(), 200);
+        events.text().await.unwrap();
+        self.ask(Method::GET, &format!("/operations/{operation}"), None).await
+    }
+
     /// Creates an application and waits until the edge serves it.
     pub(crate) async fn application(&self, name: &str) -> App {
         let body = json!({ "name": name, "environment": "production" });
@@ -99,16 +117,8 @@ impl<'a> Customer<'a> {
             public_key: text("publicKey"),
             secret_key: text("secretKey"),
         };
-        let active = async || {
-            let now = self.ask(Method::GET, &format!("/applications/{}", app.id), None).await;
-            match now["status"].as_str() {
-                Some("active") => Ok(()),
-                _ => Err(now.to_string()),
-            }
-        };
-        if let Err(error) = wait_for("the application to be active", Duration::from_mins(1), active).await {
-            panic!("{error}\n{}", self.platform.logs());
-        }
+        let ended = self.follow(made["operationId"].as_str().unwrap(), OPERATION).await;
+        assert_eq!(ended["status"], "succeeded", "{ended}\n{}", self.platform.logs());
         // 403 is the edge's own answer to a public key on this path: it serves the application, and nothing is metered.
         let served = async || {
             let request = self
