@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method};
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::LocalError;
 
-/// Each request is answered within this or fails.
+/// Each request is answered within this or fails; so long it waits before another attempt.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Between two looks at an operation that nothing is heard of.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A signed-in client.
 pub(crate) struct ControlApi {
@@ -62,6 +66,31 @@ pub(crate) struct Step {
     pub(crate) title: String,
     pub(crate) status: String,
     pub(crate) detail: Option<String>,
+}
+
+/// The events of an operation, which say that there is something new. Polling would use up what a person may ask in a minute, and
+/// then each poll takes the place of the next one.
+#[derive(Default)]
+pub(crate) struct Events(Option<Response>);
+
+impl Events {
+    /// Until something has happened to the operation, or for two seconds.
+    pub(crate) async fn next(&mut self, api: &ControlApi, operation: &str) {
+        let heard = async {
+            if self.0.is_none() {
+                self.0 = api.events(operation).await.ok();
+            }
+            let said = match &mut self.0 {
+                Some(stream) => stream.chunk().await.ok().flatten(),
+                None => None,
+            };
+            if said.is_none() {
+                self.0 = None;
+                std::future::pending::<()>().await;
+            }
+        };
+        let _ = tokio::time::timeout(LOOK, heard).await;
+    }
 }
 
 #[derive(Deserialize)]
@@ -145,30 +174,48 @@ impl ControlApi {
         Ok(key.key)
     }
 
+    async fn events(&self, operation: &str) -> Result<Response, LocalError> {
+        self.ask(Method::GET, &format!("/operations/{operation}/events"), None)
+            .await
+    }
+
     async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<Value>,
     ) -> Result<T, LocalError> {
-        let named = format!("{method} {path}");
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
-        if !self.token.is_empty() {
-            request = request.bearer_auth(&self.token);
+        Ok(self.ask(method, path, body).await?.json().await?)
+    }
+
+    /// A successful answer. One that says "too often", and for how long, is waited out.
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Response, LocalError> {
+        loop {
+            let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
+            if !self.token.is_empty() {
+                request = request.bearer_auth(&self.token);
+            }
+            if let Some(body) = &body {
+                request = request.json(body);
+            }
+            let reply = request.send().await?;
+            let status = reply.status();
+            let after = reply.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
+            let after = after.and_then(|after| after.parse().ok()).map(Duration::from_secs);
+            if let (StatusCode::TOO_MANY_REQUESTS, Some(after)) = (status, after)
+                && after <= PATIENCE
+            {
+                tokio::time::sleep(after).await;
+                continue;
+            }
+            if !status.is_success() {
+                return Err(LocalError::Api {
+                    request: format!("{method} {path}"),
+                    status: status.as_u16(),
+                    body: reply.text().await.unwrap_or_default(),
+                });
+            }
+            return Ok(reply);
         }
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let reply = request.send().await?;
-        let status = reply.status();
-        if !status.is_success() {
-            let body = reply.text().await.unwrap_or_default();
-            return Err(LocalError::Api {
-                request: named,
-                status: status.as_u16(),
-                body,
-            });
-        }
-        Ok(reply.json().await?)
     }
 }

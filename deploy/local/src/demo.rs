@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::configuration::{CONTROL_DATABASE, control_url, edge_url, foreign_variables, own_url};
 use crate::console;
-use crate::control_api::{Application, ControlApi};
+use crate::control_api::{Application, ControlApi, Events};
 use crate::db;
 use crate::error::LocalError;
 use crate::ports::Ports;
@@ -162,6 +162,7 @@ async fn provisioned(api: &ControlApi, application: Application) -> Result<(), L
     }
     console::say("Provisioning the demo application:");
     let mut progress = Progress::default();
+    let mut events = Events::default();
     let outcome = wait_for("the demo application to be active", PROVISIONED, async || {
         let now = api
             .get_application(&application.id)
@@ -184,6 +185,9 @@ async fn provisioned(api: &ControlApi, application: Application) -> Result<(), L
                 Ok(Err(LocalError::Provisioning { reason, remediation }))
             }
             (status, operation) => {
+                if let Some(operation) = &operation {
+                    events.next(api, &operation.id).await;
+                }
                 let operation = operation.map_or("no operation".to_owned(), |operation| operation.status);
                 Err(format!("the application is {status}, its operation {operation}"))
             }
