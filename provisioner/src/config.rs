@@ -5,11 +5,14 @@
 
 mod kubernetes;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use authsome_contract::model::{DatabaseChoice, Plan, RedisChoice, UnknownName};
 use authsome_core::config::{BadValue, FromValue, Reader};
 use authsome_core::lifecycle::Timing;
 use authsome_core::seal::{EdgeRing, PlatformRing};
@@ -18,25 +21,13 @@ use authsome_core::telemetry::{self, Format};
 
 pub use kubernetes::Kubernetes;
 
+use crate::tenancy::Chosen;
+
 /// Operations in progress beside which there must be connections for leases and looks.
 const MOST_CONCURRENT: usize = 64;
 
 /// Processes on one machine for one application.
 const MOST_REPLICAS: usize = 8;
-
-/// How tenants' databases are kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DatabaseChoice {
-    /// A database of its own on a shared server.
-    Database,
-}
-
-/// How tenants' Redis keys are kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RedisChoice {
-    /// A user of its own with a key prefix on a shared server.
-    Acl,
-}
 
 /// Where instances run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,26 +52,26 @@ macro_rules! choices {
 }
 
 choices! {
-    DatabaseChoice: "\"database\"", "database" => Self::Database;
-    RedisChoice: "\"acl\"", "acl" => Self::Acl;
     RuntimeChoice: "\"kubernetes\" or \"local\"", "kubernetes" => Self::Kubernetes, "local" => Self::Local;
 }
 
 /// The servers on which tenants' databases and keys live.
 #[derive(Debug, Clone)]
 pub struct Tenants {
-    /// Administrator of the tenants' Postgres.
-    pub database_url: SecretUrl,
+    /// Administrator of the tenants' Postgres, where any are to share one.
+    pub database_url: Option<SecretUrl>,
     /// The same server as instances reach it, where that differs; only scheme, host, port and how to encrypt are used.
     pub database_instance_url: Option<SecretUrl>,
-    /// How databases are kept apart.
-    pub database_strategy: DatabaseChoice,
-    /// Administrator of the tenants' Redis.
-    pub redis_url: SecretUrl,
+    /// How the databases of new applications are kept apart.
+    pub database_strategy: Chosen<DatabaseChoice>,
+    /// The database in which tenants of the strategy `schema` have their schemas.
+    pub schema_database: String,
+    /// Administrator of the tenants' Redis, where any are to share one.
+    pub redis_url: Option<SecretUrl>,
     /// The same server as instances reach it, where that differs; only scheme, host and port are used.
     pub redis_instance_url: Option<SecretUrl>,
-    /// How keys are kept apart.
-    pub redis_strategy: RedisChoice,
+    /// How the keys of new applications are kept apart.
+    pub redis_strategy: Chosen<RedisChoice>,
 }
 
 /// The local runtime.
@@ -142,8 +133,40 @@ impl Config {
         reader.alias("tenants.redis_url", "AUTHSOME_REDIS_ADMIN_URL");
         let database_url = scheme(reader, "database.url", &["postgres", "postgresql"]);
         let nats_url = scheme(reader, "nats.url", &["nats", "tls"]);
-        let tenant_database = scheme(reader, "tenants.database_url", &["postgres", "postgresql"]);
-        let tenant_redis = scheme(reader, "tenants.redis_url", &["redis", "rediss"]);
+        let (database_strategy, redis_strategy) = (
+            chosen(
+                reader,
+                "tenants.database_strategy",
+                "tenants.database_strategy_by_plan",
+                DatabaseChoice::Database,
+            ),
+            chosen(
+                reader,
+                "tenants.redis_strategy",
+                "tenants.redis_strategy_by_plan",
+                RedisChoice::Acl,
+            ),
+        );
+        let database_shared =
+            database_strategy.includes(DatabaseChoice::Database) || database_strategy.includes(DatabaseChoice::Schema);
+        let tenant_database = shared(
+            reader,
+            "tenants.database_url",
+            &["postgres", "postgresql"],
+            database_shared,
+        );
+        let tenant_redis = shared(
+            reader,
+            "tenants.redis_url",
+            &["redis", "rediss"],
+            redis_strategy.includes(RedisChoice::Acl),
+        );
+        let schema_database = reader.or("tenants.schema_database", "authsome_tenants".to_owned());
+        reader.check(
+            "tenants.schema_database",
+            is_database_name(&schema_database),
+            "must be 1 to 40 lower-case letters, digits and underscores, a letter first",
+        );
         let database_instance_url = reader.optional("tenants.database_instance_url");
         checked_scheme(
             reader,
@@ -158,8 +181,6 @@ impl Config {
             redis_instance_url.as_ref(),
             &["redis", "rediss"],
         );
-        let database_strategy = reader.or("tenants.database_strategy", DatabaseChoice::Database);
-        let redis_strategy = reader.or("tenants.redis_strategy", RedisChoice::Acl);
 
         let runtime = reader.or("runtime", RuntimeChoice::Local);
         let region = reader.or("region", "local".to_owned());
@@ -171,8 +192,25 @@ impl Config {
         let kubernetes = (runtime == RuntimeChoice::Kubernetes).then(|| {
             let database = database_instance_url.as_ref().or(tenant_database.as_ref());
             let redis = redis_instance_url.as_ref().or(tenant_redis.as_ref());
-            Kubernetes::read(reader, &region, database, redis)
+            let dedicated = (
+                database_strategy.includes(DatabaseChoice::Dedicated),
+                redis_strategy.includes(RedisChoice::Dedicated),
+            );
+            Kubernetes::read(reader, &region, (database, redis), dedicated)
         });
+        let placed = runtime == RuntimeChoice::Kubernetes;
+        for (key, dedicated) in [
+            (
+                "tenants.database_strategy",
+                database_strategy.includes(DatabaseChoice::Dedicated),
+            ),
+            (
+                "tenants.redis_strategy",
+                redis_strategy.includes(RedisChoice::Dedicated),
+            ),
+        ] {
+            reader.check(key, placed || !dedicated, "dedicated needs the runtime kubernetes");
+        }
         let local = (runtime == RuntimeChoice::Local).then(|| local(reader));
         // One file may hold the settings of both.
         match runtime {
@@ -212,10 +250,11 @@ impl Config {
             database_url: database_url?,
             nats_url: nats_url?,
             tenants: Tenants {
-                database_url: tenant_database?,
+                database_url: tenant_database,
                 database_instance_url,
                 database_strategy,
-                redis_url: tenant_redis?,
+                schema_database,
+                redis_url: tenant_redis,
                 redis_instance_url,
                 redis_strategy,
             },
@@ -235,6 +274,45 @@ impl Config {
             log_level,
         })
     }
+}
+
+/// A choice for every plan, and others for some.
+fn chosen<C>(reader: &mut Reader, key: &'static str, by_plan: &'static str, default: C) -> Chosen<C>
+where
+    C: Copy + PartialEq + FromStr<Err = UnknownName>,
+{
+    let text: Option<String> = reader.optional(key);
+    let parsed = text.map_or(Ok(default), |text| text.parse());
+    reader.check(key, parsed.is_ok(), "must be the name of a strategy");
+    let texts: BTreeMap<String, String> = reader.or(by_plan, BTreeMap::new());
+    let plans: Result<BTreeMap<Plan, C>, UnknownName> = texts
+        .iter()
+        .map(|(plan, strategy)| Ok((plan.parse()?, strategy.parse()?)))
+        .collect();
+    reader.check(by_plan, plans.is_ok(), "must map plans to strategies");
+    Chosen {
+        default: parsed.unwrap_or(default),
+        by_plan: plans.unwrap_or_default(),
+    }
+}
+
+/// The address of a shared server: required where applications are to share it, and kept where some still do.
+fn shared(reader: &mut Reader, key: &'static str, schemes: &[&str], required: bool) -> Option<SecretUrl> {
+    if required {
+        return scheme(reader, key, schemes);
+    }
+    let url = reader.optional(key);
+    checked_scheme(reader, key, url.as_ref(), schemes);
+    url
+}
+
+/// A name that needs no quotes anywhere, with room for what is appended to it.
+fn is_database_name(text: &str) -> bool {
+    (1..=40).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// The local runtime.
@@ -338,7 +416,7 @@ mod tests {
         assert_eq!((config.concurrency, config.region.as_str()), (4, "local"));
         assert_eq!(config.public_url, "https://api.authsome.cloud");
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9082");
-        assert_eq!(config.tenants.redis_strategy, RedisChoice::Acl);
+        assert_eq!(config.tenants.redis_strategy.of(Plan::Free), RedisChoice::Acl);
         assert!(!format!("{config:?}").contains("secret"));
     }
 
@@ -360,6 +438,35 @@ mod tests {
         let kubernetes = read(variables).unwrap().kubernetes.unwrap();
         assert_eq!(kubernetes.clusters.keys().collect::<Vec<_>>(), ["eu", "us"]);
         assert!(format!("{:?}", kubernetes.settings.redis).contains("10.2.0.0/24"));
+    }
+
+    #[test]
+    fn strategies_are_chosen_by_plan_and_dedicated_servers_need_a_cluster() {
+        let mut variables = complete();
+        variables.push(("AUTHSOME_TENANTS_DATABASE_STRATEGY", "schema"));
+        variables.push(("AUTHSOME_TENANTS_DATABASE_STRATEGY_BY_PLAN", "pro=database"));
+        let tenants = read(variables.clone()).unwrap().tenants;
+        assert_eq!(tenants.database_strategy.of(Plan::Free), DatabaseChoice::Schema);
+        assert_eq!(tenants.database_strategy.of(Plan::Pro), DatabaseChoice::Database);
+
+        variables.push(("AUTHSOME_TENANTS_REDIS_STRATEGY_BY_PLAN", "enterprise=dedicated"));
+        let problems = read(variables.clone()).unwrap_err();
+        assert!(
+            problems.contains("tenants.redis_strategy: dedicated needs the runtime kubernetes"),
+            "{problems}"
+        );
+        variables.retain(|(name, _)| !name.starts_with("AUTHSOME_LOCAL"));
+        variables.extend([
+            ("AUTHSOME_RUNTIME", "kubernetes"),
+            ("AUTHSOME_KUBERNETES_IMAGE", "registry.example/authsome:1"),
+            ("AUTHSOME_KUBERNETES_DATABASE_NETWORKS", "10.1.0.0/16"),
+            ("AUTHSOME_KUBERNETES_REDIS_NETWORKS", "10.2.0.7/24"),
+        ]);
+        let problems = read(variables.clone()).unwrap_err();
+        assert!(problems.contains("kubernetes.redis_image: required"), "{problems}");
+        variables.push(("AUTHSOME_KUBERNETES_REDIS_IMAGE", "redis:7.4"));
+        let settings = read(variables).unwrap().kubernetes.unwrap().settings;
+        assert!(settings.own_redis.is_some() && settings.own_database.is_none());
     }
 
     #[test]

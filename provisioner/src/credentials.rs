@@ -102,14 +102,19 @@ impl Credentials {
         &self.passwords[position(kind)]
     }
 
+    /// Every password, those that open nothing any more included.
+    pub fn all(&self) -> impl Iterator<Item = &SecretString> {
+        self.passwords.iter()
+    }
+
     /// Both passwords of the database, in the order of [`Slot::ALL`].
-    pub fn database(&self) -> [&SecretString; 2] {
-        Slot::ALL.map(|slot| self.password(Kind::Database(slot)))
+    pub fn database(&self) -> [Option<&SecretString>; 2] {
+        Slot::ALL.map(|slot| Some(self.password(Kind::Database(slot))))
     }
 
     /// Both passwords of Redis, in the order of [`Slot::ALL`].
-    pub fn redis(&self) -> [&SecretString; 2] {
-        Slot::ALL.map(|slot| self.password(Kind::Redis(slot)))
+    pub fn redis(&self) -> [Option<&SecretString>; 2] {
+        Slot::ALL.map(|slot| Some(self.password(Kind::Redis(slot))))
     }
 
     /// The login role that instances use.

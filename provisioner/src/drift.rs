@@ -25,11 +25,14 @@ use crate::db;
 use crate::execution::{Engine, caught};
 use crate::lease::{Fence, Lease, Taken};
 use crate::plan::Intent;
+use crate::runtime::Site;
 use crate::step::{Observed, StepError};
 
 /// What brings an application back, in this order; those steps that the runtime leaves out are left out here too.
-const RECOVERY: [Step; 5] = [
+const RECOVERY: [Step; 7] = [
     Step::Namespace,
+    Step::Database,
+    Step::Redis,
     Step::Instance,
     Step::Rollout,
     Step::Monitoring,
@@ -213,7 +216,7 @@ async fn look_at(engine: &Engine, intent: &Intent) -> Found {
     let found = tokio::select! {
         biased;
         () = fence.lost() => Found::Failed("the lease was lost".to_owned()),
-        found = tokio::time::timeout(RECOVER, recover(engine, &fence)) => {
+        found = tokio::time::timeout(RECOVER, recover(engine, intent, &fence)) => {
             found.unwrap_or_else(|_| Found::Failed(format!("not within {RECOVER:?}")))
         }
     };
@@ -221,9 +224,14 @@ async fn look_at(engine: &Engine, intent: &Intent) -> Found {
     found
 }
 
-fn recovery(engine: &Engine) -> impl Iterator<Item = Step> {
-    let runtime = &engine.facilities.runtime;
-    RECOVERY.into_iter().filter(|step| runtime.skips(*step).is_none())
+/// The steps worth a look: servers of an application's own are watched, and those that many share are nobody's to repair.
+fn recovery(engine: &Engine, intent: &Intent, fence: &Fence) -> impl Iterator<Item = Step> {
+    let (facilities, site) = (&engine.facilities, Site::of(intent, fence));
+    RECOVERY.into_iter().filter(move |step| match step {
+        Step::Database => facilities.databases.of(intent).is_ok_and(|one| !one.is_verified(&site)),
+        Step::Redis => facilities.caches.of(intent).is_ok_and(|one| !one.is_verified(&site)),
+        step => facilities.runtime.skips(*step).is_none(),
+    })
 }
 
 /// Looks without a lease: most of the time there is nothing to do.
@@ -231,7 +239,7 @@ async fn is_fine(engine: &Engine, intent: &Intent) -> bool {
     let fence = Fence::observer(intent.application_id, engine.lease_lifetime);
     let cx = engine.context(intent, &fence);
     let looking = async {
-        for step in recovery(engine) {
+        for step in recovery(engine, intent, &fence) {
             if !matches!(caught(engine.actions.of(step).observe(&cx)).await, Ok(Observed::Done)) {
                 return false;
             }
@@ -242,9 +250,9 @@ async fn is_fine(engine: &Engine, intent: &Intent) -> bool {
 }
 
 /// Under the lease: reads the intent anew, looks again, and starts what is missing.
-async fn recover(engine: &Engine, fence: &Fence) -> Found {
+async fn recover(engine: &Engine, intent: &Intent, fence: &Fence) -> Found {
     let mut recovered = false;
-    for step in recovery(engine) {
+    for step in recovery(engine, intent, fence) {
         let intent = match engine.intent(fence.application_id()).await {
             Ok(Some(intent)) if intent.serves() && !engine.stop.is_cancelled() => intent,
             Ok(_) => return Found::Fine,

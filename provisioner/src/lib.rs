@@ -26,3 +26,4 @@ pub mod redis;
 pub mod runtime;
 pub mod start;
 pub mod step;
+pub mod tenancy;

@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use authsome_contract::model::{AppStatus, Environment, Plan, Serve, Step, WorkspaceStatus, status::Event};
+use authsome_contract::model::{
+    AppStatus, DatabaseChoice, Environment, Plan, RedisChoice, Serve, Step, WorkspaceStatus, status::Event,
+};
 use authsome_contract::wire::job::JobKind;
 use authsome_core::id::{ApplicationId, WorkspaceId};
 use time::OffsetDateTime;
@@ -74,6 +76,10 @@ pub struct Intent {
     pub storage_limit: String,
     /// The image that it is pinned to, if it is.
     pub image: Option<String>,
+    /// Written back: how its database is kept apart, once that is decided.
+    pub database: Option<DatabaseChoice>,
+    /// Written back: how its Redis is kept apart, once that is decided.
+    pub redis: Option<RedisChoice>,
     /// Written back: URL of its own database, sealed by the platform's ring.
     pub database_url: Option<Sealed>,
     /// Written back: URL of its own Redis user, sealed by the platform's ring.

@@ -10,6 +10,7 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use authsome_contract::model::{DatabaseChoice, RedisChoice};
 use authsome_core::clock::{Clock, SystemClock};
 use authsome_core::entropy::{self, Entropy, SystemEntropy};
 use authsome_core::error::Chain;
@@ -23,9 +24,9 @@ use futures::future::join_all;
 use tokio::sync::{Semaphore, watch};
 
 use crate::admin::{self, ListenError};
-use crate::config::{Config, DatabaseChoice, RedisChoice};
+use crate::config::Config;
 use crate::consumer::Consumer;
-use crate::database::{self, DatabaseStrategy, SharedServer};
+use crate::database::{self, DatabaseStrategy, SharedDatabase, SharedServer};
 use crate::drift::Drift;
 use crate::execution::{BuiltIn, Engine, RETRY};
 use crate::instance_logs::LogServer;
@@ -35,8 +36,9 @@ use crate::reconcile::Reconciler;
 use crate::redis::{self, AclServer, RedisStrategy};
 use crate::runtime::kubernetes::{Cluster, KubernetesRuntime};
 use crate::runtime::local::{LocalConfig, LocalRuntime};
-use crate::runtime::{Runtime, RuntimeError};
+use crate::runtime::{OwnServers, Runtime, RuntimeError};
 use crate::step::{Facilities, LONGEST_CALL};
+use crate::tenancy::{Caches, Databases};
 
 /// Connections to the control database besides two for each operation: looks, renewals and drift.
 const SPARE_CONNECTIONS: u32 = 8;
@@ -148,20 +150,7 @@ fn engine(
         ..PoolOptions::new("authsome-provisioner")
     };
     let pool = pool::lazy(&config.database_url, &options)?;
-    let tenants = &config.tenants;
-    let databases: Arc<dyn DatabaseStrategy> = match tenants.database_strategy {
-        DatabaseChoice::Database => {
-            let instances = tenants.database_instance_url.as_ref();
-            Arc::new(SharedServer::new(
-                &tenants.database_url,
-                instances,
-                Arc::clone(&entropy),
-            )?)
-        }
-    };
-    let caches: Arc<dyn RedisStrategy> = match tenants.redis_strategy {
-        RedisChoice::Acl => Arc::new(AclServer::new(&tenants.redis_url, tenants.redis_instance_url.as_ref())?),
-    };
+    let (databases, caches) = strategies(config, runtime.own_servers(), &entropy)?;
     let facilities = Facilities {
         databases,
         caches,
@@ -185,6 +174,31 @@ fn engine(
         metrics,
         stop: shutdown.soft().clone(),
     })
+}
+
+/// What keeps applications apart: every strategy whose servers are configured, since some application may have it.
+fn strategies(config: &Config, own: OwnServers, entropy: &Arc<dyn Entropy>) -> Result<(Databases, Caches), StartError> {
+    let tenants = &config.tenants;
+    let mut databases: Vec<(DatabaseChoice, Arc<dyn DatabaseStrategy>)> = Vec::new();
+    if let Some(admin) = &tenants.database_url {
+        let instances = tenants.database_instance_url.as_ref();
+        let server = SharedServer::new(admin, instances, Arc::clone(entropy))?;
+        databases.push((DatabaseChoice::Database, Arc::new(server)));
+        let name = tenants.schema_database.clone();
+        let database = SharedDatabase::new(admin, instances, name, Arc::clone(entropy))?;
+        databases.push((DatabaseChoice::Schema, Arc::new(database)));
+    }
+    databases.extend(own.database.map(|own| (DatabaseChoice::Dedicated, own)));
+    let mut caches: Vec<(RedisChoice, Arc<dyn RedisStrategy>)> = Vec::new();
+    if let Some(admin) = &tenants.redis_url {
+        let server = AclServer::new(admin, tenants.redis_instance_url.as_ref())?;
+        caches.push((RedisChoice::Acl, Arc::new(server)));
+    }
+    caches.extend(own.redis.map(|own| (RedisChoice::Dedicated, own)));
+    Ok((
+        Databases::new(databases, tenants.database_strategy.clone()),
+        Caches::new(caches, tenants.redis_strategy.clone()),
+    ))
 }
 
 struct Provisioner {
@@ -268,37 +282,43 @@ impl Provisioner {
     }
 
     async fn tenant_database(&self, engine: &Engine) -> Result<(), Stopped> {
-        let dependency =
-            Dependency::new("the tenants' Postgres", &self.config.tenants.database_url).attempt_timeout(LONGEST_CALL);
-        let databases = &engine.facilities.databases;
-        let open = until_ready(
-            &dependency,
-            Backoff::CONNECT,
-            &*engine.entropy,
-            self.shutdown.soft(),
-            || async { databases.check(&looker()).await },
-        )
-        .await?;
-        if !open.is_empty() {
-            tracing::warn!(databases = ?open, "tenants can connect to databases that are not theirs");
+        let Some(url) = &self.config.tenants.database_url else {
+            return Ok(());
+        };
+        let dependency = Dependency::new("the tenants' Postgres", url).attempt_timeout(LONGEST_CALL);
+        for databases in engine.facilities.databases.in_use() {
+            let open = until_ready(
+                &dependency,
+                Backoff::CONNECT,
+                &*engine.entropy,
+                self.shutdown.soft(),
+                || async { databases.check(&looker()).await },
+            )
+            .await?;
+            if !open.is_empty() {
+                tracing::warn!(databases = ?open, "tenants can connect to databases that are not theirs");
+            }
         }
         Ok(())
     }
 
     async fn tenant_redis(&self, engine: &Engine) -> Result<(), Stopped> {
-        let dependency =
-            Dependency::new("the tenants' Redis", &self.config.tenants.redis_url).attempt_timeout(LONGEST_CALL);
-        let caches = &engine.facilities.caches;
-        let remarks = until_ready(
-            &dependency,
-            Backoff::CONNECT,
-            &*engine.entropy,
-            self.shutdown.soft(),
-            || async { caches.check(&looker()).await },
-        )
-        .await?;
-        for remark in remarks {
-            tracing::warn!(remark, "the tenants' Redis");
+        let Some(url) = &self.config.tenants.redis_url else {
+            return Ok(());
+        };
+        let dependency = Dependency::new("the tenants' Redis", url).attempt_timeout(LONGEST_CALL);
+        for caches in engine.facilities.caches.in_use() {
+            let remarks = until_ready(
+                &dependency,
+                Backoff::CONNECT,
+                &*engine.entropy,
+                self.shutdown.soft(),
+                || async { caches.check(&looker()).await },
+            )
+            .await?;
+            for remark in remarks {
+                tracing::warn!(remark, "the tenants' Redis");
+            }
         }
         Ok(())
     }

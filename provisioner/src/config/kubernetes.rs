@@ -35,8 +35,8 @@ impl Kubernetes {
     pub(super) fn read(
         reader: &mut Reader,
         region: &str,
-        database: Option<&SecretUrl>,
-        redis: Option<&SecretUrl>,
+        (database, redis): (Option<&SecretUrl>, Option<&SecretUrl>),
+        (own_database, own_redis): (bool, bool),
     ) -> Option<Self> {
         let clusters = clusters(reader, region);
         let image = image(reader);
@@ -49,6 +49,8 @@ impl Kubernetes {
         let dns = pods(reader, "kubernetes.dns_pods", "kube-system/k8s-app=kube-dns");
         let database = server(reader, "kubernetes.database_networks", database, 5432);
         let redis = server(reader, "kubernetes.redis_networks", redis, 6379);
+        let own_database = own_server(reader, "kubernetes.postgres_image", own_database);
+        let own_redis = own_server(reader, "kubernetes.redis_image", own_redis);
         let private_networks = networks(reader, "kubernetes.private_networks");
         let scrapers: Option<String> = reader.optional("kubernetes.scraper_pods");
         let scrapers = scrapers.as_deref().and_then(parse_pods);
@@ -81,6 +83,8 @@ impl Kubernetes {
                 dns: dns?,
                 database: database?,
                 redis: redis?,
+                own_database,
+                own_redis,
                 private_networks: private_networks?,
                 secrets: secrets?,
                 monitoring,
@@ -273,6 +277,19 @@ fn server(reader: &mut Reader, key: &'static str, url: Option<&SecretUrl>, port:
         networks,
         port: parsed.as_ref().and_then(url::Url::port).unwrap_or(port),
     })
+}
+
+/// Servers of applications' own, where an image for them is configured.
+fn own_server(reader: &mut Reader, key: &'static str, required: bool) -> Option<Server> {
+    let image: Option<String> = if required {
+        reader.required(key)
+    } else {
+        reader.optional(key)
+    };
+    let readable = image.as_deref().is_none_or(is_image_reference);
+    reader.check(key, readable, "must be an image reference such as postgres:17");
+    let storage_class: Option<String> = reader.optional("kubernetes.storage_class");
+    image.map(|image| Server::Dedicated { image, storage_class })
 }
 
 #[cfg(test)]

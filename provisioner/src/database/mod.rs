@@ -1,4 +1,4 @@
-//! Databases of tenants: one strategy to keep them apart from each other and from the platform.
+//! Databases of tenants: strategies to keep them apart from each other and from the platform.
 //!
 //! Owns the names of a tenant's database and roles, and what they look like; the strategies are behind
 //! [`DatabaseStrategy`]. When the tenant server is away, slow or full, calls end in a [`DatabaseError`] within their limit and
@@ -6,6 +6,7 @@
 
 mod db;
 pub mod names;
+mod schema;
 mod scram;
 mod session;
 mod shared;
@@ -18,9 +19,11 @@ use authsome_core::secret::SecretUrl;
 use secrecy::SecretString;
 
 use crate::lease::{Fence, Fenced};
+use crate::runtime::{RuntimeError, Site};
 
 pub use db::NameError;
 pub use names::Slot;
+pub use schema::SharedDatabase;
 pub use shared::{ServerUrlError, SharedServer};
 
 /// Why a tenant's database is not as it should be. Holds no password and no statement.
@@ -56,6 +59,9 @@ pub enum DatabaseError {
     /// The server or the administrator's rights on it are not what they must be.
     #[error("tenant database server: {0}")]
     Unsuitable(String),
+    /// The place where a server of the tenant's own runs.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// A name that cannot be an identifier.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -85,7 +91,11 @@ impl DatabaseError {
 
     /// May the same call succeed later?
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::TimedOut { .. } | Self::Unavailable { .. })
+        match self {
+            Self::TimedOut { .. } | Self::Unavailable { .. } => true,
+            Self::Runtime(error) => error.is_transient(),
+            _ => false,
+        }
     }
 
     fn code(&self) -> Option<String> {
@@ -106,8 +116,10 @@ pub struct Tenant<'a> {
     pub id: ApplicationId,
     /// Connections that its instances may open together.
     pub connection_limit: u32,
-    /// The passwords of the login roles, in the order of [`Slot::ALL`].
-    pub passwords: [&'a SecretString; 2],
+    /// The passwords of the login roles, in the order of [`Slot::ALL`]; a role without one is closed.
+    pub passwords: [Option<&'a SecretString>; 2],
+    /// Its place, for a strategy that puts a server there.
+    pub site: Option<&'a Site>,
 }
 
 /// A way to give each application a database of its own.
@@ -119,6 +131,12 @@ pub trait DatabaseStrategy: Send + Sync {
     /// Can it work: the server answers, the administrator may do what is needed, and tenants cannot enter what is not theirs.
     /// Closes what it may close. Returns the names of databases that any tenant can still connect to.
     async fn check(&self, fence: &Fence) -> Result<Vec<String>, DatabaseError>;
+
+    /// Is it known without a call that nothing changed since it was last found right? A strategy whose servers nobody watches
+    /// says yes: steps look, and nobody else does.
+    fn is_verified(&self, _site: &Site) -> bool {
+        true
+    }
 
     /// What is not as it should be; nothing when all is done.
     async fn differences(&self, tenant: &Tenant<'_>, fence: &Fence) -> Result<Vec<String>, DatabaseError>;

@@ -21,6 +21,11 @@ pub fn database(id: ApplicationId) -> String {
     format!("authsome_app_{}", id.suffix())
 }
 
+/// The schema, where tenants share a database: `app_<suffix>`.
+pub fn schema(id: ApplicationId) -> String {
+    format!("app_{}", id.suffix())
+}
+
 /// The role that owns everything in the database and cannot log in: `app_<suffix>`.
 pub fn owner(id: ApplicationId) -> String {
     format!("app_{}", id.suffix())

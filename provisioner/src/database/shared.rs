@@ -73,16 +73,35 @@ impl SharedServer {
         })
     }
 
-    fn inside(&self, names: &Names) -> PgConnectOptions {
+    pub(super) fn inside(&self, names: &Names) -> PgConnectOptions {
         self.admin.clone().database(&names.database)
     }
 
-    fn verifiers(&self, tenant: &Tenant<'_>) -> [Verifier; 2] {
-        tenant.passwords.map(|password| Verifier::of(password, &*self.entropy))
+    pub(super) fn url_of(&self, database: &str, id: ApplicationId, slot: Slot, password: &SecretString) -> SecretUrl {
+        let mut url = self.tenants.clone();
+        // A host is there, so both succeed.
+        let _ = url.set_username(&names::login(id, slot));
+        let _ = url.set_password(Some(password.expose_secret()));
+        url.set_path(database);
+        match SecretUrl::parse(url.as_str()) {
+            Ok(url) => url,
+            Err(_) => unreachable!("the text of a URL with a host has a scheme and no blanks"),
+        }
+    }
+
+    /// A session of the administrator, outside of tenants' databases.
+    pub(super) async fn outside<'a>(&self, fence: &'a Fence) -> Result<Session<'a>, DatabaseError> {
+        Session::open(&self.admin, fence).await
+    }
+
+    pub(super) fn verifiers(&self, tenant: &Tenant<'_>) -> [Option<Verifier>; 2] {
+        tenant
+            .passwords
+            .map(|password| password.map(|password| Verifier::of(password, &*self.entropy)))
     }
 
     /// The login roles whose password is not the recorded one, found by logging in.
-    async fn wrong_passwords(
+    pub(super) async fn wrong_passwords(
         &self,
         tenant: &Tenant<'_>,
         names: &Names,
@@ -90,6 +109,7 @@ impl SharedServer {
     ) -> Result<Vec<Slot>, DatabaseError> {
         let mut wrong = Vec::new();
         for (slot, password) in Slot::ALL.into_iter().zip(tenant.passwords) {
+            let Some(password) = password else { continue };
             let options = self
                 .inside(names)
                 .username(&names::login(tenant.id, slot))
@@ -115,9 +135,27 @@ impl SharedServer {
         Ok(wrong)
     }
 
-    async fn change(&self, session: &mut Session<'_>, plan: &[Statement]) -> Result<(), DatabaseError> {
-        for change in plan {
-            session.run(change).await?;
+    /// Sets the passwords of login roles that do not have the recorded one.
+    pub(super) async fn correct_passwords(
+        &self,
+        tenant: &Tenant<'_>,
+        names: &Names,
+        verifiers: &[Option<Verifier>; 2],
+        session: &mut Session<'_>,
+        fence: &Fence,
+    ) -> Result<(), DatabaseError> {
+        let quoted = quoted(names)?;
+        for slot in self.wrong_passwords(tenant, names, fence).await? {
+            let [a, b] = verifiers;
+            let verifier = match slot {
+                Slot::A => a,
+                Slot::B => b,
+            };
+            if let Some(verifier) = verifier {
+                session
+                    .run(&statement::set_password(quoted.login(slot), verifier)?)
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -138,6 +176,13 @@ impl SharedServer {
     }
 }
 
+pub(super) async fn change(session: &mut Session<'_>, plan: &[Statement]) -> Result<(), DatabaseError> {
+    for change in plan {
+        session.run(change).await?;
+    }
+    Ok(())
+}
+
 fn catalog_names(id: ApplicationId) -> Names {
     Names {
         database: names::database(id),
@@ -147,7 +192,7 @@ fn catalog_names(id: ApplicationId) -> Names {
     }
 }
 
-fn quoted(names: &Names) -> Result<Quoted, NameError> {
+pub(super) fn quoted(names: &Names) -> Result<Quoted, NameError> {
     Ok(Quoted {
         database: Identifier::new(&names.database)?,
         owner: Identifier::new(&names.owner)?,
@@ -182,13 +227,19 @@ impl DatabaseStrategy for SharedServer {
     async fn differences(&self, tenant: &Tenant<'_>, fence: &Fence) -> Result<Vec<String>, DatabaseError> {
         let names = catalog_names(tenant.id);
         let quoted = quoted(&names)?;
-        let [a, b] = &self.verifiers(tenant);
+        let verifiers = self.verifiers(tenant);
         let mut session = Session::open(&self.admin, fence).await?;
         let seen = session
             .look("look for the database", async |c| catalog::outside(c, &names).await)
             .await?;
         session.close().await;
-        let mut plan = statement::missing_outside(&quoted, &names.owner, &seen, tenant.connection_limit, [a, b])?;
+        let mut plan = statement::missing_outside(
+            &quoted,
+            &names,
+            &seen,
+            tenant.connection_limit,
+            verifiers.each_ref().map(Option::as_ref),
+        )?;
         if plan.is_empty() {
             let mut session = Session::open(&self.inside(&names), fence).await?;
             let seen = session
@@ -212,32 +263,30 @@ impl DatabaseStrategy for SharedServer {
     async fn ensure(&self, tenant: &Tenant<'_>, fence: &Fence) -> Result<(), DatabaseError> {
         let names = catalog_names(tenant.id);
         let quoted = quoted(&names)?;
-        let [a, b] = &self.verifiers(tenant);
+        let verifiers = self.verifiers(tenant);
 
         let mut session = Session::open(&self.admin, fence).await?;
         let seen = session
             .look("look for the database", async |c| catalog::outside(c, &names).await)
             .await?;
-        let plan = statement::missing_outside(&quoted, &names.owner, &seen, tenant.connection_limit, [a, b])?;
-        self.change(&mut session, &plan).await?;
+        let plan = statement::missing_outside(
+            &quoted,
+            &names,
+            &seen,
+            tenant.connection_limit,
+            verifiers.each_ref().map(Option::as_ref),
+        )?;
+        change(&mut session, &plan).await?;
 
         let mut inside = Session::open(&self.inside(&names), fence).await?;
         let seen = inside
             .look("look into the database", async |c| catalog::inside(c, &names).await)
             .await?;
-        self.change(&mut inside, &statement::missing_inside(&quoted, &names.owner, &seen))
-            .await?;
+        change(&mut inside, &statement::missing_inside(&quoted, &names.owner, &seen)).await?;
         inside.close().await;
 
-        for slot in self.wrong_passwords(tenant, &names, fence).await? {
-            let verifier = match slot {
-                Slot::A => a,
-                Slot::B => b,
-            };
-            session
-                .run(&statement::set_password(quoted.login(slot), verifier)?)
-                .await?;
-        }
+        self.correct_passwords(tenant, &names, &verifiers, &mut session, fence)
+            .await?;
         session.close().await;
         Ok(())
     }
@@ -258,25 +307,12 @@ impl DatabaseStrategy for SharedServer {
         let seen = session
             .look("look for the database", async |c| catalog::outside(c, &names).await)
             .await?;
-        self.change(&mut session, &statement::removal(&quoted(&names)?, &seen))
-            .await?;
+        change(&mut session, &statement::removal(&quoted(&names)?, &seen)).await?;
         session.close().await;
         Ok(())
     }
 
     fn url(&self, id: ApplicationId, slot: Slot, password: &SecretString) -> SecretUrl {
-        tenant_url(&self.tenants, id, slot, password)
-    }
-}
-
-fn tenant_url(server: &Url, id: ApplicationId, slot: Slot, password: &SecretString) -> SecretUrl {
-    let mut url = server.clone();
-    // A host is there, so both succeed.
-    let _ = url.set_username(&names::login(id, slot));
-    let _ = url.set_password(Some(password.expose_secret()));
-    url.set_path(&names::database(id));
-    match SecretUrl::parse(url.as_str()) {
-        Ok(url) => url,
-        Err(_) => unreachable!("the text of a URL with a host has a scheme and no blanks"),
+        self.url_of(&names::database(id), id, slot, password)
     }
 }

@@ -83,14 +83,16 @@ async fn a_crash_after_any_statement_is_made_up_for_by_the_next_attempt() {
         // Even the password is another one: as if the record had been restored from a backup.
         let verifier = Verifier::of(&lost, &SystemEntropy::new());
         let empty = seen(&server, &names, &fence).await;
-        let plan = statement::missing_outside(&quoted, &names.owner, &empty, LIMIT, [&verifier, &verifier]).unwrap();
+        let plan =
+            statement::missing_outside(&quoted, &names, &empty, LIMIT, [Some(&verifier), Some(&verifier)]).unwrap();
         statements = plan.len();
         run(&server.options, &fence, &plan[..done]).await;
 
         let tenant = Tenant {
             id,
             connection_limit: LIMIT,
-            passwords: [&recorded[0], &recorded[1]],
+            passwords: [Some(&recorded[0]), Some(&recorded[1])],
+            site: None,
         };
         assert!(!server.strategy.differences(&tenant, &fence).await.unwrap().is_empty());
         server.strategy.ensure(&tenant, &fence).await.unwrap();
@@ -114,7 +116,8 @@ async fn a_crash_during_removal_is_made_up_for_by_the_next_attempt() {
         let tenant = Tenant {
             id,
             connection_limit: LIMIT,
-            passwords: [&passwords[0], &passwords[1]],
+            passwords: [Some(&passwords[0]), Some(&passwords[1])],
+            site: None,
         };
         server.strategy.ensure(&tenant, &fence).await.unwrap();
         let plan = statement::removal(&quoted, &seen(&server, &names, &fence).await);
@@ -140,7 +143,8 @@ async fn no_statement_starts_without_enough_of_the_lease_left() {
     let tenant = Tenant {
         id,
         connection_limit: LIMIT,
-        passwords: [&passwords[0], &passwords[1]],
+        passwords: [Some(&passwords[0]), Some(&passwords[1])],
+        site: None,
     };
     let short = Fence::observer(id, Duration::from_secs(10));
     assert!(matches!(

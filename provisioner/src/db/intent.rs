@@ -1,5 +1,7 @@
 //! Reading what is wanted of applications.
 
+use std::str::FromStr;
+
 use authsome_contract::model::UnknownName;
 use authsome_core::id::{ApplicationId, WorkspaceId};
 use authsome_db::DbError;
@@ -14,7 +16,8 @@ pub async fn load(connection: &mut PgConnection, id: ApplicationId) -> Result<Op
         r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.environment,
                   a.status, a.region, a.generation, a.observed_generation, a.activated_at IS NOT NULL AS "activated!",
                   a.k8s_namespace, a.database_url, a.redis_url, a.internal_url, a.endpoints, a.base_path,
-                  a.edge_credentials, a.instance_service, a.image, a.origins, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
+                  a.edge_credentials, a.instance_service, a.image, a.database_strategy, a.redis_strategy, a.origins, a.config,
+                  a.cpu_limit, a.memory_limit, a.storage_limit,
                   w.plan, w.status AS workspace_status
            FROM applications a JOIN workspaces w ON w.id = a.workspace_id WHERE a.id = $1"#,
         id as ApplicationId,
@@ -37,7 +40,8 @@ pub async fn running(
         r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.environment,
                   a.status, a.region, a.generation, a.observed_generation, a.activated_at IS NOT NULL AS "activated!",
                   a.k8s_namespace, a.database_url, a.redis_url, a.internal_url, a.endpoints, a.base_path,
-                  a.edge_credentials, a.instance_service, a.image, a.origins, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
+                  a.edge_credentials, a.instance_service, a.image, a.database_strategy, a.redis_strategy, a.origins, a.config,
+                  a.cpu_limit, a.memory_limit, a.storage_limit,
                   w.plan, w.status AS workspace_status
            FROM applications a JOIN workspaces w ON w.id = a.workspace_id
            WHERE a.region = $1 AND a.status IN ('active', 'updating', 'restarting', 'failed')
@@ -71,6 +75,8 @@ struct Row {
     edge_credentials: Option<Vec<u8>>,
     instance_service: Option<String>,
     image: Option<String>,
+    database_strategy: Option<String>,
+    redis_strategy: Option<String>,
     origins: Vec<String>,
     config: serde_json::Value,
     cpu_limit: String,
@@ -113,7 +119,13 @@ impl Row {
             internal_url: self.internal_url,
             instance_service: self.instance_service,
             image: self.image,
+            database: parsed(self.database_strategy).map_err(unknown("database_strategy"))?,
+            redis: parsed(self.redis_strategy).map_err(unknown("redis_strategy"))?,
             endpoints: self.endpoints,
         })
     }
+}
+
+fn parsed<T: FromStr>(text: Option<String>) -> Result<Option<T>, T::Err> {
+    text.map(|text| text.parse()).transpose()
 }

@@ -1,12 +1,34 @@
 //! Where an application runs, as written back to its row: sealed URLs and endpoints. Written only under the lease and for
 //! the generation that was made real; unchanged values write nothing, so that the edge is told of changes only.
 
+use authsome_contract::model::{DatabaseChoice, RedisChoice};
 use authsome_core::id::ApplicationId;
 use authsome_db::application_secret;
 use sqlx::PgPool;
 
 use super::{RecordError, lease};
 use crate::lease::{Fence, Fenced};
+
+/// Records how the application is kept apart; what is recorded already stays as it is.
+pub async fn record_strategies(
+    pool: &PgPool,
+    fence: &Fence,
+    database: DatabaseChoice,
+    redis: RedisChoice,
+) -> Result<(), RecordError> {
+    let mut tx = pool.begin().await?;
+    lease::hold(&mut tx, fence).await?;
+    sqlx::query!(
+        "UPDATE applications SET database_strategy = $2, redis_strategy = $3
+         WHERE id = $1 AND (database_strategy IS NULL OR redis_strategy IS NULL)",
+        fence.application_id() as ApplicationId,
+        database.as_str(),
+        redis.as_str(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(tx.commit().await?)
+}
 
 /// Writes the sealed URLs of the application's own database and Redis user.
 pub async fn record_urls(

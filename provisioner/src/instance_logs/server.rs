@@ -211,7 +211,7 @@ pub(crate) async fn known_secrets(
     let own = application_secrets::load(pool, &facilities.ring, id).await?;
     let redaction = Redaction::new().and_all(own.iter().map(|(_, value)| value));
     Ok(match credentials::recorded(pool, &facilities.ring, id).await? {
-        Some(credentials) => redaction.and_all(credentials.database()).and_all(credentials.redis()),
+        Some(credentials) => redaction.and_all(credentials.all()),
         None => redaction,
     })
 }

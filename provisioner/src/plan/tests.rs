@@ -34,6 +34,8 @@ fn intent(status: AppStatus, activated: bool, generation: i64) -> Intent {
         internal_url: None,
         instance_service: None,
         image: None,
+        database: None,
+        redis: None,
         endpoints: Vec::new(),
     }
 }

@@ -70,7 +70,7 @@ impl AclServer {
         {
             differences.push("take rights from the user".to_owned());
         }
-        let mut wanted = tenant.passwords.map(rules::password_hash).to_vec();
+        let mut wanted = rules::hashes(tenant.passwords);
         let mut passwords = seen.passwords;
         wanted.sort();
         passwords.sort();
@@ -204,7 +204,7 @@ impl RedisStrategy for AclServer {
         let session = Session::open(&self.admin, fence).await?;
         if !self.look(&session, tenant).await?.is_empty() {
             let mut arguments = vec!["SETUSER".to_owned(), rules::user(tenant.id)];
-            arguments.extend(rules::all(tenant.id, &tenant.passwords.map(rules::password_hash)));
+            arguments.extend(rules::all(tenant.id, &rules::hashes(tenant.passwords)));
             session.send("set a user", "ACL", arguments).await?;
             let left = self.look(&session, tenant).await?;
             if !left.is_empty() {

@@ -1,4 +1,4 @@
-//! Redis users of tenants: one strategy to keep them apart from each other and from the platform.
+//! Redis users of tenants: strategies to keep them apart from each other and from the platform.
 //!
 //! Owns the name, rules and keys of a tenant's user; the strategies are behind [`RedisStrategy`]. When the server is away or
 //! slow, calls end in a [`RedisError`] within their limit, and the next one completes what is missing.
@@ -15,10 +15,11 @@ use authsome_core::secret::SecretUrl;
 use secrecy::SecretString;
 
 use crate::lease::{Fence, Fenced};
+use crate::runtime::{RuntimeError, Site};
 
 pub use acl::{AclServer, ServerUrlError};
 pub use rules::user;
-pub(crate) use rules::{all as rules, password_hash};
+pub(crate) use rules::{all as rules, hashes};
 
 /// Why a tenant's Redis user is not as it should be. Holds no password.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,9 @@ pub enum RedisError {
         /// Why.
         source: fred::error::Error,
     },
+    /// The place where a server of the tenant's own runs.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// The server is not what it must be, or answered what it never answers.
     #[error("tenant Redis server: {0}")]
     Unsuitable(String),
@@ -83,7 +87,11 @@ impl RedisError {
 
     /// May the same call succeed later?
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::TimedOut { .. } | Self::Unavailable { .. })
+        match self {
+            Self::TimedOut { .. } | Self::Unavailable { .. } => true,
+            Self::Runtime(error) => error.is_transient(),
+            _ => false,
+        }
     }
 }
 
@@ -92,8 +100,11 @@ impl RedisError {
 pub struct Tenant<'a> {
     /// The application.
     pub id: ApplicationId,
-    /// The two passwords of its user; either opens it, so that one can be replaced while the other is in use.
-    pub passwords: [&'a SecretString; 2],
+    /// The two passwords of its user; either opens it, so that one can be replaced while the other is in use. One that is
+    /// `None` opens it no more.
+    pub passwords: [Option<&'a SecretString>; 2],
+    /// Its place, for a strategy that puts a server there.
+    pub site: Option<&'a Site>,
 }
 
 /// A way to give each application a Redis of its own.
@@ -105,6 +116,12 @@ pub trait RedisStrategy: Send + Sync {
     /// Can it work: the server answers, can keep users apart, and lets us manage them. Returns what a person should know, for
     /// the log.
     async fn check(&self, fence: &Fence) -> Result<Vec<String>, RedisError>;
+
+    /// Is it known without a call that nothing changed since it was last found right? A strategy whose servers nobody watches
+    /// says yes: steps look, and nobody else does.
+    fn is_verified(&self, _site: &Site) -> bool {
+        true
+    }
 
     /// What is not as it should be; nothing when all is done.
     async fn differences(&self, tenant: &Tenant<'_>, fence: &Fence) -> Result<Vec<String>, RedisError>;

@@ -61,11 +61,16 @@ pub fn user(id: ApplicationId) -> String {
 }
 
 /// SHA-256 of a password in hexadecimal, which is what the server keeps; so the password itself is never sent to set it.
-pub(crate) fn password_hash(password: &SecretString) -> String {
+fn password_hash(password: &SecretString) -> String {
     let hash = digest(&SHA256, password.expose_secret().as_bytes());
     hash.as_ref()
         .iter()
         .fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// The hashes of the passwords that open the user.
+pub(crate) fn hashes(passwords: [Option<&SecretString>; 2]) -> Vec<String> {
+    passwords.into_iter().flatten().map(password_hash).collect()
 }
 
 /// The pattern of keys and of channels: `~app:<suffix>:*`, `&app:<suffix>:*`.
@@ -78,7 +83,7 @@ pub(super) fn channel_pattern(id: ApplicationId) -> String {
 }
 
 /// All rules for `ACL SETUSER`, which takes them together or not at all. Whatever the user was before is forgotten.
-pub(crate) fn all(id: ApplicationId, hashes: &[String; 2]) -> Vec<String> {
+pub(crate) fn all(id: ApplicationId, hashes: &[String]) -> Vec<String> {
     let mut rules = vec!["reset".to_owned(), "on".to_owned()];
     rules.extend(hashes.iter().map(|hash| format!("#{hash}")));
     rules.extend([key_pattern(id), channel_pattern(id)]);

@@ -8,17 +8,20 @@ pub mod local;
 mod moves;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use authsome_contract::model::{ApplicationSecrets, Environment, Plan, Step};
+use authsome_contract::model::{ApplicationSecrets, DatabaseChoice, Environment, Plan, RedisChoice, Step};
 use authsome_contract::wire::LogPage;
 use authsome_core::id::{ApplicationId, WorkspaceId};
 use authsome_core::secret::SecretUrl;
 
+use crate::database::DatabaseStrategy;
 use crate::instance_logs::LogQuery;
 use crate::lease::Fence;
 use crate::plan::Intent;
+use crate::redis::RedisStrategy;
 use crate::step::Outcome;
 use kubernetes::{ClusterError, Unusable, VaultError};
 
@@ -47,6 +50,10 @@ pub struct Site {
     pub storage: String,
     /// The image that it is pinned to, if it is.
     pub image: Option<String>,
+    /// Its database is a server in its own namespace.
+    pub own_database: bool,
+    /// Its Redis is a server in its own namespace.
+    pub own_redis: bool,
     /// The lease under which it may be changed.
     pub fence: Fence,
 }
@@ -66,6 +73,8 @@ impl Site {
             memory: intent.memory_limit.clone(),
             storage: intent.storage_limit.clone(),
             image: intent.image.clone(),
+            own_database: intent.database == Some(DatabaseChoice::Dedicated),
+            own_redis: intent.redis == Some(RedisChoice::Dedicated),
             fence: fence.clone(),
         }
     }
@@ -296,6 +305,15 @@ impl Default for Patience {
     }
 }
 
+/// The strategies by which a runtime runs servers of an application's own.
+#[derive(Default)]
+pub struct OwnServers {
+    /// Postgres.
+    pub database: Option<Arc<dyn DatabaseStrategy>>,
+    /// Redis.
+    pub redis: Option<Arc<dyn RedisStrategy>>,
+}
+
 /// A place where instances run. Every method may be called again at any time and does nothing that is done already.
 #[async_trait]
 pub trait Runtime: Send + Sync {
@@ -304,6 +322,11 @@ pub trait Runtime: Send + Sync {
 
     /// Why a step is not taken here, fit for the customer; `None` where it is.
     fn skips(&self, step: Step) -> Option<&'static str>;
+
+    /// What keeps applications apart by servers of their own beside their instances, where it can run such.
+    fn own_servers(&self) -> OwnServers {
+        OwnServers::default()
+    }
 
     /// Can it run instances at all?
     async fn check(&self) -> Result<(), RuntimeError>;

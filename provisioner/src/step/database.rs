@@ -7,14 +7,16 @@ use super::tenancy::Tenancy;
 use super::{StepContext, StepError};
 use crate::credentials::Credentials;
 use crate::database::Tenant;
+use crate::runtime::Site;
 
 pub(super) struct Database;
 
-fn tenant<'a>(cx: &StepContext<'_>, credentials: &'a Credentials) -> Tenant<'a> {
+fn tenant<'a>(cx: &StepContext<'_>, credentials: &'a Credentials, site: &'a Site) -> Tenant<'a> {
     Tenant {
         id: cx.intent.application_id,
         connection_limit: cx.intent.plan.resources().database_connections,
         passwords: credentials.database(),
+        site: Some(site),
     }
 }
 
@@ -24,17 +26,19 @@ impl Tenancy for Database {
     const DONE: &'static str = "The application has a database of its own, which nobody else can connect to.";
 
     async fn differences(&self, cx: &StepContext<'_>, credentials: &Credentials) -> Result<Vec<String>, StepError> {
-        let databases = &cx.facilities.databases;
-        Ok(databases.differences(&tenant(cx, credentials), cx.fence).await?)
+        let site = Site::of(cx.intent, cx.fence);
+        Ok(cx
+            .database()?
+            .differences(&tenant(cx, credentials, &site), cx.fence)
+            .await?)
     }
 
     async fn ensure(&self, cx: &StepContext<'_>, credentials: &Credentials) -> Result<(), StepError> {
-        let databases = &cx.facilities.databases;
-        Ok(databases.ensure(&tenant(cx, credentials), cx.fence).await?)
+        let site = Site::of(cx.intent, cx.fence);
+        Ok(cx.database()?.ensure(&tenant(cx, credentials, &site), cx.fence).await?)
     }
 
     async fn remove(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
-        let databases = &cx.facilities.databases;
-        Ok(databases.remove(cx.intent.application_id, cx.fence).await?)
+        Ok(cx.database()?.remove(cx.intent.application_id, cx.fence).await?)
     }
 }

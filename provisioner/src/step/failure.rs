@@ -10,6 +10,7 @@ use crate::lease::Fenced;
 use crate::redis::RedisError;
 use crate::runtime::RuntimeError;
 use crate::runtime::kubernetes::{ClusterError, VaultError};
+use crate::tenancy::NotSetUp;
 
 const SUPPORT: &str = "Contact support with the operation's id; your data and configuration are unchanged.";
 
@@ -34,10 +35,20 @@ impl From<Fenced> for StepError {
     }
 }
 
+impl From<NotSetUp> for StepError {
+    fn from(error: NotSetUp) -> Self {
+        fatal(
+            "This region has no servers of the kind that keeps the application's data.",
+            error,
+        )
+    }
+}
+
 impl From<DatabaseError> for StepError {
     fn from(error: DatabaseError) -> Self {
         match error {
             DatabaseError::Fenced(_) => Self::Fenced,
+            DatabaseError::Runtime(error) => error.into(),
             error if error.is_transient() => retry("The database server cannot be used right now.", error),
             error => fatal("The database server does not allow what is needed.", error),
         }
@@ -48,6 +59,7 @@ impl From<RedisError> for StepError {
     fn from(error: RedisError) -> Self {
         match error {
             RedisError::Fenced(_) => Self::Fenced,
+            RedisError::Runtime(error) => error.into(),
             error if error.is_transient() => retry("The Redis server cannot be used right now.", error),
             error => fatal("The Redis server does not allow what is needed.", error),
         }

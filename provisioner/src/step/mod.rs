@@ -26,10 +26,12 @@ use authsome_core::{clock::Clock, entropy::Entropy, seal::PlatformRing};
 use sqlx::PgPool;
 
 use crate::database::DatabaseStrategy;
+use crate::db;
 use crate::lease::Fence;
 use crate::plan::Intent;
 use crate::redis::RedisStrategy;
 use crate::runtime::Runtime;
+use crate::tenancy::{Caches, Databases};
 
 /// The longest that one external call of any step may take. A lease must be renewed well before it has less than this
 /// left, or steps stop with [`StepError::Fenced`].
@@ -116,9 +118,9 @@ pub enum StepError {
 /// What steps work with; the same for every application of a provisioner.
 pub struct Facilities {
     /// Where tenant databases live.
-    pub databases: Arc<dyn DatabaseStrategy>,
+    pub databases: Databases,
     /// Where tenants keep their sessions.
-    pub caches: Arc<dyn RedisStrategy>,
+    pub caches: Caches,
     /// Where instances run.
     pub runtime: Arc<dyn Runtime>,
     /// Seals generated credentials.
@@ -142,6 +144,28 @@ pub struct StepContext<'a> {
     pub pool: &'a PgPool,
     /// Strategies, runtime, rings, clock, entropy.
     pub facilities: &'a Facilities,
+}
+
+impl StepContext<'_> {
+    /// The strategy of the application's database.
+    pub(super) fn database(&self) -> Result<&dyn DatabaseStrategy, StepError> {
+        Ok(self.facilities.databases.of(self.intent)?)
+    }
+
+    /// The strategy of the application's Redis.
+    pub(super) fn cache(&self) -> Result<&dyn RedisStrategy, StepError> {
+        Ok(self.facilities.caches.of(self.intent)?)
+    }
+
+    /// Records how the application is kept apart, before anything of it is made.
+    async fn record_strategies(&self) -> Result<(), StepError> {
+        if self.intent.database.is_none() || self.intent.redis.is_none() {
+            let database = self.facilities.databases.choice(self.intent);
+            let redis = self.facilities.caches.choice(self.intent);
+            db::placement::record_strategies(self.pool, self.fence, database, redis).await?;
+        }
+        Ok(())
+    }
 }
 
 /// One step. All methods may be called any number of times, in any state that a crash can leave.

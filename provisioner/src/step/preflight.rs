@@ -31,7 +31,9 @@ impl StepAction for Preflight {
             });
         }
         facilities.runtime.check().await?;
-        let exposed = facilities.databases.check(cx.fence).await?;
+        // What the namespace has room for depends on it.
+        cx.record_strategies().await?;
+        let exposed = cx.database()?.check(cx.fence).await?;
         let control = db::placement::control_database(cx.pool).await?;
         if exposed.contains(&control) {
             let source =
@@ -47,7 +49,7 @@ impl StepAction for Preflight {
                 "every tenant may connect to this database of the tenant server, and we cannot revoke it"
             );
         }
-        for remark in facilities.caches.check(cx.fence).await? {
+        for remark in cx.cache()?.check(cx.fence).await? {
             tracing::warn!(remark, "tenant Redis server");
         }
         let mut detail = "The database server, the Redis server and the runtime are ready.".to_owned();

@@ -25,16 +25,15 @@ pub(super) struct Addresses {
 }
 
 /// The addresses as they should be.
-fn wanted(cx: &StepContext<'_>, credentials: &Credentials) -> Addresses {
+fn wanted(cx: &StepContext<'_>, credentials: &Credentials) -> Result<Addresses, StepError> {
     let id = cx.intent.application_id;
     let (database, redis) = (credentials.active_database(), credentials.active_redis());
-    Addresses {
+    Ok(Addresses {
         database: cx
-            .facilities
-            .databases
+            .database()?
             .url(id, database, credentials.password(Kind::Database(database))),
-        redis: cx.facilities.caches.url(id, credentials.password(Kind::Redis(redis))),
-    }
+        redis: cx.cache()?.url(id, credentials.password(Kind::Redis(redis))),
+    })
 }
 
 /// The addresses as they are recorded; `None` while one is missing or does not open.
@@ -69,7 +68,7 @@ impl StepAction for Secrets {
         let Some(credentials) = credentials::recorded(cx.pool, ring, cx.intent.application_id).await? else {
             return Ok(Observed::Needed("no credentials are recorded".to_owned()));
         };
-        let wanted = wanted(cx, &credentials);
+        let wanted = wanted(cx, &credentials)?;
         let current = recorded(cx.intent, ring).is_some_and(|seen| {
             seen.database.expose() == wanted.database.expose() && seen.redis.expose() == wanted.redis.expose()
         });
@@ -88,7 +87,7 @@ impl StepAction for Secrets {
     async fn apply(&self, cx: &StepContext<'_>) -> Result<Outcome, StepError> {
         let facilities = cx.facilities;
         let credentials = credentials::ensure(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
-        let wanted = wanted(cx, &credentials);
+        let wanted = wanted(cx, &credentials)?;
         let row = cx.intent.application_id.text();
         let seal = |table_column, url: &SecretUrl| {
             facilities.ring.seal(

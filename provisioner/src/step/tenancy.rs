@@ -49,6 +49,7 @@ impl<T: Tenancy> StepAction for T {
 
     async fn apply(&self, cx: &StepContext<'_>) -> Result<Outcome, StepError> {
         let facilities = cx.facilities;
+        cx.record_strategies().await?;
         // Recorded first: a worker that dies in the next line leaves passwords that its successor knows.
         let credentials = credentials::ensure(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
         self.ensure(cx, &credentials).await?;

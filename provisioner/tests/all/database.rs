@@ -40,7 +40,8 @@ impl App {
         Tenant {
             id: self.id,
             connection_limit: LIMIT,
-            passwords: [&self.passwords[0], &self.passwords[1]],
+            passwords: [Some(&self.passwords[0]), Some(&self.passwords[1])],
+            site: None,
         }
     }
 
@@ -366,7 +367,7 @@ async fn passwords_reach_neither_the_servers_log_nor_ours() {
     let strategy = strategy_at(&server.admin_url());
     let app = App::ensured(&strategy).await;
     let wrong = Tenant {
-        passwords: [&app.passwords[1], &app.passwords[0]],
+        passwords: [Some(&app.passwords[1]), Some(&app.passwords[0])],
         ..app.tenant()
     };
     strategy.ensure(&wrong, &app.fence).await.unwrap();

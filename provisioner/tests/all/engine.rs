@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use authsome_contract::model::{AppStatus, Step};
+use authsome_contract::model::{AppStatus, DatabaseChoice, RedisChoice, Step};
 use authsome_contract::wire::job::JobKind;
 use authsome_contract::wire::{Job, LogPage};
 use authsome_core::clock::{Clock, SystemClock};
@@ -22,6 +22,7 @@ use authsome_provisioner::metrics::Metrics;
 use authsome_provisioner::redis::{self, RedisError, RedisStrategy};
 use authsome_provisioner::runtime::{Placement, Runtime, RuntimeError, Site, Workload};
 use authsome_provisioner::step::Facilities;
+use authsome_provisioner::tenancy::{Caches, Databases};
 use authsome_testkit::{Database, fresh_database, wait_for};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -206,8 +207,8 @@ impl Control {
         let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(entropy()));
         let stop = CancellationToken::new();
         let facilities = Facilities {
-            databases: Arc::new(Nowhere),
-            caches: Arc::new(Nowhere),
+            databases: Databases::only(DatabaseChoice::Database, Arc::new(Nowhere)),
+            caches: Caches::only(RedisChoice::Acl, Arc::new(Nowhere)),
             runtime: Arc::new(Nowhere),
             ring: Arc::new(PlatformRing::single(SealKey::new(1, &[7; 32]))),
             clock: Arc::clone(&clock),

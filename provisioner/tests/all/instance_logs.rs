@@ -148,9 +148,7 @@ async fn what_an_instance_wrote_is_told_without_any_secret_of_it() {
         .unwrap()
         .unwrap();
     let mut secrets: Vec<String> = credentials
-        .database()
-        .into_iter()
-        .chain(credentials.redis())
+        .all()
         .map(|password| password.expose_secret().to_owned())
         .collect();
     secrets.push("hunter2 of \"ours\"".to_owned());

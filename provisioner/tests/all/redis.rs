@@ -38,7 +38,8 @@ impl App {
     fn tenant(&self) -> Tenant<'_> {
         Tenant {
             id: self.id,
-            passwords: [&self.passwords[0], &self.passwords[1]],
+            passwords: [Some(&self.passwords[0]), Some(&self.passwords[1])],
+            site: None,
         }
     }
 

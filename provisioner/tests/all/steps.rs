@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use authsome_contract::model::{AppStatus, SecretName, Step, application_secret};
+use authsome_contract::model::{AppStatus, DatabaseChoice, RedisChoice, SecretName, Step, application_secret};
 use authsome_core::clock::{Clock, SystemClock};
 use authsome_core::entropy::SystemEntropy;
 use authsome_core::id::ApplicationId;
 use authsome_core::seal::{PlatformRing, SealKey};
 use authsome_core::secret::{ExposeSecret, SecretString, SecretUrl};
-use authsome_provisioner::database::SharedServer;
+use authsome_provisioner::database::{DatabaseStrategy, SharedDatabase, SharedServer};
 use authsome_provisioner::db;
 use authsome_provisioner::lease::{Fence, Lease};
 use authsome_provisioner::plan::{Desired, Intent};
 use authsome_provisioner::redis::AclServer;
 use authsome_provisioner::runtime::local::{LocalConfig, LocalRuntime};
 use authsome_provisioner::step::{self, Facilities, Observed, Outcome, StepContext, StepError};
+use authsome_provisioner::tenancy::{Caches, Chosen, Databases};
 use authsome_testkit::{RedisOptions, RedisServer, http_probe, programs, shared_postgres};
 
 use crate::captured::Captured;
@@ -116,8 +117,14 @@ pub async fn facilities(redis: &RedisServer, directory: &std::path::Path, progra
         log_level: "info".to_owned(),
     };
     Facilities {
-        databases: Arc::new(SharedServer::new(&postgres, None, entropy.clone()).unwrap()),
-        caches: Arc::new(AclServer::new(&SecretUrl::parse(&redis.url()).unwrap(), None).unwrap()),
+        databases: Databases::only(
+            DatabaseChoice::Database,
+            Arc::new(SharedServer::new(&postgres, None, entropy.clone()).unwrap()),
+        ),
+        caches: Caches::only(
+            RedisChoice::Acl,
+            Arc::new(AclServer::new(&SecretUrl::parse(&redis.url()).unwrap(), None).unwrap()),
+        ),
         runtime: Arc::new(LocalRuntime::new(config, entropy.clone()).unwrap()),
         ring: Arc::new(PlatformRing::single(SealKey::new(1, &[7; 32]))),
         clock: Arc::new(SystemClock),
@@ -186,13 +193,75 @@ async fn the_steps_build_an_instance_that_serves_and_taking_them_twice_changes_n
             .await
             .unwrap()
             .unwrap();
-    for password in credentials.database().into_iter().chain(credentials.redis()) {
+    for password in credentials.all() {
         assert!(
             !text.contains(secrecy::ExposeSecret::expose_secret(password)),
             "a password in our log"
         );
     }
     platform.facilities.runtime.shutdown().await;
+}
+
+/// Strategies of databases on the server of the tests, with this choice among them.
+async fn databases(choice: DatabaseChoice) -> Databases {
+    let postgres = SecretUrl::parse(&shared_postgres().await.unwrap().admin_url()).unwrap();
+    let entropy = Arc::new(SystemEntropy::new());
+    let schemas = SharedDatabase::new(&postgres, None, "shared_by_steps".to_owned(), entropy.clone()).unwrap();
+    let own = SharedServer::new(&postgres, None, entropy).unwrap();
+    let all: Vec<(_, Arc<dyn DatabaseStrategy>)> = vec![
+        (DatabaseChoice::Schema, Arc::new(schemas)),
+        (DatabaseChoice::Database, Arc::new(own)),
+    ];
+    Databases::new(all, Chosen::always(choice))
+}
+
+#[tokio::test]
+async fn an_instance_lives_in_a_schema_and_another_choice_later_moves_nothing() {
+    let mut platform = Platform::start().await;
+    platform.facilities.databases = databases(DatabaseChoice::Schema).await;
+    for &step in Step::ALL {
+        platform.apply(step).await;
+    }
+    let intent = platform.intent().await;
+    assert_eq!(
+        (intent.database, intent.redis),
+        (Some(DatabaseChoice::Schema), Some(RedisChoice::Acl))
+    );
+    let person = serde_json::json!({ "email": "ada@example.com", "password": "correct horse", "name": "Ada" });
+    ask(&intent.endpoints[0], reqwest::Method::POST, "/v1/signup", Some(person)).await;
+
+    let before = platform.row().await;
+    platform.facilities.databases = databases(DatabaseChoice::Database).await;
+    for &step in Step::ALL {
+        platform.apply(step).await;
+    }
+    assert_eq!(before, platform.row().await);
+    let listed = ask(&intent.endpoints[0], reqwest::Method::GET, "/users", None).await;
+    assert!(listed.to_string().contains("ada@example.com"));
+
+    for &step in Step::ALL.iter().rev() {
+        platform.undo(step).await;
+    }
+    let strategy = platform.facilities.databases.of(&intent).unwrap();
+    assert!(strategy.is_absent(platform.id, platform.lease.fence()).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_application_of_a_strategy_that_is_gone_fails_with_a_reason_and_keeps_what_it_has() {
+    let platform = Platform::start().await;
+    platform.apply(Step::Preflight).await;
+    sqlx::query("UPDATE applications SET database_strategy = 'dedicated' WHERE id = $1")
+        .bind(platform.id)
+        .execute(&platform.control.pool)
+        .await
+        .unwrap();
+    for step in [Step::Preflight, Step::Database, Step::Secrets] {
+        let error = platform.try_apply(step).await.unwrap_err();
+        assert!(
+            matches!(&error, StepError::Fatal { reason, .. } if reason.contains("no servers of the kind")),
+            "{error:?}"
+        );
+    }
 }
 
 /// As control does it.
@@ -333,11 +402,15 @@ async fn undoing_leaves_nothing_and_twice_is_once() {
             platform
                 .facilities
                 .databases
+                .of(&platform.intent().await)
+                .unwrap()
                 .is_absent(platform.id, fence)
                 .await
                 .unwrap()
         );
-        assert!(platform.facilities.caches.is_absent(platform.id, fence).await.unwrap());
+        let intent = platform.intent().await;
+        let cache = platform.facilities.caches.of(&intent).unwrap();
+        assert!(cache.is_absent(platform.id, fence).await.unwrap());
         let intent = platform.intent().await;
         assert!(intent.endpoints.is_empty() && intent.internal_url.is_none());
         assert!(intent.database_url.is_none() && intent.redis_url.is_none());

@@ -21,6 +21,10 @@ pub(in super::super) struct Role {
     pub(in super::super) is_privileged: bool,
     /// Is a member of the tenant's owner role.
     pub(in super::super) is_member: bool,
+    /// Sessions that it may have at a time; -1 is without limit.
+    pub(in super::super) connection_limit: i32,
+    /// It has sessions right now.
+    pub(in super::super) has_sessions: bool,
     settings: Vec<String>,
 }
 
@@ -29,6 +33,14 @@ impl Role {
         self.settings
             .iter()
             .any(|setting| setting.strip_prefix("role=") == Some(owner))
+    }
+
+    /// Are unqualified names found in this schema, and in no other?
+    pub(in super::super) fn searches(&self, schema: &str) -> bool {
+        self.settings
+            .iter()
+            .filter_map(|setting| setting.strip_prefix("search_path="))
+            .any(|path| path.trim_matches('"') == schema)
     }
 }
 
@@ -39,8 +51,8 @@ pub(in super::super) struct Database {
     pub(in super::super) connection_limit: i32,
     /// Anybody has any right on it.
     pub(in super::super) open_to_public: bool,
-    /// The owner role may connect and create.
-    pub(in super::super) granted: bool,
+    /// What whoever may enter may do in it, in alphabetical order.
+    pub(in super::super) granted: Vec<String>,
 }
 
 /// What there is of a tenant, seen from outside its database.
@@ -84,6 +96,15 @@ pub(in super::super) struct Names {
     pub(in super::super) owner: String,
     pub(in super::super) a: String,
     pub(in super::super) b: String,
+}
+
+impl Names {
+    pub(in super::super) fn login(&self, slot: Slot) -> &str {
+        match slot {
+            Slot::A => &self.a,
+            Slot::B => &self.b,
+        }
+    }
 }
 
 pub(in super::super) async fn server(connection: &mut PgConnection) -> Result<Server, sqlx::Error> {
@@ -137,6 +158,8 @@ pub(in super::super) async fn outside(connection: &mut PgConnection, names: &Nam
                   (r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls) AS "privileged!",
                   EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles o ON o.oid = m.roleid
                           WHERE m.member = r.oid AND o.rolname = $2) AS "is_member!",
+                  r.rolconnlimit AS "connection_limit!",
+                  EXISTS (SELECT FROM pg_stat_activity s WHERE s.usesysid = r.oid) AS "has_sessions!",
                   r.rolconfig AS settings, pg_has_role(r.oid, 'USAGE') AS "admin_has!"
            FROM pg_roles r WHERE r.rolname = ANY ($1)"#,
         &roles,
@@ -155,6 +178,8 @@ pub(in super::super) async fn outside(connection: &mut PgConnection, names: &Nam
             inherits: row.inherits,
             is_privileged: row.privileged,
             is_member: row.is_member,
+            connection_limit: row.connection_limit,
+            has_sessions: row.has_sessions,
             settings: row.settings.unwrap_or_default(),
         };
         (row.name, role)
@@ -169,25 +194,7 @@ pub(in super::super) async fn outside(connection: &mut PgConnection, names: &Nam
             b = Some(role);
         }
     }
-    let database = sqlx::query!(
-        r#"SELECT d.datallowconn AS "allows_connections!", d.datconnlimit AS "connection_limit!",
-                  EXISTS (SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) x
-                          WHERE x.grantee = 0) AS "open_to_public!",
-                  (SELECT count(DISTINCT x.privilege_type)
-                   FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) x JOIN pg_roles r ON r.oid = x.grantee
-                   WHERE r.rolname = $2 AND x.privilege_type IN ('CONNECT', 'CREATE', 'TEMPORARY')) AS "granted!"
-           FROM pg_database d WHERE d.datname = $1"#,
-        names.database,
-        names.owner,
-    )
-    .fetch_optional(connection)
-    .await?
-    .map(|row| Database {
-        allows_connections: row.allows_connections,
-        connection_limit: row.connection_limit,
-        open_to_public: row.open_to_public,
-        granted: row.granted == 3,
-    });
+    let database = database(connection, &names.database, &names.owner).await?;
     Ok(Outside {
         owner,
         a,
@@ -195,6 +202,33 @@ pub(in super::super) async fn outside(connection: &mut PgConnection, names: &Nam
         database,
         admin_has_roles,
     })
+}
+
+/// A database, and what `role` may do in it.
+pub(in super::super) async fn database(
+    connection: &mut PgConnection,
+    name: &str,
+    role: &str,
+) -> Result<Option<Database>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT d.datallowconn AS "allows_connections!", d.datconnlimit AS "connection_limit!",
+                  EXISTS (SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) x
+                          WHERE x.grantee = 0) AS "open_to_public!",
+                  ARRAY(SELECT DISTINCT x.privilege_type
+                        FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) x JOIN pg_roles r ON r.oid = x.grantee
+                        WHERE r.rolname = $2 ORDER BY 1) AS "granted!"
+           FROM pg_database d WHERE d.datname = $1"#,
+        name,
+        role,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| Database {
+        allows_connections: row.allows_connections,
+        connection_limit: row.connection_limit,
+        open_to_public: row.open_to_public,
+        granted: row.granted,
+    }))
 }
 
 pub(in super::super) async fn inside(connection: &mut PgConnection, names: &Names) -> Result<Inside, sqlx::Error> {

@@ -5,6 +5,7 @@
 
 pub(super) mod catalog;
 pub(super) mod quote;
+pub(super) mod schema;
 pub(super) mod statement;
 
 pub use quote::NameError;

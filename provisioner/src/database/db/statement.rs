@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::super::names::Slot;
 use super::super::scram::Verifier;
-use super::catalog::{Inside, Outside, Role};
+use super::catalog::{Database, Inside, Names, Outside, Role};
 use super::quote::{Identifier, Literal, NameError};
 
 /// A statement of DDL. `Debug` shows what it is for, never its text.
@@ -18,7 +18,7 @@ pub(in super::super) struct Statement {
 }
 
 impl Statement {
-    fn new(what: &'static str, sql: String) -> Self {
+    pub(super) fn new(what: &'static str, sql: String) -> Self {
         Self { what, sql }
     }
 }
@@ -69,16 +69,16 @@ pub(in super::super) async fn close(connection: PgConnection) {
     let _ = connection.close().await;
 }
 
-/// What is missing outside the database: roles, memberships, the database itself with its access rights. The database
-/// accepts connections only once nobody but its tenant may connect.
-pub(in super::super) fn missing_outside(
+/// What is missing of the roles. A login role without a verifier is closed: it cannot log in, and has no session.
+/// `connection_limit` is that of each login role, where the strategy has no other place for it.
+pub(in super::super) fn missing_roles(
     names: &Quoted,
-    owner_name: &str,
+    plain: &Names,
     seen: &Outside,
-    connection_limit: u32,
-    verifiers: [&Verifier; 2],
+    connection_limit: Option<u32>,
+    verifiers: [Option<&Verifier>; 2],
 ) -> Result<Vec<Statement>, NameError> {
-    let Quoted { database, owner, .. } = names;
+    let Quoted { owner, .. } = names;
     let mut plan = Vec::new();
     match &seen.owner {
         None => plan.push(Statement::new(
@@ -98,21 +98,39 @@ pub(in super::super) fn missing_outside(
     for (slot, verifier) in Slot::ALL.into_iter().zip(verifiers) {
         let login = names.login(slot);
         let role = seen.login(slot);
-        match role {
-            None => {
+        match (role, verifier) {
+            (None, Some(verifier)) => {
                 let verifier = Literal::new(verifier.as_str())?;
                 let sql = format!("CREATE ROLE {login} LOGIN INHERIT PASSWORD {verifier}");
                 plan.push(Statement::new("create a login role", sql));
             }
-            Some(role) => {
-                if !role.can_login || !role.inherits {
-                    plan.push(Statement::new(
-                        "allow a login role to log in",
-                        format!("ALTER ROLE {login} LOGIN INHERIT"),
-                    ));
-                }
-                plan.extend(disarm(login, role));
+            (None, None) => {
+                let sql = format!("CREATE ROLE {login} NOLOGIN INHERIT");
+                plan.push(Statement::new("create a closed login role", sql));
             }
+            (Some(role), Some(_)) if !role.can_login || !role.inherits => {
+                let sql = format!("ALTER ROLE {login} LOGIN INHERIT");
+                plan.push(Statement::new("allow a login role to log in", sql));
+            }
+            (Some(_), Some(_)) => {}
+            (Some(role), None) => {
+                if role.can_login {
+                    // Without a password it opens to nobody by being allowed to log in again.
+                    let sql = format!("ALTER ROLE {login} NOLOGIN PASSWORD NULL");
+                    plan.push(Statement::new("close a login role", sql));
+                }
+                if role.can_login || role.has_sessions {
+                    plan.push(end_sessions(plain.login(slot))?);
+                }
+            }
+        }
+        plan.extend(role.and_then(|role| disarm(login, role)));
+        let limit = connection_limit.map(i64::from);
+        if let Some(limit) = limit
+            && role.is_none_or(|role| i64::from(role.connection_limit) != limit)
+        {
+            let sql = format!("ALTER ROLE {login} CONNECTION LIMIT {limit}");
+            plan.push(Statement::new("limit the connections", sql));
         }
         if !role.is_some_and(|role| role.is_member) {
             plan.push(Statement::new(
@@ -121,8 +139,8 @@ pub(in super::super) fn missing_outside(
             ));
         }
         // Sessions of either role act as the owner, so that what one creates the other can use.
-        if !role.is_some_and(|role| role.acts_as(owner_name)) {
-            let owner = Literal::new(owner_name)?;
+        if !role.is_some_and(|role| role.acts_as(&plain.owner)) {
+            let owner = Literal::new(&plain.owner)?;
             let sql = format!("ALTER ROLE {login} SET role TO {owner}");
             plan.push(Statement::new("make a login role act as the owner", sql));
         }
@@ -132,6 +150,20 @@ pub(in super::super) fn missing_outside(
         let sql = format!("GRANT {owner}, {a}, {b} TO CURRENT_USER");
         plan.push(Statement::new("let the administrator act for the roles", sql));
     }
+    Ok(plan)
+}
+
+/// What is missing outside the database: roles, memberships, the database itself with its access rights. The database
+/// accepts connections only once nobody but its tenant may connect.
+pub(in super::super) fn missing_outside(
+    names: &Quoted,
+    plain: &Names,
+    seen: &Outside,
+    connection_limit: u32,
+    verifiers: [Option<&Verifier>; 2],
+) -> Result<Vec<Statement>, NameError> {
+    let Quoted { database, owner, .. } = names;
+    let mut plan = missing_roles(names, plain, seen, None, verifiers)?;
     // The database belongs to the administrator: its owner could lift its connection limit and open it to others.
     let fresh = seen.database.is_none();
     if fresh {
@@ -147,7 +179,8 @@ pub(in super::super) fn missing_outside(
             format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"),
         ));
     }
-    if !seen.database.as_ref().is_some_and(|database| database.granted) {
+    let granted = |database: &Database| database.granted == ["CONNECT", "CREATE", "TEMPORARY"];
+    if !seen.database.as_ref().is_some_and(granted) {
         let sql = format!("GRANT CONNECT, TEMPORARY, CREATE ON DATABASE {database} TO {owner}");
         plan.push(Statement::new("open the database to its tenant", sql));
     }
@@ -169,6 +202,13 @@ pub(in super::super) fn missing_outside(
         plan.push(Statement::new("accept connections", sql));
     }
     Ok(plan)
+}
+
+/// Ends the sessions of a role that can log in no more, and waits a moment until they are gone.
+pub(super) fn end_sessions(role: &str) -> Result<Statement, NameError> {
+    let role = Literal::new(role)?;
+    let sql = format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = {role}");
+    Ok(Statement::new("end the sessions of a login role", sql))
 }
 
 fn disarm(name: &Identifier, role: &Role) -> Option<Statement> {

@@ -15,12 +15,13 @@ use kube::api::{
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
+use super::compare;
 use super::error::ClusterError;
 use super::kind::Kind;
 use super::manifest::{MANAGER, Manifest, NAME};
-use super::store::Store;
+use super::store::{self, Store};
 use crate::lease::Fence;
-use crate::runtime::Container;
+use crate::runtime::{Container, Site};
 
 /// How long one call may take.
 pub(super) const CALL: Duration = Duration::from_secs(10);
@@ -120,6 +121,71 @@ impl Cluster {
         };
         self.store.answered(manifest.kind, &applied);
         Ok(())
+    }
+
+    /// Waits until the store satisfies a condition; false if it did not within `limit`.
+    pub async fn until(&self, limit: Duration, holds: impl Fn() -> bool) -> bool {
+        let waiting = async {
+            loop {
+                let changed = self.store.changed.notified();
+                if holds() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(limit, waiting).await.is_ok()
+    }
+
+    /// Applies what differs from what was seen, in order. Returns how many were applied.
+    pub async fn apply_all(&self, manifests: &[Manifest], fence: &Fence) -> Result<usize, ClusterError> {
+        let mut applied = 0;
+        for manifest in manifests {
+            if self.difference(manifest).is_some() {
+                self.apply(manifest, fence).await?;
+                applied += 1;
+            }
+        }
+        Ok(applied)
+    }
+
+    /// What of an object differs from its manifest; `None` where nothing does.
+    pub fn difference(&self, manifest: &Manifest) -> Option<String> {
+        let place = manifest.namespace.as_deref().unwrap_or(&manifest.name);
+        let Some(seen) = self.store.get(manifest.kind, place, &manifest.name) else {
+            return Some(format!("{} is missing", manifest.what()));
+        };
+        if seen.deleting {
+            return Some(format!("{} is being deleted", manifest.what()));
+        }
+        let mut wanted = manifest.body.clone();
+        if let Some(members) = wanted.as_object_mut() {
+            for implied in ["apiVersion", "kind"] {
+                members.remove(implied);
+            }
+            if let Some(metadata) = members.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+                metadata.remove("name");
+                metadata.remove("namespace");
+            }
+            if manifest.kind == Kind::Secret
+                && let Some(data) = members.get_mut("data")
+            {
+                *data = store::hashed(data);
+            }
+        }
+        let differences = compare::differences(&wanted, &seen.body);
+        (!differences.is_empty()).then(|| format!("{} differs at {}", manifest.what(), differences.join(", ")))
+    }
+
+    /// What differs of a part of an application; remembered while nothing changes.
+    pub fn compared(&self, part: &'static str, site: &Site, fingerprint: &str, manifests: &[Manifest]) -> Vec<String> {
+        let store = &self.store;
+        let changes = store.changes(&site.namespace);
+        let differences: Vec<String> = manifests.iter().filter_map(|one| self.difference(one)).collect();
+        if differences.is_empty() {
+            store.verified(&site.namespace, part, fingerprint, changes);
+        }
+        differences
     }
 
     /// Sets the number of replicas of an application's instances.
@@ -301,4 +367,20 @@ async fn file(path: &Path, context: Option<&str>) -> Result<Config, ClusterError
     Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| unusable(&error))
+}
+
+/// What the site's parts depend on besides the workload, for remembering what was compared.
+pub(super) fn fingerprint(site: &Site) -> String {
+    format!(
+        "{} {} {} {} {} {:?} {} {} {}",
+        site.plan,
+        site.environment,
+        site.cpu,
+        site.memory,
+        site.storage,
+        site.image,
+        site.base_path,
+        site.own_database,
+        site.own_redis
+    )
 }

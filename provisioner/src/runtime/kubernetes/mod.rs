@@ -6,6 +6,7 @@
 
 mod cluster;
 mod compare;
+mod dedicated;
 mod error;
 mod kind;
 mod logs;
@@ -39,9 +40,8 @@ pub use manifest::{Manifest, Spec, Unusable};
 pub use settings::{Image, Monitoring, Pods, Secrets, Server, Settings, Vault};
 pub use vault::{VaultClient, VaultError};
 
-use super::{Container, Patience, Placement, Runtime, RuntimeError, Site, Trouble, Workload};
+use super::{Container, OwnServers, Patience, Placement, Runtime, RuntimeError, Site, Trouble, Workload};
 use crate::instance_logs::LogQuery;
-use crate::lease::Fence;
 use crate::redaction::{Redaction, excerpt};
 use crate::step::Outcome;
 use manifest::{Environment, Limits, NAME};
@@ -131,71 +131,6 @@ impl KubernetesRuntime {
             .map_err(|_| ClusterError::Warming)
     }
 
-    /// Waits until the store satisfies a condition; false if it did not within `limit`.
-    async fn until(&self, limit: Duration, holds: impl Fn() -> bool) -> bool {
-        let waiting = async {
-            loop {
-                let changed = self.cluster.store.changed.notified();
-                if holds() {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        tokio::time::timeout(limit, waiting).await.is_ok()
-    }
-
-    /// Applies what differs from what was seen, in order. Returns how many were applied.
-    async fn apply(&self, manifests: &[Manifest], fence: &Fence) -> Result<usize, ClusterError> {
-        let mut applied = 0;
-        for manifest in manifests {
-            if self.difference(manifest).is_some() {
-                self.cluster.apply(manifest, fence).await?;
-                applied += 1;
-            }
-        }
-        Ok(applied)
-    }
-
-    /// What of an object differs from its manifest; `None` where nothing does.
-    fn difference(&self, manifest: &Manifest) -> Option<String> {
-        let place = manifest.namespace.as_deref().unwrap_or(&manifest.name);
-        let Some(seen) = self.cluster.store.get(manifest.kind, place, &manifest.name) else {
-            return Some(format!("{} is missing", manifest.what()));
-        };
-        if seen.deleting {
-            return Some(format!("{} is being deleted", manifest.what()));
-        }
-        let mut wanted = manifest.body.clone();
-        if let Some(members) = wanted.as_object_mut() {
-            for implied in ["apiVersion", "kind"] {
-                members.remove(implied);
-            }
-            if let Some(metadata) = members.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
-                metadata.remove("name");
-                metadata.remove("namespace");
-            }
-            if manifest.kind == Kind::Secret
-                && let Some(data) = members.get_mut("data")
-            {
-                *data = store::hashed(data);
-            }
-        }
-        let differences = compare::differences(&wanted, &seen.body);
-        (!differences.is_empty()).then(|| format!("{} differs at {}", manifest.what(), differences.join(", ")))
-    }
-
-    /// What differs of a part of an application; remembered while nothing changes.
-    fn compared(&self, part: &'static str, site: &Site, fingerprint: &str, manifests: &[Manifest]) -> Vec<String> {
-        let store = &self.cluster.store;
-        let changes = store.changes(&site.namespace);
-        let differences: Vec<String> = manifests.iter().filter_map(|one| self.difference(one)).collect();
-        if differences.is_empty() {
-            store.verified(&site.namespace, part, fingerprint, changes);
-        }
-        differences
-    }
-
     fn namespace_manifests(&self, site: &Site) -> Result<Vec<Manifest>, Unusable> {
         let spec = self.spec(site);
         let mut all = manifest::namespace(&spec)?;
@@ -230,7 +165,11 @@ impl KubernetesRuntime {
         self.watches_monitors
             .get_or_init(async || watch::begin(&self.cluster, &kinds, &self.tasks, &self.stop))
             .await;
-        if self.until(WARM_UP, || self.cluster.store.has_listed(&kinds)).await {
+        if self
+            .cluster
+            .until(WARM_UP, || self.cluster.store.has_listed(&kinds))
+            .await
+        {
             Ok(true)
         } else {
             Err(ClusterError::Warming)
@@ -244,10 +183,13 @@ impl KubernetesRuntime {
             ));
         }
         if !self.has_fleet.load(Ordering::Relaxed) {
-            self.apply(&manifest::fleet(&self.settings), &site.fence).await?;
+            self.cluster
+                .apply_all(&manifest::fleet(&self.settings), &site.fence)
+                .await?;
             self.has_fleet.store(true, Ordering::Relaxed);
         }
-        self.apply(&[manifest::service_monitor(&self.spec(site))], &site.fence)
+        self.cluster
+            .apply_all(&[manifest::service_monitor(&self.spec(site))], &site.fence)
             .await?;
         Ok(Outcome::done(
             "The application is scraped, and watched by the fleet's alerts.",
@@ -265,14 +207,6 @@ impl KubernetesRuntime {
         pods.iter()
             .any(|(_, pod)| rollout::is_instance(&pod.body) && !rollout::is_over(&pod.body))
     }
-
-    /// What the site's parts depend on besides the workload, for remembering what was compared.
-    fn fingerprint(site: &Site) -> String {
-        format!(
-            "{} {} {} {} {} {:?} {}",
-            site.plan, site.environment, site.cpu, site.memory, site.storage, site.image, site.base_path
-        )
-    }
 }
 
 const NAMESPACE: &str = "namespace";
@@ -283,6 +217,14 @@ const MONITORING: &str = "monitoring";
 impl Runtime for KubernetesRuntime {
     fn name(&self) -> &'static str {
         "kubernetes"
+    }
+
+    fn own_servers(&self) -> OwnServers {
+        let (cluster, settings) = (&self.cluster, &self.settings);
+        OwnServers {
+            database: dedicated::postgres(cluster, settings),
+            redis: dedicated::redis(cluster, settings),
+        }
     }
 
     fn skips(&self, step: Step) -> Option<&'static str> {
@@ -316,24 +258,24 @@ impl Runtime for KubernetesRuntime {
             Step::Namespace => NAMESPACE,
             Step::Monitoring => MONITORING,
             _ => {
-                let fingerprint = format!("{} {}", site.generation, Self::fingerprint(site));
+                let fingerprint = format!("{} {}", site.generation, cluster::fingerprint(site));
                 return store.is_verified(&site.namespace, INSTANCE, &fingerprint);
             }
         };
-        store.is_verified(&site.namespace, part, &Self::fingerprint(site))
+        store.is_verified(&site.namespace, part, &cluster::fingerprint(site))
     }
 
     async fn lacks(&self, step: Step, site: &Site) -> Result<Vec<String>, RuntimeError> {
         self.warm().await?;
-        let fingerprint = Self::fingerprint(site);
+        let fingerprint = cluster::fingerprint(site);
         match step {
             Step::Namespace => {
                 let manifests = self.namespace_manifests(site)?;
-                Ok(self.compared(NAMESPACE, site, &fingerprint, &manifests))
+                Ok(self.cluster.compared(NAMESPACE, site, &fingerprint, &manifests))
             }
             Step::Monitoring if self.has_monitors().await? => {
                 let monitor = manifest::service_monitor(&self.spec(site));
-                Ok(self.compared(MONITORING, site, &fingerprint, &[monitor]))
+                Ok(self.cluster.compared(MONITORING, site, &fingerprint, &[monitor]))
             }
             Step::Monitoring => {
                 let changes = self.cluster.store.changes(&site.namespace);
@@ -356,12 +298,14 @@ impl Runtime for KubernetesRuntime {
                     let seen = self.cluster.store.get(Kind::Namespace, namespace, namespace);
                     seen.is_some_and(|seen| seen.deleting)
                 };
-                if leaving() && !self.until(VANISHING, || !leaving()).await {
+                if leaving() && !self.cluster.until(VANISHING, || !leaving()).await {
                     return Err(RuntimeError::Slow(format!(
                         "namespace {namespace} is still being deleted"
                     )));
                 }
-                self.apply(&self.namespace_manifests(site)?, &site.fence).await?;
+                self.cluster
+                    .apply_all(&self.namespace_manifests(site)?, &site.fence)
+                    .await?;
                 Ok(Outcome::done(
                     "The application has a namespace of its own, closed to everybody but the edge.",
                 ))
@@ -385,6 +329,7 @@ impl Runtime for KubernetesRuntime {
             .await?;
         let store = &self.cluster.store;
         if self
+            .cluster
             .until(VANISHING, || store.get(Kind::Namespace, namespace, namespace).is_none())
             .await
         {
@@ -399,9 +344,9 @@ impl Runtime for KubernetesRuntime {
     async fn differences(&self, workload: &Workload) -> Result<Vec<String>, RuntimeError> {
         self.warm().await?;
         let site = &workload.site;
-        let fingerprint = format!("{} {}", site.generation, Self::fingerprint(site));
+        let fingerprint = format!("{} {}", site.generation, cluster::fingerprint(site));
         let manifests = self.instance_manifests(workload)?;
-        let mut differences = self.compared(INSTANCE, site, &fingerprint, &manifests);
+        let mut differences = self.cluster.compared(INSTANCE, site, &fingerprint, &manifests);
         if let Some(vault) = &self.vault
             && !vault
                 .keeps(site.application, &Environment::of(workload), &site.fence)
@@ -432,7 +377,7 @@ impl Runtime for KubernetesRuntime {
                 .into_iter()
                 .find(|one| one["status"] == "True" && (one["type"] == "Complete" || one["type"] == "Failed"))
         };
-        if !self.until(self.patience.rollout, || ended().is_some()).await {
+        if !self.cluster.until(self.patience.rollout, || ended().is_some()).await {
             return Err(RuntimeError::Slow("the migration has not ended".to_owned()));
         }
         match ended() {
@@ -460,10 +405,11 @@ impl Runtime for KubernetesRuntime {
                 self.cluster
                     .delete(Kind::Job, Some(namespace), &job.name, &workload.site.fence)
                     .await?;
-                self.until(ENDING, || {
-                    self.cluster.store.get(Kind::Job, namespace, &job.name).is_none()
-                })
-                .await;
+                self.cluster
+                    .until(ENDING, || {
+                        self.cluster.store.get(Kind::Job, namespace, &job.name).is_none()
+                    })
+                    .await;
                 Err(RuntimeError::Unfit {
                     public: if lines.is_empty() {
                         "The migration of the database failed.".to_owned()
@@ -513,7 +459,9 @@ impl Runtime for KubernetesRuntime {
                 .keep(site.application, &site.namespace, &environment, &site.fence)
                 .await?;
         }
-        self.apply(&self.instance_manifests(workload)?, &site.fence).await?;
+        self.cluster
+            .apply_all(&self.instance_manifests(workload)?, &site.fence)
+            .await?;
         // A new Deployment has one, a resumed one has none; from the floor on it is the autoscaler's.
         if self.replicas(&site.namespace).unwrap_or(0) < u64::from(limits.min_replicas) {
             self.cluster
@@ -535,7 +483,7 @@ impl Runtime for KubernetesRuntime {
             Err(error) if !error.is_absent() => return Err(error.into()),
             _ => {}
         }
-        if self.until(ENDING, || !self.has_instances(namespace)).await {
+        if self.cluster.until(ENDING, || !self.has_instances(namespace)).await {
             Ok(())
         } else {
             Err(RuntimeError::Slow(format!(

@@ -119,6 +119,10 @@ pub struct Settings {
     pub database: Server,
     /// Redis.
     pub redis: Server,
+    /// Postgres of those applications that have one of their own beside others that share.
+    pub own_database: Option<Server>,
+    /// Redis of those applications that have one of their own beside others that share.
+    pub own_redis: Option<Server>,
     /// Networks that count as private beside the well-known ones, such as a cluster's own with public addresses.
     pub private_networks: Vec<IpNet>,
     /// Where secrets are.

@@ -22,8 +22,8 @@ fn all(settings: &Settings, workload: &Workload) -> Vec<Manifest> {
     let mut all = manifest::namespace(&spec).unwrap();
     all.extend(manifest::policies(&spec));
     let (a, b) = (SecretString::from("a-password"), SecretString::from("b-password"));
-    all.extend(manifest::postgres(&spec, "postgres:17", Some("fast"), [&a, &b]).unwrap());
-    all.extend(manifest::redis(&spec, "redis:7.4", None, [&a, &b]).unwrap());
+    all.extend(manifest::postgres(&spec, "postgres:17", Some("fast"), [Some(&a), Some(&b)]).unwrap());
+    all.extend(manifest::redis(&spec, "redis:7.4", None, [Some(&a), Some(&b)]).unwrap());
     all.extend([
         manifest::config_map(&spec, &workload.config).unwrap(),
         manifest::secret(&spec, &Environment::of(workload)),

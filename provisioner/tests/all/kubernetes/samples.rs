@@ -31,6 +31,8 @@ pub fn site(application: ApplicationId, generation: i64) -> Site {
         memory: "2Gi".to_owned(),
         storage: "20Gi".to_owned(),
         image: None,
+        own_database: false,
+        own_redis: false,
         fence: Fence::observer(application, Duration::from_mins(10)),
     }
 }
@@ -90,6 +92,8 @@ pub fn settings() -> Settings {
             networks: vec!["10.21.0.5/32".parse().unwrap()],
             port: 6379,
         },
+        own_database: None,
+        own_redis: None,
         private_networks: Vec::new(),
         secrets: Secrets::Kubernetes,
         monitoring: Monitoring {

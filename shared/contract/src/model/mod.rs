@@ -14,6 +14,7 @@ pub mod route;
 pub mod scope;
 pub mod status;
 pub mod step;
+pub mod strategy;
 pub mod version;
 
 pub use application_secret::{ApplicationSecrets, SecretName};
@@ -30,4 +31,5 @@ pub use route::{AppRecord, HostRecord, KeyRecord, KeyState};
 pub use scope::{Scope, Scopes};
 pub use status::{AppStatus, Refusal, Serve, WorkspaceStatus};
 pub use step::Step;
+pub use strategy::{DatabaseChoice, RedisChoice};
 pub use version::Version;

@@ -1,5 +1,5 @@
 use authsome_contract::{
-    model::{AppStatus, Environment, Plan, Scope, Step, WorkspaceStatus},
+    model::{AppStatus, DatabaseChoice, Environment, Plan, RedisChoice, Scope, Step, WorkspaceStatus},
     wire::job::JobKind,
 };
 use authsome_db::{DbError, operation::OperationStatus};
@@ -47,6 +47,16 @@ async fn every_closed_set_of_the_code_is_exactly_the_check_of_its_column() {
             "operations",
             "status",
             names(OperationStatus::ALL, OperationStatus::as_str),
+        ),
+        (
+            "applications",
+            "database_strategy",
+            names(DatabaseChoice::ALL, DatabaseChoice::as_str),
+        ),
+        (
+            "applications",
+            "redis_strategy",
+            names(RedisChoice::ALL, RedisChoice::as_str),
         ),
         ("provisioning_steps", "step", names(Step::ALL, Step::as_str)),
     ];

@@ -45,14 +45,15 @@ pub fn postgres(
     spec: &Spec<'_>,
     image: &str,
     storage_class: Option<&str>,
-    passwords: [&SecretString; 2],
+    passwords: [Option<&SecretString>; 2],
 ) -> Result<Vec<Manifest>, Unusable> {
     let id = spec.site.application;
     let connections = spec.site.plan.resources().database_connections;
-    let files = [
-        ("a", passwords[0].expose_secret().to_owned()),
-        ("b", passwords[1].expose_secret().to_owned()),
-    ];
+    // A role whose file is empty is closed.
+    let file =
+        |password: Option<&SecretString>| password.map_or_else(String::new, |one| one.expose_secret().to_owned());
+    let first = file(passwords[0].or(passwords[1]));
+    let files = [("a", file(passwords[0])), ("b", file(passwords[1])), ("first", first)];
     let scripts = json!({ "keep.sh": KEEP_POSTGRES, "roles.sql": ROLES });
     let names = json!([
         { "name": "OWNER", "value": database::owner(id) },
@@ -81,7 +82,7 @@ pub fn postgres(
             { "name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata" },
             // Only while the first start initialises the server: the keeper takes it away, and the superuser is then
             // reachable over the socket alone.
-            { "name": "POSTGRES_PASSWORD_FILE", "value": "/credentials/a" },
+            { "name": "POSTGRES_PASSWORD_FILE", "value": "/credentials/first" },
         ]),
         probe: json!(["pg_isready", "--quiet", "--username=postgres"]),
         keeper: json!(["sh", "/scripts/keep.sh"]),
@@ -96,10 +97,10 @@ pub fn redis(
     spec: &Spec<'_>,
     image: &str,
     storage_class: Option<&str>,
-    passwords: [&SecretString; 2],
+    passwords: [Option<&SecretString>; 2],
 ) -> Result<Vec<Manifest>, Unusable> {
     let id = spec.site.application;
-    let hashes = passwords.map(redis::password_hash);
+    let hashes = redis::hashes(passwords);
     let rules = redis::rules(id, &hashes).join(" ");
     // The keeper may say that the file changed, and nothing else; it comes by the socket, which no other pod has.
     let users = format!(

@@ -32,7 +32,7 @@ pub use service::service;
 pub use workload::{deployment, migration, migration_name};
 
 use super::kind::Kind;
-use super::settings::Settings;
+use super::settings::{Server, Settings};
 use crate::runtime::Site;
 
 /// The field manager of everything that is applied.
@@ -109,6 +109,18 @@ impl Spec<'_> {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), Value::from(value)))
         .collect()
+    }
+
+    /// Where the application's Postgres is.
+    pub fn database(&self) -> &Server {
+        let own = self.settings.own_database.as_ref().filter(|_| self.site.own_database);
+        own.unwrap_or(&self.settings.database)
+    }
+
+    /// Where the application's Redis is.
+    pub fn redis(&self) -> &Server {
+        let own = self.settings.own_redis.as_ref().filter(|_| self.site.own_redis);
+        own.unwrap_or(&self.settings.redis)
     }
 
     /// Labels of a component's pods.

@@ -64,7 +64,7 @@ impl DedicatedServers {
 
 /// Dedicated servers: how many there are.
 fn dedicated(spec: &Spec<'_>) -> u32 {
-    [&spec.settings.database, &spec.settings.redis]
+    [spec.database(), spec.redis()]
         .into_iter()
         .map(|server| u32::from(matches!(server, Server::Dedicated { .. })))
         .sum()

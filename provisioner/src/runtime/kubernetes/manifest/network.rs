@@ -72,8 +72,8 @@ pub fn policies(spec: &Spec<'_>) -> Vec<Manifest> {
         ));
     }
     for (server, component, port) in [
-        (&spec.settings.database, Component::Postgres, POSTGRES_PORT),
-        (&spec.settings.redis, Component::Redis, REDIS_PORT),
+        (spec.database(), Component::Postgres, POSTGRES_PORT),
+        (spec.redis(), Component::Redis, REDIS_PORT),
     ] {
         if matches!(server, Server::Dedicated { .. }) {
             let name = format!("allow-{}-from-instance", component.as_str());
@@ -111,16 +111,12 @@ fn to_database(spec: &Spec<'_>) -> Manifest {
     egress(
         spec,
         "allow-postgres",
-        &to(&spec.settings.database, Component::Postgres, POSTGRES_PORT),
+        &to(spec.database(), Component::Postgres, POSTGRES_PORT),
     )
 }
 
 fn to_redis(spec: &Spec<'_>) -> Manifest {
-    egress(
-        spec,
-        "allow-redis",
-        &to(&spec.settings.redis, Component::Redis, REDIS_PORT),
-    )
+    egress(spec, "allow-redis", &to(spec.redis(), Component::Redis, REDIS_PORT))
 }
 
 fn to(server: &Server, component: Component, port: u16) -> Value {

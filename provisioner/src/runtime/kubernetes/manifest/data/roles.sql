@@ -15,8 +15,13 @@ SELECT format('CREATE ROLE %I NOLOGIN', :'owner')
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'owner') \gexec
 SELECT format('CREATE ROLE %I LOGIN', name) FROM (VALUES (:'a'), (:'b')) AS wanted (name)
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
-SELECT format('ALTER ROLE %I PASSWORD %L', name, password)
+-- A role without a password is closed, and its sessions end.
+SELECT CASE WHEN password = '' THEN format('ALTER ROLE %I NOLOGIN PASSWORD NULL', name)
+            ELSE format('ALTER ROLE %I LOGIN PASSWORD %L', name, password) END
 FROM (VALUES (:'a', :'a_password'), (:'b', :'b_password')) AS wanted (name, password) \gexec
+SELECT pg_terminate_backend(pid, 5000)
+FROM (VALUES (:'a', :'a_password'), (:'b', :'b_password')) AS wanted (name, password) JOIN pg_stat_activity ON usename = name
+WHERE password = '';
 SELECT format('GRANT %I TO %I', :'owner', name) FROM (VALUES (:'a'), (:'b')) AS wanted (name) \gexec
 SELECT format('ALTER ROLE %I SET role = %L', name, :'owner') FROM (VALUES (:'a'), (:'b')) AS wanted (name) \gexec
 SELECT format('CREATE DATABASE %I', :'database')
