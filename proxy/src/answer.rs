@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -50,10 +50,10 @@ pub async fn refuse(
 /// The head of a refusal but for what [`of_json`] adds; its body.
 pub(crate) fn of_refusal(head: &mut impl Lines, refusal: Refusal, identity: &Identity<'_>) -> String {
     if let Some(seconds) = refusal.retry_after() {
-        head.put_text(RETRY_AFTER, itoa::Buffer::new().format(seconds));
+        head.say(RETRY_AFTER, itoa::Buffer::new().format(seconds).as_bytes());
     }
     if refusal.asks_for_credential() {
-        head.put(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        head.say(header::WWW_AUTHENTICATE, b"Bearer");
     }
     identify(head, identity);
     refusal.body(&identity.request_id.text())
@@ -61,15 +61,15 @@ pub(crate) fn of_refusal(head: &mut impl Lines, refusal: Refusal, identity: &Ide
 
 /// The head of the answer to a preflight.
 pub(crate) fn of_preflight(head: &mut impl Lines, asked: &impl Fields, identity: &Identity<'_>) {
-    cors::answer_preflight(head, asked);
     identify(head, identity);
+    cors::answer_preflight(head, asked);
 }
 
 /// What the head of an answer in JSON says of its body.
 pub(crate) fn of_json(head: &mut impl Lines, length: usize) {
-    head.put(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    head.put(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    head.put_text(header::CONTENT_LENGTH, itoa::Buffer::new().format(length));
+    head.say(header::CONTENT_TYPE, b"application/json");
+    head.say(header::CACHE_CONTROL, b"no-store");
+    head.say(header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
 }
 
 /// Tells a browser what it may send.

@@ -233,6 +233,7 @@ impl ProxyHttp for Edge {
         if let Some(trailers) = ctx.forward.as_ref().and_then(|forward| forward.way.carried()) {
             trailers.announce(request);
         }
+        forget_spelling(request);
         let target = Self::to_instance(request, ctx).ok_or_else(|| Error::new(ErrorType::InternalError))?;
         request.set_raw_path(target.as_bytes())
     }
@@ -319,6 +320,9 @@ impl ProxyHttp for Edge {
         }
         if let (Some(cache), Some(_)) = (&self.cache, &ctx.part) {
             cache.answered(&session.cache, response);
+        }
+        if response.status != StatusCode::SWITCHING_PROTOCOLS {
+            forget_spelling_of_answer(response);
         }
         self.to_client(&question(session), status, response, ctx);
         Ok(())
@@ -435,4 +439,31 @@ fn peer_of(session: &Session) -> Option<IpAddr> {
 fn head_length(head: &ResponseHeader) -> usize {
     let reason = head.get_reason_phrase().map_or(0, str::len);
     "HTTP/1.1 200 \r\n\r\n".len() + reason + head.wire_bytes()
+}
+
+/// Room for the lines that the edge adds to a head.
+const ADDED_LINES: usize = 24;
+
+/// The library keeps how a client spelt each name in a second map, and a line costs three times as much with it. Letter case means
+/// nothing in names (RFC 9110, section 5.1), and HTTP/2 keeps none. The target, which is lost with it, is set anew afterwards.
+fn forget_spelling(request: &mut RequestHeader) {
+    let (none, ()) = http::Request::new(()).into_parts();
+    let mut parts = http::request::Parts::from(std::mem::replace(request, none.into()));
+    parts.headers.reserve(ADDED_LINES);
+    *request = parts.into();
+}
+
+/// As [`forget_spelling`], of an answer, whose reason stays.
+fn forget_spelling_of_answer(response: &mut ResponseHeader) {
+    let canonical = response.status.canonical_reason();
+    let reason = response.get_reason_phrase().filter(|reason| Some(*reason) != canonical);
+    let reason = reason.map(str::to_owned);
+    let (none, ()) = http::Response::new(()).into_parts();
+    let mut parts = http::response::Parts::from(std::mem::replace(response, none.into()));
+    parts.headers.reserve(ADDED_LINES);
+    *response = parts.into();
+    if reason.is_some() {
+        // It was one before.
+        let _ = response.set_reason_phrase(reason.as_deref());
+    }
 }

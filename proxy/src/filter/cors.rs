@@ -22,7 +22,6 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
     "X-AuthSome-App-ID, X-AuthSome-Request-ID, X-AuthSome-Region, X-RateLimit-Limit, X-RateLimit-Remaining, \
      X-RateLimit-Reset, RateLimit, RateLimit-Policy, Retry-After, ETag, Link, Location",
 );
-const TRUE: HeaderValue = HeaderValue::from_static("true");
 /// Of `Access-Control-Request-Headers`; the longest that browsers are seen to send is a tenth of it.
 const REQUESTED_BYTES: usize = 4096;
 
@@ -143,7 +142,7 @@ impl Grant {
         }
     }
 
-    /// Puts it into the head of an answer.
+    /// Adds it to the head of an answer, in which nothing is left of [`BROWSERS_ARE_TOLD`].
     pub fn apply(&self, answer: &mut impl Lines) {
         let origin = match self {
             Self::Unknown => return,
@@ -151,9 +150,9 @@ impl Grant {
             Self::To(origin) => origin,
         };
         vary(answer, HeaderValue::from_static("Origin"));
-        answer.put_ref(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        answer.put(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
-        answer.put(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        answer.say_ref(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        answer.say(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, b"true");
+        answer.say_ref(header::ACCESS_CONTROL_EXPOSE_HEADERS, &EXPOSED);
     }
 }
 
@@ -166,7 +165,7 @@ fn vary(answer: &mut impl Lines, on: HeaderValue) {
             .any(|given| given.trim_ascii() == b"*" || given.trim_ascii().eq_ignore_ascii_case(name))
     };
     if !says(on.as_bytes()) {
-        answer.add(header::VARY, on);
+        answer.say_ref(header::VARY, &on);
     }
 }
 

@@ -53,6 +53,8 @@ const CLIENT_MAY_NOT_SET: Names = Names::new(&[
     "x-forwarded-host",
     "x-forwarded-prefix",
     "forwarded",
+    "x-request-id",
+    "traceparent",
     // By these some servers take another path or method than the one that was judged.
     "x-original-url",
     "x-rewrite-url",
@@ -64,14 +66,17 @@ const CLIENT_MAY_NOT_SET: Names = Names::new(&[
 /// What an instance says to its own proxies, or of itself.
 const NOT_FOR_CLIENTS: Names = Names::new(&["keep-alive", "proxy-connection", "server", "x-powered-by"]);
 
+/// How the caller stands with its limit: the edge's to say once it was judged.
+const STANDING: Names = Names::new(&[
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "ratelimit",
+    "ratelimit-policy",
+]);
+
 /// Names that a client may set, or that are set for it, and that must not come a second time in another spelling.
-const DISGUISED: [&[u8]; 5] = [
-    b"x-forwarded-for",
-    b"x-request-id",
-    b"content-length",
-    b"content-type",
-    b"transfer-encoding",
-];
+const DISGUISED: [&[u8]; 3] = [b"content-length", b"content-type", b"transfer-encoding"];
 
 /// What one request is forwarded with.
 #[derive(Debug, Clone, Copy)]
@@ -98,10 +103,17 @@ pub struct Forward<'a> {
 
 /// Makes the head that the instance reads out of the one that the client sent.
 pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
-    request.strike_where(|name| is_reserved(name) || CLIENT_MAY_NOT_SET.hold(name) || is_misspelt(name));
-    if forward.keys_in.authorization {
-        request.strike(&header::AUTHORIZATION);
-    }
+    let has_key = forward.keys_in.authorization;
+    // All names that are said below, so that those lines can be added without looking for others. What others noted about a
+    // trace goes on with it, and with no other.
+    let goes_on = forward.trace.is_some_and(|trace| trace.parent.is_some()) && is_state(request.all(TRACESTATE));
+    request.strike_where(|name| {
+        is_reserved(name)
+            || CLIENT_MAY_NOT_SET.hold(name)
+            || is_misspelt(name)
+            || (has_key && name.eq_ignore_ascii_case(b"authorization"))
+            || (!goes_on && name.eq_ignore_ascii_case(b"tracestate"))
+    });
     if forward.keys_in.subprotocol {
         let kept = credential::subprotocols_without_keys(request);
         request.strike(&header::SEC_WEBSOCKET_PROTOCOL);
@@ -113,23 +125,32 @@ pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
         put(request, header::REFERER, without.as_ref());
     }
 
-    request.put_ref(APP_ID, &forward.app.app_id);
-    request.put_ref(ENVIRONMENT, &forward.app.environment);
+    request.say_ref(APP_ID, &forward.app.app_id);
+    request.say_ref(ENVIRONMENT, &forward.app.environment);
     if let Some((_, key)) = forward.key {
-        request.put_text(KEY_ID, &key.key_id);
-        request.put_ref(KEY_TYPE, &key.key_type);
-        request.put_ref(SCOPES, &key.scopes);
+        request.say(KEY_ID, key.key_id.as_bytes());
+        request.say_ref(KEY_TYPE, &key.key_type);
+        request.say_ref(SCOPES, &key.scopes);
     }
     if matches!(forward.key, Some((KeyType::Secret, _))) {
-        put(request, X_APP_ID, forward.instance.app_id.as_ref());
-        put(request, X_API_KEY, forward.instance.service_key.as_ref());
+        say(request, X_APP_ID, forward.instance.app_id.as_ref());
+        say(request, X_API_KEY, forward.instance.service_key.as_ref());
     } else {
-        put(request, X_PUBLISHABLE_KEY, forward.instance.publishable_key.as_ref());
+        say(request, X_PUBLISHABLE_KEY, forward.instance.publishable_key.as_ref());
     }
     // Always ours: a client that chose it could make two requests look like one.
-    request.put_text(X_REQUEST_ID, &forward.request_id.text());
-    trace(request, forward.trace);
+    request.say(X_REQUEST_ID, forward.request_id.text().as_bytes());
+    // The edge's span becomes the instance's parent.
+    if let Some(trace) = forward.trace {
+        request.say(TRACEPARENT, trace.header().as_bytes());
+    }
     forwarded(request, forward);
+}
+
+fn say(request: &mut impl Lines, name: HeaderName, value: Option<&HeaderValue>) {
+    if let Some(value) = value {
+        request.say_ref(name, value);
+    }
 }
 
 fn put(request: &mut impl Lines, name: HeaderName, value: Option<&HeaderValue>) {
@@ -142,24 +163,13 @@ fn forwarded(request: &mut impl Lines, forward: &Forward<'_>) {
     // The client alone, and not the chain of proxies: an instance that counts hops or skips private addresses to find the
     // client would have to know which proxies the platform has.
     if let Some(client) = forward.client {
-        request.put_made(X_FORWARDED_FOR, of_address(client).as_bytes());
-        request.put_copy(X_REAL_IP, X_FORWARDED_FOR);
+        let address = of_address(client);
+        request.say(X_FORWARDED_FOR, address.as_bytes());
+        request.say(X_REAL_IP, address.as_bytes());
     }
-    request.put(X_FORWARDED_PROTO, HeaderValue::from_static(forward.scheme));
+    request.say(X_FORWARDED_PROTO, forward.scheme.as_bytes());
     request.put_copy(X_FORWARDED_HOST, header::HOST);
-    put(request, X_FORWARDED_PREFIX, forward.prefix);
-}
-
-/// The edge's span becomes the instance's parent. What others noted about a trace goes on with it, and with no other.
-fn trace(request: &mut impl Lines, trace: Option<&Trace>) {
-    let goes_on = trace.is_some_and(|trace| trace.parent.is_some()) && is_state(request.all(TRACESTATE));
-    if !goes_on {
-        request.strike(&TRACESTATE);
-    }
-    match trace {
-        Some(trace) => request.put_text(TRACEPARENT, &trace.header()),
-        None => request.strike(&TRACEPARENT),
-    }
+    say(request, X_FORWARDED_PREFIX, forward.prefix);
 }
 
 /// What every answer carries, whoever made it.
@@ -189,24 +199,34 @@ pub struct Reply<'a> {
 /// Makes the head that the client reads out of the one that the instance sent. Returns the number of cookies that could not
 /// be confined to the application and were dropped.
 pub fn to_client(response: &mut impl Lines, reply: &Reply<'_>) -> usize {
-    let is_shared = reply.shared.is_some();
+    let (is_shared, is_judged) = (reply.shared.is_some(), reply.identity.standing.is_some());
     response.strike_where(|name| {
         is_reserved(name)
             || NOT_FOR_CLIENTS.hold(name)
             || cors::BROWSERS_ARE_TOLD.hold(name)
-            || (is_shared && ORIGIN_WIDE.hold(name))
+            || (is_judged && STANDING.hold(name))
+            || (is_shared && (ORIGIN_WIDE.hold(name) || name.eq_ignore_ascii_case(b"x-content-type-options")))
     });
-    identify(response, &reply.identity);
+    say_whose(response, &reply.identity);
     reply.shared.map_or(0, |place| on_shared_host(response, &place))
 }
 
-/// Says to whom an answer belongs.
+/// Says to whom an answer belongs that is not an instance's own, or not its last.
 pub fn identify(response: &mut impl Lines, identity: &Identity<'_>) {
+    let is_judged = identity.standing.is_some();
+    response.strike_where(|name| {
+        is_reserved(name) || cors::BROWSERS_ARE_TOLD.hold(name) || (is_judged && STANDING.hold(name))
+    });
+    say_whose(response, identity);
+}
+
+/// None of the names is left in the head.
+fn say_whose(response: &mut impl Lines, identity: &Identity<'_>) {
     if let Some(app) = identity.app {
-        response.put_ref(APP_ID, &app.app_id);
+        response.say_ref(APP_ID, &app.app_id);
     }
-    response.put_text(REQUEST_ID, &identity.request_id.text());
-    response.put_ref(REGION, identity.region);
+    response.say(REQUEST_ID, identity.request_id.text().as_bytes());
+    response.say_ref(REGION, identity.region);
     identity.cors.apply(response);
     if let Some(standing) = identity.standing {
         standing.tell(response);
@@ -243,7 +263,7 @@ fn on_shared_host(response: &mut impl Lines, place: &Place<'_>) -> usize {
         // Added: a browser obeys every policy, so the instance's own can only be narrowed.
         response.add(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     }
-    response.put(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.say(X_CONTENT_TYPE_OPTIONS, b"nosniff");
     dropped
 }
 

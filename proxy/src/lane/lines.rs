@@ -18,6 +18,8 @@ pub(super) struct HeadLines {
     lines: Vec<Line>,
     /// The [bits](bit) of all lines there are or were.
     bits: u64,
+    /// Lines that follow all others, as they are sent. Nobody looks for them.
+    said: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +74,7 @@ impl HeadLines {
     pub(super) fn begin(&mut self, head: &[u8]) {
         self.lines.clear();
         self.bits = 0;
+        self.said.clear();
         self.bytes.clear();
         self.bytes.extend_from_slice(head);
     }
@@ -109,7 +112,7 @@ impl HeadLines {
 
     /// Appends all lines as they are sent.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.reserve(self.bytes.len() + 4 * self.lines.len());
+        out.reserve(self.bytes.len() + 4 * self.lines.len() + self.said.len());
         let mut run = Span::default();
         for line in &self.lines {
             if self.stands_as_sent(line) {
@@ -128,6 +131,7 @@ impl HeadLines {
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(self.at(run));
+        out.extend_from_slice(&self.said);
     }
 
     /// Are the bytes from the name to behind the value what is sent of the line?
@@ -144,7 +148,7 @@ impl HeadLines {
 
     /// How much space is kept.
     pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.capacity() + self.said.capacity()
     }
 
     /// The lines among which one of this mark could be.
@@ -247,6 +251,20 @@ impl Lines for HeadLines {
 
     fn add(&mut self, name: HeaderName, value: HeaderValue) {
         self.append(&name, value.as_bytes());
+    }
+
+    fn say(&mut self, name: HeaderName, value: &[u8]) {
+        let name = name.as_str().as_bytes();
+        // Once for all four pieces.
+        self.said.reserve(name.len() + value.len() + 4);
+        self.said.extend_from_slice(name);
+        self.said.extend_from_slice(b": ");
+        self.said.extend_from_slice(value);
+        self.said.extend_from_slice(b"\r\n");
+    }
+
+    fn say_ref(&mut self, name: HeaderName, value: &HeaderValue) {
+        self.say(name, value.as_bytes());
     }
 
     fn strike(&mut self, name: &HeaderName) {

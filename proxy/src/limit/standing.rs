@@ -76,19 +76,19 @@ impl Standing {
         }
     }
 
-    /// Puts the fields into the head of an answer.
+    /// Adds the fields to the head of an answer, in which none of them is.
     pub fn tell(&self, answer: &mut impl Lines) {
         let number = |number: u64| Short::<DIGITS>::default().with_number(number);
-        answer.put_made(LIMIT, number(self.limit.into()).as_bytes());
-        answer.put_made(REMAINING, number(self.remaining.into()).as_bytes());
-        answer.put_made(RESET, number(self.reset_seconds).as_bytes());
-        answer.put_ref(POLICY, &self.policy);
+        answer.say(LIMIT, number(self.limit.into()).as_bytes());
+        answer.say(REMAINING, number(self.remaining.into()).as_bytes());
+        answer.say(RESET, number(self.reset_seconds).as_bytes());
+        answer.say_ref(POLICY, &self.policy);
         let stands = Short::<VALUE_BYTES>::default()
             .with("\"")
             .with(self.by.as_str())
             .with("\";r=");
         let stands = stands.with_number(self.remaining.into()).with(";t=");
-        answer.put_made(RATE_LIMIT, stands.with_number(self.reset_seconds).as_bytes());
+        answer.say(RATE_LIMIT, stands.with_number(self.reset_seconds).as_bytes());
     }
 }
 

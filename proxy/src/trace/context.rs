@@ -145,6 +145,13 @@ impl Trace {
 #[derive(Debug, Clone, Copy)]
 pub struct ParentText([u8; 55]);
 
+impl ParentText {
+    /// The same as bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl std::ops::Deref for ParentText {
     type Target = str;
 

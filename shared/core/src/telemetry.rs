@@ -11,6 +11,7 @@ use std::io::IsTerminal;
 use std::str::FromStr;
 
 use prometheus::{Encoder, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
@@ -143,6 +144,7 @@ fn install(
     output: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
 ) -> Result<(), TelemetryError> {
     let filter = check_filter(filter)?;
+    let most = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
     let lines = match format {
         Format::Json => fmt::layer()
             .json()
@@ -160,7 +162,22 @@ fn install(
         .with(ceiling())
         .with(lines.with_filter(filter))
         .try_init()?;
+    // Libraries that log by the other interface ask this before anything else. With two filters the subscriber cannot tell what
+    // the most is, and each `debug!` of the forwarding library would go through both of them only to be dropped: 8,000
+    // instructions a request.
+    log::set_max_level(as_log(most));
     Ok(())
+}
+
+fn as_log(level: LevelFilter) -> log::LevelFilter {
+    match level.into_level() {
+        None => log::LevelFilter::Off,
+        Some(Level::ERROR) => log::LevelFilter::Error,
+        Some(Level::WARN) => log::LevelFilter::Warn,
+        Some(Level::INFO) => log::LevelFilter::Info,
+        Some(Level::DEBUG) => log::LevelFilter::Debug,
+        Some(Level::TRACE) => log::LevelFilter::Trace,
+    }
 }
 
 /// Whether a log filter can be used, without using it: for `--check-config`.

@@ -96,6 +96,36 @@ const DEFAULTS: &[(&[&str], &str, PathClass)] = &[
     ),
 ];
 
+/// Of each letter `x`, the default rules that may fit a path that begins with `/v1/x`, one bit each.
+const BY_LETTER: [u64; 26] = {
+    assert!(DEFAULTS.len() <= 64, "one bit for each rule");
+    let mut rules = [0; 26];
+    let mut at = 0;
+    while at < DEFAULTS.len() {
+        let pattern = DEFAULTS[at].1.as_bytes();
+        // Whatever else a rule is about parts from such a path within its first bytes.
+        if let [b'/', b'v', b'1', b'/', letter @ b'a'..=b'z', ..] = pattern {
+            rules[(*letter - b'a') as usize] |= 1 << at;
+        } else {
+            assert!(
+                matches!(pattern, [b'/', b'.' | b'u', ..]),
+                "a rule that other paths fit, too"
+            );
+        }
+        at += 1;
+    }
+    rules
+};
+
+/// The default rules that may fit, one bit each: most paths begin with `/v1/` and a letter, and need not be held against the
+/// rules of other letters.
+fn candidates(path: &str) -> u64 {
+    match path.as_bytes() {
+        [b'/', b'v', b'1', b'/', letter @ b'a'..=b'z', ..] => BY_LETTER[usize::from(letter - b'a')],
+        _ => u64::MAX,
+    }
+}
+
 /// The class of `method path`, where `path` is relative to the application and has no query.
 ///
 /// A path that two servers could read differently (dot segments, empty segments, encoded separators, backslashes) matches no
@@ -111,7 +141,13 @@ pub fn classify(policy: &[PathRule], method: &str, path: &str) -> PathClass {
         let fit = || Some(fit(&rule.pattern, path)?.and(methods_fit(rule.methods.iter().map(String::as_str), method)?));
         (fit(), rule.class)
     });
-    let defaults = DEFAULTS.iter().map(|(methods, pattern, class)| {
+    let mut left = candidates(path);
+    let candidates = std::iter::from_fn(|| {
+        let at = left.trailing_zeros();
+        left &= left.wrapping_sub(1);
+        DEFAULTS.get(at as usize)
+    });
+    let defaults = candidates.map(|(methods, pattern, class)| {
         let fit = || Some(fit(pattern, path)?.and(methods_fit(methods.iter().copied(), method)?));
         (fit(), *class)
     });

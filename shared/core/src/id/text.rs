@@ -17,6 +17,11 @@ pub struct IdText {
 }
 
 impl IdText {
+    /// The same as bytes, for what is written and not read as text: nothing has to be proved of them again.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+
     pub(super) fn of(prefix: &'static str, value: u128) -> Self {
         let mut bytes = [0; MAX];
         let start = prefix.len() + 1;

@@ -341,6 +341,15 @@ proptest! {
 
 proptest! {
     #[test]
+    fn a_rule_that_is_no_candidate_would_not_have_fitted(path in any_spelling()) {
+        let candidates = candidates(&path);
+        for (at, (_, pattern, _)) in defaults().enumerate() {
+            let fitted = fit_by_segments(pattern, &path);
+            prop_assert!(candidates >> at & 1 != 0 || fitted.is_none(), "{pattern} {path}");
+        }
+    }
+
+    #[test]
     fn what_parts_early_would_not_have_fitted(policy in any_policy(), path in any_spelling()) {
         for pattern in policy.iter().map(|rule| rule.pattern.as_str()).chain(defaults().map(|(_, pattern, _)| pattern)) {
             let slowly = fit_by_segments(pattern, &path);
