@@ -146,10 +146,10 @@ impl Grant {
     pub fn apply(&self, answer: &mut impl Lines) {
         let origin = match self {
             Self::Unknown => return,
-            Self::Nobody => return vary(answer, HeaderValue::from_static("Origin")),
+            Self::Nobody => return vary(answer, &HeaderValue::from_static("Origin")),
             Self::To(origin) => origin,
         };
-        vary(answer, HeaderValue::from_static("Origin"));
+        vary(answer, &HeaderValue::from_static("Origin"));
         answer.say_ref(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         answer.say(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, b"true");
         answer.say_ref(header::ACCESS_CONTROL_EXPOSE_HEADERS, &EXPOSED);
@@ -157,7 +157,7 @@ impl Grant {
 }
 
 /// Adds to `Vary`, unless it says so already.
-fn vary(answer: &mut impl Lines, on: HeaderValue) {
+fn vary(answer: &mut impl Lines, on: &HeaderValue) {
     let says = |name: &[u8]| {
         answer
             .all(header::VARY)
@@ -165,7 +165,7 @@ fn vary(answer: &mut impl Lines, on: HeaderValue) {
             .any(|given| given.trim_ascii() == b"*" || given.trim_ascii().eq_ignore_ascii_case(name))
     };
     if !says(on.as_bytes()) {
-        answer.say_ref(header::VARY, &on);
+        answer.say_ref(header::VARY, on);
     }
 }
 
@@ -186,8 +186,8 @@ pub fn answer_preflight(answer: &mut impl Lines, asked: &impl Fields) {
         answer.put(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
     }
     answer.put(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-    vary(answer, HeaderValue::from_static("Access-Control-Request-Method"));
-    vary(answer, HeaderValue::from_static("Access-Control-Request-Headers"));
+    vary(answer, &HeaderValue::from_static("Access-Control-Request-Method"));
+    vary(answer, &HeaderValue::from_static("Access-Control-Request-Headers"));
 }
 
 /// Names of headers between commas, and nothing that a browser could take for `*`.
