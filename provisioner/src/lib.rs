@@ -2,7 +2,7 @@
 //!
 //! Postgres holds what is wanted and what was done; NATS only wakes. [`consumer`] and [`reconcile`] bring operations,
 //! [`execution`] carries them out under a [`lease`], [`plan`] decides, [`step`] acts on the world, [`ledger`] records.
-//! [`drift`] starts again what should run and does not.
+//! [`drift`] starts again what should run and does not. [`upgrade`] brings a new image to all applications.
 
 pub mod admin;
 pub mod application_secrets;
@@ -27,3 +27,4 @@ pub mod runtime;
 pub mod start;
 pub mod step;
 pub mod tenancy;
+pub mod upgrade;

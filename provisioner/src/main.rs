@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use authsome_core::config::ConfigArgs;
 use authsome_provisioner::config::Config;
 use authsome_provisioner::start;
-use clap::Parser;
+use authsome_provisioner::upgrade;
+use clap::{Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,11 +21,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(name = "authsome-provisioner", version)]
 struct CommandLine {
     /// The configuration file.
-    #[arg(long, env = "AUTHSOME_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "AUTHSOME_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Say whether the configuration is right, and end: exit code 2 lists every problem.
-    #[arg(long)]
+    #[arg(long, global = true)]
     check_config: bool,
+    #[command(subcommand)]
+    command: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the service (the default).
+    Serve,
+    /// Upgrades of the instance image over all applications of a region, in waves.
+    ///
+    /// Needs the configuration of the provisioners that carry them out. Prints JSON. Exit code 1: nothing was changed.
+    #[command(subcommand)]
+    Upgrade(upgrade::line::Line),
 }
 
 #[tokio::main]
@@ -41,6 +55,9 @@ async fn main() -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if let Some(Verb::Upgrade(line)) = line.command {
+        return upgrade::line::run(line, &config).await;
+    }
     match start::log(&config) {
         Ok(()) => start::run(config).await,
         Err(error) => start::complain(&error),

@@ -74,7 +74,7 @@ pub struct Intent {
     pub memory_limit: String,
     /// Storage of its database, as a Kubernetes quantity.
     pub storage_limit: String,
-    /// The image that it is pinned to, if it is.
+    /// The image that it is pinned to, or that the last upgrade brought, if there is one.
     pub image: Option<String>,
     /// Written back: how its database is kept apart, once that is decided.
     pub database: Option<DatabaseChoice>,

@@ -39,6 +39,7 @@ use crate::runtime::local::{LocalConfig, LocalRuntime};
 use crate::runtime::{OwnServers, Runtime, RuntimeError};
 use crate::step::{Facilities, LONGEST_CALL};
 use crate::tenancy::{Caches, Databases};
+use crate::upgrade;
 
 /// Connections to the control database besides two for each operation: looks, renewals and drift.
 const SPARE_CONNECTIONS: u32 = 8;
@@ -262,8 +263,17 @@ impl Provisioner {
             nats: self.config.nats_url.clone(),
             permits,
         };
+        let upgrades = upgrade::Driver {
+            engine: Arc::clone(engine),
+            region: region.to_owned(),
+            tick: self.config.reconcile_interval,
+        };
         let soft = self.shutdown.soft();
-        tokio::join!(reconciler.run(soft.clone()), consumer.run(soft.clone()));
+        tokio::join!(
+            reconciler.run(soft.clone()),
+            consumer.run(soft.clone()),
+            Box::pin(upgrades.run(soft.clone()))
+        );
     }
 
     /// The database answers, and has the schema: control migrates it, perhaps just now.

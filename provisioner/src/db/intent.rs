@@ -16,10 +16,11 @@ pub async fn load(connection: &mut PgConnection, id: ApplicationId) -> Result<Op
         r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.environment,
                   a.status, a.region, a.generation, a.observed_generation, a.activated_at IS NOT NULL AS "activated!",
                   a.k8s_namespace, a.database_url, a.redis_url, a.internal_url, a.endpoints, a.base_path,
-                  a.edge_credentials, a.instance_service, a.image, a.database_strategy, a.redis_strategy, a.origins, a.config,
-                  a.cpu_limit, a.memory_limit, a.storage_limit,
+                  a.edge_credentials, a.instance_service, coalesce(a.image, a.fleet_image, f.image) AS image,
+                  a.database_strategy, a.redis_strategy, a.origins, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
                   w.plan, w.status AS workspace_status
-           FROM applications a JOIN workspaces w ON w.id = a.workspace_id WHERE a.id = $1"#,
+           FROM applications a JOIN workspaces w ON w.id = a.workspace_id LEFT JOIN fleet_images f ON f.region = a.region
+           WHERE a.id = $1"#,
         id as ApplicationId,
     )
     .fetch_optional(connection)
@@ -40,10 +41,10 @@ pub async fn running(
         r#"SELECT a.id AS "id: ApplicationId", a.workspace_id AS "workspace_id: WorkspaceId", a.name, a.environment,
                   a.status, a.region, a.generation, a.observed_generation, a.activated_at IS NOT NULL AS "activated!",
                   a.k8s_namespace, a.database_url, a.redis_url, a.internal_url, a.endpoints, a.base_path,
-                  a.edge_credentials, a.instance_service, a.image, a.database_strategy, a.redis_strategy, a.origins, a.config,
-                  a.cpu_limit, a.memory_limit, a.storage_limit,
+                  a.edge_credentials, a.instance_service, coalesce(a.image, a.fleet_image, f.image) AS image,
+                  a.database_strategy, a.redis_strategy, a.origins, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
                   w.plan, w.status AS workspace_status
-           FROM applications a JOIN workspaces w ON w.id = a.workspace_id
+           FROM applications a JOIN workspaces w ON w.id = a.workspace_id LEFT JOIN fleet_images f ON f.region = a.region
            WHERE a.region = $1 AND a.status IN ('active', 'updating', 'restarting', 'failed')
              AND ($2::text IS NULL OR a.id > $2)
            ORDER BY a.id LIMIT $3"#,

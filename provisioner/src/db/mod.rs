@@ -9,6 +9,7 @@ pub mod intent;
 pub mod lease;
 pub mod ledger;
 pub mod placement;
+pub mod upgrade;
 
 use authsome_db::DbError;
 use authsome_db::application::TransitionError;

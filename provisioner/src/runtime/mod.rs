@@ -320,6 +320,11 @@ pub trait Runtime: Send + Sync {
     /// Its name in configuration and logs.
     fn name(&self) -> &'static str;
 
+    /// The image of an application that has none of its own, where the runtime has images.
+    fn image(&self) -> Option<&str> {
+        None
+    }
+
     /// Why a step is not taken here, fit for the customer; `None` where it is.
     fn skips(&self, step: Step) -> Option<&'static str>;
 

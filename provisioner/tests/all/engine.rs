@@ -198,6 +198,22 @@ impl Control {
         .unwrap();
     }
 
+    /// Waits until nothing of these applications is under way.
+    pub async fn until_settled(&self, applications: &[ApplicationId]) {
+        wait_for("nothing to be under way", Duration::from_secs(60), async || {
+            let open: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM operations WHERE application_id = ANY ($1) AND finished_at IS NULL",
+            )
+            .bind(applications)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+            if open == 0 { Ok(()) } else { Err(open) }
+        })
+        .await
+        .unwrap();
+    }
+
     /// A worker with its own name.
     pub fn worker(&self, world: &Arc<World>) -> Worker {
         self.worker_with(world, Settings::default())

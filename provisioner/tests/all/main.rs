@@ -24,4 +24,5 @@ mod redis;
 mod schema;
 mod script;
 mod steps;
+mod upgrade;
 mod verbs;

@@ -178,6 +178,78 @@ async fn a_job_leads_to_a_serving_instance_and_a_stop_leaves_nothing_running() {
 }
 
 #[tokio::test]
+async fn an_operator_upgrades_all_applications_from_the_command_line() {
+    let platform = Platform::start().await;
+    let _provisioner = platform.provisioner().await;
+    let wanted = platform.active().await;
+    let config = platform.directory.path().join("provisioner.toml");
+    let upgrade = |arguments: &[&str]| {
+        let output = run(
+            &[&["upgrade"], arguments, &["--config", config.to_str().unwrap()]].concat(),
+            &[],
+        );
+        let (out, err) = (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        );
+        match output.status.success() {
+            true => Ok(serde_json::from_str::<serde_json::Value>(&out).unwrap()),
+            false => Err(err),
+        }
+    };
+    assert!(upgrade(&["status"]).unwrap_err().contains("has had no upgrade"));
+    assert!(
+        upgrade(&["begin", "--image", "Not An Image"])
+            .unwrap_err()
+            .contains("is no image reference")
+    );
+    assert!(
+        upgrade(&["begin", "--image", "x:2", "--waves", "1,5%"])
+            .unwrap_err()
+            .contains("100%")
+    );
+    assert!(
+        upgrade(&["begin", "--image", "x:2", "--region", "elsewhere"])
+            .unwrap_err()
+            .contains("name one of")
+    );
+    let begun = upgrade(&["begin", "--image", "registry.example/authsome:2", "--soak", "0"]).unwrap();
+    assert_eq!(
+        (&begun["total"], &begun["waves"]),
+        (&1.into(), &serde_json::json!(["1", "5%", "25%", "100%"]))
+    );
+    wait_for("the upgrade to succeed", SOON, async || {
+        let now = upgrade(&["status"]).unwrap();
+        if now["status"] == "succeeded" {
+            Ok(())
+        } else {
+            Err(now.to_string())
+        }
+    })
+    .await
+    .unwrap();
+    platform.answers(wanted).await;
+    assert_eq!(
+        platform
+            .control
+            .column(wanted.application, "fleet_image")
+            .await
+            .as_deref(),
+        Some("registry.example/authsome:2")
+    );
+    assert!(
+        upgrade(&["pause"])
+            .unwrap_err()
+            .contains("is succeeded, and cannot be paused")
+    );
+    let events: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_events WHERE action = 'image_upgrade.begin'")
+        .fetch_one(&platform.control.pool)
+        .await
+        .unwrap();
+    assert_eq!(events, 1);
+}
+
+#[tokio::test]
 async fn instances_come_back_after_the_provisioner_was_killed() {
     let platform = Platform::start().await;
     let mut provisioner = platform.provisioner().await;

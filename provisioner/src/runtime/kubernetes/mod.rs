@@ -227,6 +227,10 @@ impl Runtime for KubernetesRuntime {
         }
     }
 
+    fn image(&self) -> Option<&str> {
+        Some(&self.settings.image.reference)
+    }
+
     fn skips(&self, step: Step) -> Option<&'static str> {
         match step {
             Step::Migrate if self.settings.image.migrate_command.is_empty() => {

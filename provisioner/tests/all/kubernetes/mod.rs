@@ -1,7 +1,7 @@
 //! The runtime of production, over an API server of the tests' own.
 
 mod cluster;
-mod life;
+pub mod life;
 mod manifests;
 mod permissions;
 mod repair;
