@@ -282,7 +282,7 @@ mod tests {
         /// Whatever happens, an upgrade in which every update ends well reaches its end, with every wave as large as it says.
         #[test]
         fn a_fleet_without_failures_is_upgraded_to_the_last(total in 0u32..300, parallel in 1u32..20) {
-            let mut upgrade = Upgrade { total, parallel, ..upgrade(0) };
+            let mut upgrade = Upgrade { parallel, total, ..upgrade(0) };
             let (mut begun, mut under_way, mut now) = (0, 0, NOW);
             let mut finished = false;
             for _ in 0..2_000 {
