@@ -200,7 +200,7 @@ impl Control {
 
     /// Waits until nothing of these applications is under way.
     pub async fn until_settled(&self, applications: &[ApplicationId]) {
-        wait_for("nothing to be under way", Duration::from_secs(60), async || {
+        wait_for("nothing to be under way", Duration::from_mins(1), async || {
             let open: i64 = sqlx::query_scalar(
                 "SELECT count(*) FROM operations WHERE application_id = ANY ($1) AND finished_at IS NULL",
             )

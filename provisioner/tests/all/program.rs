@@ -192,9 +192,10 @@ async fn an_operator_upgrades_all_applications_from_the_command_line() {
             String::from_utf8(output.stdout).unwrap(),
             String::from_utf8(output.stderr).unwrap(),
         );
-        match output.status.success() {
-            true => Ok(serde_json::from_str::<serde_json::Value>(&out).unwrap()),
-            false => Err(err),
+        if output.status.success() {
+            Ok(serde_json::from_str::<serde_json::Value>(&out).unwrap())
+        } else {
+            Err(err)
         }
     };
     assert!(upgrade(&["status"]).unwrap_err().contains("has had no upgrade"));
