@@ -118,6 +118,8 @@ pub struct Config {
     pub reconcile_interval: Duration,
     /// Time between two looks at running instances.
     pub drift_interval: Duration,
+    /// Time between two measurements of what applications use of their databases.
+    pub usage_interval: Duration,
     /// How stopping is timed.
     pub timing: Timing,
     /// How log lines look.
@@ -233,6 +235,7 @@ impl Config {
 
         let reconcile_interval = interval(reader, "reconcile.interval", Duration::from_secs(3));
         let drift_interval = interval(reader, "drift.interval", Duration::from_secs(3));
+        let usage_interval = interval(reader, "usage.interval", Duration::from_mins(5));
         let timing = Timing {
             linger: Duration::ZERO,
             deadline: reader.or("shutdown.deadline", Timing::default().deadline),
@@ -269,6 +272,7 @@ impl Config {
             admin_listen,
             reconcile_interval,
             drift_interval,
+            usage_interval,
             timing,
             log_format,
             log_level,

@@ -28,3 +28,4 @@ pub mod start;
 pub mod step;
 pub mod tenancy;
 pub mod upgrade;
+pub mod usage;

@@ -1,11 +1,16 @@
 //! What the provisioner counts, for Prometheus. Depends on nothing that can fail once it is registered.
 
+mod usage;
+
 use std::time::Duration;
 
 use authsome_contract::model::Step;
 use authsome_contract::wire::job::JobKind;
 use authsome_core::telemetry::{self, TelemetryError};
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::usage::Measured;
+use usage::UsageGauges;
 
 /// From an observation that finds everything in place to a slow start of an instance, in seconds.
 const STEP_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
@@ -59,6 +64,7 @@ pub struct Metrics {
     instances_started: IntCounterVec,
     consumers: IntCounter,
     connected: IntGauge,
+    usage: UsageGauges,
 }
 
 impl Metrics {
@@ -115,6 +121,7 @@ impl Metrics {
                 "authsome_provisioner_nats_connected",
                 "1 while jobs arrive through NATS",
             )?,
+            usage: UsageGauges::register(&registry)?,
             registry,
         };
         let registry = &metrics.registry;
@@ -210,6 +217,11 @@ impl Metrics {
     /// The JetStream consumer was made, or made again.
     pub fn consumer_made(&self) {
         self.consumers.inc();
+    }
+
+    /// What applications use of their databases. Those that are not among them any more are told no longer.
+    pub fn usage(&self, measured: &[Measured]) {
+        self.usage.set(measured);
     }
 
     /// Whether jobs arrive through NATS.

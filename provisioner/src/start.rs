@@ -40,6 +40,7 @@ use crate::runtime::{OwnServers, Runtime, RuntimeError};
 use crate::step::{Facilities, LONGEST_CALL};
 use crate::tenancy::{Caches, Databases};
 use crate::upgrade;
+use crate::usage::Meter;
 
 /// Connections to the control database besides two for each operation: looks, renewals and drift.
 const SPARE_CONNECTIONS: u32 = 8;
@@ -222,7 +223,20 @@ impl Provisioner {
             }
             engine.facilities.runtime.shutdown().await;
         });
-        join_all(regions).await;
+        tokio::join!(join_all(regions), self.measure());
+    }
+
+    /// Applications of all regions are on the same servers: one asks for all.
+    async fn measure(&self) {
+        let Some((_, engine)) = self.engines.first() else {
+            return;
+        };
+        let meter = Meter {
+            engine: Arc::clone(engine),
+            regions: self.engines.iter().map(|(region, _)| region.clone()).collect(),
+            interval: self.config.usage_interval,
+        };
+        meter.run(self.shutdown.soft().clone()).await;
     }
 
     async fn keep_instances(&self, region: &str, engine: &Arc<Engine>) {

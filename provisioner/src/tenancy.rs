@@ -76,6 +76,11 @@ impl<S: ?Sized, C: Copy + PartialEq + Display> Strategies<S, C> {
         used.map(|(_, strategy)| &**strategy)
     }
 
+    /// All that an application may have.
+    pub fn all(&self) -> impl Iterator<Item = &S> {
+        self.all.iter().map(|(_, strategy)| &**strategy)
+    }
+
     fn pick(&self, choice: C) -> Result<&S, NotSetUp> {
         let found = self.all.iter().find(|(one, _)| *one == choice);
         found

@@ -122,6 +122,17 @@ pub struct Tenant<'a> {
     pub site: Option<&'a Site>,
 }
 
+/// What a tenant uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// The suffix of the application's id.
+    pub suffix: String,
+    /// Bytes of storage, indexes included.
+    pub bytes: i64,
+    /// Sessions.
+    pub connections: i64,
+}
+
 /// A way to give each application a database of its own.
 #[async_trait]
 pub trait DatabaseStrategy: Send + Sync {
@@ -152,6 +163,11 @@ pub trait DatabaseStrategy: Send + Sync {
 
     /// The address of the tenant's database for an instance.
     fn url(&self, id: ApplicationId, slot: Slot, password: &SecretString) -> SecretUrl;
+
+    /// What each tenant uses, in one question for all of them; nothing where their servers are not one.
+    async fn usage(&self, _fence: &Fence) -> Result<Vec<Usage>, DatabaseError> {
+        Ok(Vec::new())
+    }
 }
 
 #[cfg(test)]

@@ -18,9 +18,10 @@ use super::db::catalog::{self, Names, Outside};
 use super::db::quote::{Identifier, NameError};
 use super::db::schema::{self, Common};
 use super::db::statement::{self, Quoted, Statement};
+use super::db::usage;
 use super::session::Session;
 use super::shared::{ServerUrlError, SharedServer, change, quoted};
-use super::{DatabaseError, DatabaseStrategy, Slot, Tenant, names};
+use super::{DatabaseError, DatabaseStrategy, Slot, Tenant, Usage, names};
 use crate::lease::Fence;
 
 /// One database on a shared server, in which every tenant has a schema.
@@ -227,5 +228,17 @@ impl DatabaseStrategy for SharedDatabase {
 
     fn url(&self, id: ApplicationId, slot: Slot, password: &SecretString) -> SecretUrl {
         self.server.url_of(&self.database, id, slot, password)
+    }
+
+    async fn usage(&self, fence: &Fence) -> Result<Vec<Usage>, DatabaseError> {
+        let names = self.names(ApplicationId::from_uuid(uuid::Uuid::nil()));
+        let mut session = match Session::open(&self.server.inside(&names), fence).await {
+            // Nobody has needed it yet.
+            Err(error) if error.code().as_deref() == Some("3D000") => return Ok(Vec::new()),
+            session => session?,
+        };
+        let used = session.measure(usage::of_schemas).await;
+        session.close().await;
+        used
     }
 }

@@ -55,6 +55,20 @@ impl<'a> Session<'a> {
         bounded(self.fence, LOOK, what, look(&mut self.connection)).await
     }
 
+    /// Looks at something of every tenant.
+    pub(super) async fn measure<T>(
+        &mut self,
+        look: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, DatabaseError> {
+        bounded(
+            self.fence,
+            LONGEST_CALL,
+            "measure what tenants use",
+            look(&mut self.connection),
+        )
+        .await
+    }
+
     /// Changes something.
     pub(super) async fn run(&mut self, change: &Statement) -> Result<(), DatabaseError> {
         bounded(

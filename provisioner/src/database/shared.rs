@@ -19,9 +19,10 @@ use url::Url;
 use super::db::catalog::{self, Names};
 use super::db::quote::{Identifier, NameError};
 use super::db::statement::{self, Quoted, Statement};
+use super::db::usage;
 use super::scram::Verifier;
 use super::session::{Session, administrative};
-use super::{DatabaseError, DatabaseStrategy, Slot, Tenant, names};
+use super::{DatabaseError, DatabaseStrategy, Slot, Tenant, Usage, names};
 use crate::lease::Fence;
 
 /// `ALLOW_CONNECTIONS`, `DROP DATABASE … WITH (FORCE)`, and what is still supported.
@@ -314,5 +315,12 @@ impl DatabaseStrategy for SharedServer {
 
     fn url(&self, id: ApplicationId, slot: Slot, password: &SecretString) -> SecretUrl {
         self.url_of(&names::database(id), id, slot, password)
+    }
+
+    async fn usage(&self, fence: &Fence) -> Result<Vec<Usage>, DatabaseError> {
+        let mut session = Session::open(&self.admin, fence).await?;
+        let used = session.measure(usage::of_databases).await;
+        session.close().await;
+        used
     }
 }

@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod intent;
 pub mod lease;
 pub mod ledger;
+pub mod limits;
 pub mod placement;
 pub mod upgrade;
 

@@ -406,3 +406,35 @@ async fn an_administrator_that_is_no_superuser_is_enough() {
     strategy.remove(app.id, &app.fence).await.unwrap();
     assert!(strategy.is_absent(app.id, &app.fence).await.unwrap());
 }
+
+#[tokio::test]
+async fn what_each_tenant_uses_is_told_for_all_of_them_at_once() {
+    let (strategy, _) = strategy().await;
+    let fence = App::new().fence;
+    assert_eq!(
+        strategy.usage(&fence).await.unwrap(),
+        [],
+        "nobody has needed the database yet"
+    );
+    let (full, empty) = (App::ensured(&strategy).await, App::ensured(&strategy).await);
+    let mut connection = full.connect(&strategy, Slot::A).await;
+    run(
+        &mut connection,
+        "CREATE TABLE things (id bigserial PRIMARY KEY, text text)",
+    )
+    .await
+    .unwrap();
+    run(
+        &mut connection,
+        "INSERT INTO things (text) SELECT repeat(md5(n::text), 8) FROM generate_series(1, 10000) n",
+    )
+    .await
+    .unwrap();
+    let used = strategy.usage(&fence).await.unwrap();
+    let of = |app: &App| used.iter().find(|one| one.suffix == *app.id.suffix()).unwrap();
+    assert_eq!((of(&empty).bytes, of(&empty).connections), (0, 0));
+    // 10,000 texts of 256 bytes, and an index.
+    assert!(of(&full).bytes > 2_560_000 && of(&full).bytes < 10_000_000, "{used:?}");
+    assert_eq!(of(&full).connections, 1);
+    connection.close().await.unwrap();
+}

@@ -1,5 +1,6 @@
 //! A new image for all applications, in waves: over a real control database, tenants' Postgres and Redis, and the API double.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,30 @@ const LONG: Duration = Duration::from_mins(2);
 
 fn old() -> String {
     samples::settings().image.reference
+}
+
+/// What carries out operations: real steps, a cluster that is the double, and no wait between attempts.
+pub async fn engine(control: &Control, api: &ApiDouble, redis: &RedisServer, directory: &Path) -> Arc<Engine> {
+    let mut facilities = steps::facilities(redis, directory, "/nowhere".into()).await;
+    facilities.runtime = Arc::new(life::runtime(api, samples::settings()));
+    let no_wait = Backoff {
+        base: Duration::ZERO,
+        factor: 1.0,
+        max: Duration::ZERO,
+    };
+    let number = authsome_core::entropy::Entropy::next_u64(&entropy());
+    Arc::new(Engine {
+        pool: control.pool.clone(),
+        holder: format!("worker-{number}").into(),
+        actions: Arc::new(BuiltIn),
+        facilities: Arc::new(facilities),
+        lease_lifetime: Duration::from_secs(30),
+        retry: no_wait,
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(entropy()),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        stop: CancellationToken::new(),
+    })
 }
 
 /// A region with applications in it, and no provisioner yet.
@@ -78,26 +103,7 @@ impl Fleet {
     }
 
     async fn worker(&self) -> Worker {
-        let mut facilities = steps::facilities(&self.redis, self.directory.path(), "/nowhere".into()).await;
-        facilities.runtime = Arc::new(life::runtime(&self.api, samples::settings()));
-        let no_wait = Backoff {
-            base: Duration::ZERO,
-            factor: 1.0,
-            max: Duration::ZERO,
-        };
-        let number = authsome_core::entropy::Entropy::next_u64(&entropy());
-        let engine = Arc::new(Engine {
-            pool: self.control.pool.clone(),
-            holder: format!("worker-{number}").into(),
-            actions: Arc::new(BuiltIn),
-            facilities: Arc::new(facilities),
-            lease_lifetime: Duration::from_secs(30),
-            retry: no_wait,
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(entropy()),
-            metrics: Arc::new(Metrics::new().unwrap()),
-            stop: CancellationToken::new(),
-        });
+        let engine = engine(&self.control, &self.api, &self.redis, self.directory.path()).await;
         let reconciler = Reconciler {
             engine: Arc::clone(&engine),
             region: REGION.to_owned(),

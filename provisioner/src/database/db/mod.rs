@@ -7,5 +7,6 @@ pub(super) mod catalog;
 pub(super) mod quote;
 pub(super) mod schema;
 pub(super) mod statement;
+pub(super) mod usage;
 
 pub use quote::NameError;

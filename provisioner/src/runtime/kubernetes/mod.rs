@@ -37,6 +37,7 @@ pub use cluster::{Cluster, Source};
 pub use error::ClusterError;
 pub use kind::Kind;
 pub use manifest::{Manifest, Spec, Unusable};
+pub use quantity::Quantity;
 pub use settings::{Image, Monitoring, Pods, Secrets, Server, Settings, Vault};
 pub use vault::{VaultClient, VaultError};
 

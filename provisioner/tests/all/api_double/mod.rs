@@ -135,6 +135,13 @@ impl ApiDouble {
             .collect()
     }
 
+    /// All objects of a kind.
+    pub fn all(&self, kind: Kind) -> Vec<Value> {
+        let objects = self.inner.objects();
+        let of_kind = objects.iter().filter(|(key, _)| key.kind == kind);
+        of_kind.map(|(_, object)| object.clone()).collect()
+    }
+
     /// Everything in a namespace, pods aside, as `Kind/name`.
     pub fn names(&self, namespace: &str) -> Vec<String> {
         self.inner

@@ -1,9 +1,11 @@
 //! The runtime of production, over an API server of the tests' own.
 
 mod cluster;
+mod fleet_metrics;
 pub mod life;
 mod manifests;
 mod permissions;
+mod regions;
 mod repair;
 pub mod samples;
 mod scale;

@@ -40,13 +40,11 @@ pub(super) fn link(settings: &Settings, application: ApplicationId) -> Option<St
 }
 
 /// Requests of one application in so much time, those that failed for the server's own reasons, and how long they took.
-/// The database's size and sessions come from postgres_exporter, its limits from the provisioner.
+/// The database's size, sessions and limits come from the provisioners, each of which tells the same.
 const ERRORS: &str = r#"sum by (application) (rate(http_requests_total{application=~"app_.+",status=~"5.."}[5m])) / sum by (application) (rate(http_requests_total{application=~"app_.+"}[5m]))"#;
 const LATENCY: &str = r#"histogram_quantile(0.95, sum by (application, le) (rate(http_request_duration_seconds_bucket{application=~"app_.+"}[5m])))"#;
-const DATABASE: &str =
-    r"pg_database_size_bytes / on (datname) group_left (application) authsome_application_storage_limit_bytes";
-const CONNECTIONS: &str =
-    r"pg_stat_database_numbackends / on (datname) group_left (application) authsome_application_connection_limit";
+const DATABASE: &str = "max by (application) (authsome_application_database_bytes) / max by (application) (authsome_application_storage_limit_bytes)";
+const CONNECTIONS: &str = "max by (application) (authsome_application_database_connections) / max by (application) (authsome_application_connection_limit)";
 
 fn alerts() -> Value {
     let alert = |name: &str, expression: String, wait: &str, severity: &str, summary: &str| {

@@ -1,0 +1,156 @@
+//! Alerts and the dashboard ask for what somebody exports.
+
+use std::collections::BTreeSet;
+
+use authsome_contract::model::AppStatus;
+use authsome_provisioner::runtime::kubernetes::{Kind, manifest};
+use authsome_provisioner::usage::{Measured, Meter};
+use authsome_testkit::{RedisOptions, RedisServer};
+use serde_json::Value;
+
+use super::samples::{new_id, settings};
+use crate::api_double::ApiDouble;
+use crate::engine::{Control, REGION};
+
+/// What is not ours to export, and whose it is.
+const OTHERS: [(&str, &str); 3] = [
+    ("up", "Prometheus itself, for whatever it scrapes"),
+    ("http_requests_total", "the AuthSome instance"),
+    ("http_request_duration_seconds_bucket", "the AuthSome instance"),
+];
+/// The words of the query language that alerts and the dashboard use.
+const WORDS: [&str; 11] = [
+    "sum",
+    "max",
+    "by",
+    "rate",
+    "histogram_quantile",
+    "and",
+    "on",
+    "application",
+    "le",
+    "status",
+    "label_values",
+];
+
+/// The names of metrics in an expression: words that are neither the language's, nor inside braces, quotes or brackets.
+fn names(expression: &str) -> BTreeSet<String> {
+    let mut plain = String::new();
+    let mut depth = 0_u32;
+    for c in expression.chars() {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            c if depth == 0 => plain.push(c),
+            _ => {}
+        }
+    }
+    plain
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase()) && !WORDS.contains(word))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Every expression in alerts and dashboard.
+fn expressions(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                match value {
+                    Value::String(text) if name == "expr" || name == "query" && text.contains('(') => {
+                        found.push(text.clone());
+                    }
+                    value => expressions(value, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_metric_of_the_alerts_and_the_dashboard_is_exported_by_somebody() {
+    let metrics = authsome_provisioner::metrics::Metrics::new().unwrap();
+    metrics.usage(&[Measured {
+        application: new_id(),
+        bytes: 1,
+        connections: 1,
+        storage_limit: 10,
+        connection_limit: 10,
+    }]);
+    let exported = metrics.encode();
+    let mut found = Vec::new();
+    for manifest in manifest::fleet(&settings()) {
+        if manifest.kind == Kind::ConfigMap {
+            let text = manifest.body["data"].as_object().unwrap().values().next().unwrap();
+            expressions(&serde_json::from_str(text.as_str().unwrap()).unwrap(), &mut found);
+        } else {
+            expressions(&manifest.body, &mut found);
+        }
+    }
+    let asked: BTreeSet<String> = found.iter().flat_map(|expression| names(expression)).collect();
+    assert!(found.len() >= 12 && asked.len() >= 7, "{found:?}");
+    for name in &asked {
+        let ours = exported.contains(&format!("\n{name}{{"));
+        let others = OTHERS.iter().any(|(other, _)| other == name);
+        assert!(ours || others, "nobody exports {name}");
+    }
+    for (other, whose) in OTHERS {
+        assert!(asked.contains(other), "{other} of {whose} is not asked for any more");
+    }
+}
+
+#[tokio::test]
+async fn what_applications_use_is_measured_with_one_statement_for_each_server() {
+    let control = Control::start().await;
+    let api = ApiDouble::start().await;
+    let redis = RedisServer::start(RedisOptions::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let engine = crate::upgrade::engine(&control, &api, &redis, directory.path()).await;
+    let mut built = Vec::new();
+    for _ in 0..2 {
+        let wanted = control.wanted().await;
+        while engine.execute(wanted.operation).await.unwrap() != authsome_provisioner::execution::Execution::Over {}
+        built.push(wanted.application);
+    }
+    let unbuilt = control.application(AppStatus::Provisioning).await;
+    let meter = |regions: &[&str]| Meter {
+        engine: engine.clone(),
+        regions: regions.iter().map(|region| (*region).to_owned()).collect(),
+        interval: std::time::Duration::from_mins(5),
+    };
+    let measured = meter(&[REGION]).measure().await.unwrap();
+    assert_eq!(measured.len(), 2, "{measured:?}");
+    assert!(measured.iter().all(|one| one.application != unbuilt));
+    for one in &measured {
+        assert!(built.contains(&one.application));
+        // An empty database of Postgres has several megabytes of catalog.
+        assert!(one.bytes > 1 << 20 && one.bytes < one.storage_limit, "{one:?}");
+        assert_eq!((one.storage_limit, one.connections), (5 << 30, 0));
+        assert!(one.connection_limit > 0);
+    }
+    assert!(
+        meter(&["elsewhere"]).measure().await.unwrap().is_empty(),
+        "others' regions are others'"
+    );
+
+    let metrics = &engine.metrics;
+    metrics.usage(&measured);
+    let line = format!(
+        "authsome_application_storage_limit_bytes{{application=\"{}\"}} {}",
+        built[0],
+        5_u64 << 30
+    );
+    assert!(metrics.encode().contains(&line));
+    metrics.usage(&measured[..1]);
+    let gone = format!(
+        "authsome_application_database_bytes{{application=\"{}\"}}",
+        measured[1].application
+    );
+    assert!(
+        !metrics.encode().contains(&gone),
+        "what is gone is not exported for ever"
+    );
+}
