@@ -1,6 +1,7 @@
 //! Two regions, each with a cluster of its own: what belongs to one never reaches the other.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::time::Duration;
 
 use authsome_contract::model::AppStatus;
@@ -48,7 +49,7 @@ impl World {
         for (region, api) in clusters {
             let kubeconfig = self.directory.path().join(format!("{name}-{region}.kubeconfig"));
             private_file::write(&kubeconfig, &api.kubeconfig()).unwrap();
-            named += &format!("{region} = \"{}\"\n", kubeconfig.display());
+            writeln!(named, "{region} = \"{}\"", kubeconfig.display()).unwrap();
         }
         let admin = format!("127.0.0.1:{}", port::free().unwrap());
         let config = self.directory.path().join(format!("{name}.toml"));

@@ -75,6 +75,14 @@ async fn fleet(count: usize) {
         f64::from(u32::try_from(calls).unwrap()) / f64::from(u32::try_from(count).unwrap()),
         memory / 1024,
     ));
+    for (call, count) in api.calls() {
+        if call.verb == "list" || call.verb == "watch" {
+            assert!(
+                count <= 3,
+                "{call:?}, {count} times by three workers: more than one for each kind"
+            );
+        }
+    }
     assert!(listed <= 20, "a list for each kind, and what preflight asks: {listed}");
     assert!(calls < 25 * count as u64 + 200, "{calls}");
     // One change costs what it changes.
