@@ -5,6 +5,7 @@
 //! worker has taken over, it changes nothing and says [`RecordError::Fenced`].
 
 pub mod credentials;
+pub mod fleet_image;
 pub mod intent;
 pub mod lease;
 pub mod ledger;

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 
 use super::wave::Wave;
 use super::{Member, State, Status, Upgrade};
-use crate::db::upgrade as rows;
+use crate::db::{fleet_image, upgrade as rows};
 
 /// Why a command changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -191,7 +191,7 @@ pub async fn begin(
         return Err(CommandError::Image(plan.image.to_owned()));
     }
     let mut transaction = pool.begin().await?;
-    let (now, later) = rows::waiting(&mut transaction, plan.region, plan.image, plan.own, None).await?;
+    let (now, later) = fleet_image::waiting(&mut transaction, plan.region, plan.image, plan.own, None).await?;
     let new = rows::NewUpgrade {
         region: plan.region,
         image: plan.image,

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::decision::{self, Next, Outcome};
 use super::{Member, State, Status, Upgrade};
+use crate::db::fleet_image;
 use crate::db::upgrade::{self as rows, Change};
 use crate::execution::Engine;
 use crate::runtime::RuntimeError;
@@ -98,7 +99,7 @@ impl Driver {
         let runtime = &self.engine.facilities.runtime;
         let own = runtime.image();
         let (candidates, coming) = if upgrade.status == Status::Running {
-            rows::waiting(&mut transaction, &upgrade.region, &upgrade.image, own, Some(upgrade.id)).await?
+            fleet_image::waiting(&mut transaction, &upgrade.region, &upgrade.image, own, Some(upgrade.id)).await?
         } else {
             (0, 0)
         };
@@ -118,7 +119,9 @@ impl Driver {
                 rows::set_status(&mut transaction, upgrade.id, Status::Halted, Some(&reason)).await?;
             }
             Next::Begin(count) => {
-                for (id, previous) in rows::candidates(&mut transaction, &upgrade, own, count.min(AT_ONCE)).await? {
+                for (id, previous) in
+                    fleet_image::candidates(&mut transaction, &upgrade, own, count.min(AT_ONCE)).await?
+                {
                     if let Some(begun) = self
                         .give(&mut transaction, &upgrade, id, Some(&upgrade.image), None)
                         .await?
@@ -203,7 +206,7 @@ impl Driver {
             .await?;
         if begun.is_none() {
             // It is stopped, or being deleted: it starts with the former image, if ever.
-            rows::set_image(connection, member.application, previous).await?;
+            fleet_image::set_image(connection, member.application, previous).await?;
         }
         let reason = failure.map(|failure| {
             tracing::warn!(application = %member.application, upgrade = upgrade.id, failure, "the former image comes back");
@@ -253,7 +256,7 @@ impl Driver {
                 region = upgrade.region,
                 "upgrade succeeded"
             );
-            rows::finish(connection, upgrade, own).await?;
+            fleet_image::finish(connection, upgrade, own).await?;
         }
         Ok(())
     }
@@ -268,7 +271,7 @@ impl Driver {
         failure: Option<&str>,
     ) -> Result<Option<(i64, OperationId)>, LookError> {
         let engine = &self.engine;
-        let Some(workspace) = rows::hold_workspace(connection, id).await? else {
+        let Some(workspace) = fleet_image::hold_workspace(connection, id).await? else {
             return Ok(None);
         };
         let deadline_at = engine.clock.now() + DEADLINE;
@@ -278,7 +281,7 @@ impl Driver {
             Ok(_) | Err(TransitionError::Illegal(_) | TransitionError::Missing(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        let generation = rows::intend(connection, id, image).await?;
+        let generation = fleet_image::intend(connection, id, image).await?;
         let new = NewOperation {
             id: OperationId::generate(&*engine.clock, &*engine.entropy),
             workspace_id: workspace,

@@ -11,6 +11,8 @@ mod error;
 mod kind;
 mod logs;
 pub mod manifest;
+mod migration;
+mod monitors;
 mod preflight;
 mod quantity;
 mod rollout;
@@ -21,8 +23,8 @@ mod trouble;
 mod vault;
 mod watch;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +32,7 @@ use authsome_contract::model::Step;
 use authsome_contract::wire::LogPage;
 use authsome_core::id::ApplicationId;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,6 +53,8 @@ use room::LastNodes;
 
 /// Instances that always run.
 const FLOOR: u32 = 2;
+/// For how long a cluster that was found usable is not asked again. What it refuses in between, a later step says.
+const STILL_USABLE: Duration = Duration::from_secs(30);
 /// How long the first listing may take before a look says that nothing is known.
 const WARM_UP: Duration = Duration::from_secs(8);
 /// How long pods may take to end: their grace and a little. The lease is renewed meanwhile.
@@ -72,6 +77,8 @@ pub struct KubernetesRuntime {
     watches_monitors: OnceCell<()>,
     has_fleet: AtomicBool,
     nodes: LastNodes,
+    /// When the cluster was last found usable.
+    checked: Mutex<Option<Instant>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -97,6 +104,7 @@ impl KubernetesRuntime {
             watches_monitors: OnceCell::new(),
             has_fleet: AtomicBool::new(false),
             nodes: LastNodes::default(),
+            checked: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
@@ -154,49 +162,6 @@ impl KubernetesRuntime {
         Ok(all)
     }
 
-    /// Are the kinds of the Prometheus operator there? From the first time on they are watched.
-    async fn has_monitors(&self) -> Result<bool, ClusterError> {
-        if self.watches_monitors.initialized() {
-            return Ok(true);
-        }
-        if !self.cluster.has_group(Kind::ServiceMonitor.group()).await? {
-            return Ok(false);
-        }
-        let kinds = [Kind::ServiceMonitor, Kind::PrometheusRule];
-        self.watches_monitors
-            .get_or_init(async || watch::begin(&self.cluster, &kinds, &self.tasks, &self.stop))
-            .await;
-        if self
-            .cluster
-            .until(WARM_UP, || self.cluster.store.has_listed(&kinds))
-            .await
-        {
-            Ok(true)
-        } else {
-            Err(ClusterError::Warming)
-        }
-    }
-
-    async fn monitoring(&self, site: &Site) -> Result<Outcome, RuntimeError> {
-        if !self.has_monitors().await? {
-            return Ok(Outcome::skipped(
-                "The cluster has no Prometheus operator; nothing scrapes the application.",
-            ));
-        }
-        if !self.has_fleet.load(Ordering::Relaxed) {
-            self.cluster
-                .apply_all(&manifest::fleet(&self.settings), &site.fence)
-                .await?;
-            self.has_fleet.store(true, Ordering::Relaxed);
-        }
-        self.cluster
-            .apply_all(&[manifest::service_monitor(&self.spec(site))], &site.fence)
-            .await?;
-        Ok(Outcome::done(
-            "The application is scraped, and watched by the fleet's alerts.",
-        ))
-    }
-
     fn replicas(&self, namespace: &str) -> Option<u64> {
         let deployment = self.cluster.store.get(Kind::Deployment, namespace, NAME)?;
         deployment.body["spec"]["replicas"].as_u64()
@@ -250,9 +215,14 @@ impl Runtime for KubernetesRuntime {
     }
 
     async fn check(&self) -> Result<(), RuntimeError> {
-        preflight::check(&self.cluster, &self.settings).await?;
-        if let Some(vault) = &self.vault {
-            vault.check().await?;
+        // Many operations at a time need not each ask for every permission.
+        let last = *self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|at| at.elapsed() >= STILL_USABLE) {
+            preflight::check(&self.cluster, &self.settings).await?;
+            if let Some(vault) = &self.vault {
+                vault.check().await?;
+            }
+            *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         Ok(self.warm().await?)
     }
@@ -315,7 +285,7 @@ impl Runtime for KubernetesRuntime {
                     "The application has a namespace of its own, closed to everybody but the edge.",
                 ))
             }
-            Step::Monitoring => self.monitoring(site).await,
+            Step::Monitoring => self.set_up_monitoring(site).await,
             _ => Ok(Outcome::skipped(self.skips(step).unwrap_or_default())),
         }
     }
@@ -367,64 +337,7 @@ impl Runtime for KubernetesRuntime {
     }
 
     async fn migrate(&self, workload: &Workload) -> Result<Outcome, RuntimeError> {
-        self.warm().await?;
-        let Some(job) = manifest::migration(&self.spec(&workload.site), workload)? else {
-            return Ok(Outcome::skipped(self.skips(Step::Migrate).unwrap_or_default()));
-        };
-        let namespace = &workload.site.namespace;
-        if self.cluster.store.get(Kind::Job, namespace, &job.name).is_none() {
-            self.cluster.apply(&job, &workload.site.fence).await?;
-        }
-        let ended = || {
-            let seen = self.cluster.store.get(Kind::Job, namespace, &job.name)?;
-            let conditions = seen.body["status"]["conditions"].as_array()?.clone();
-            conditions
-                .into_iter()
-                .find(|one| one["status"] == "True" && (one["type"] == "Complete" || one["type"] == "Failed"))
-        };
-        if !self.cluster.until(self.patience.rollout, || ended().is_some()).await {
-            return Err(RuntimeError::Slow("the migration has not ended".to_owned()));
-        }
-        match ended() {
-            Some(end) if end["type"] == "Complete" => Ok(Outcome::done("The database's schema is prepared.")),
-            _ => {
-                let pods = self.cluster.store.list(Kind::Pod, namespace);
-                let label = manifest::Component::Migration.as_str();
-                let pod = pods
-                    .iter()
-                    .find(|(_, pod)| pod.body["metadata"]["labels"][manifest::COMPONENT_LABEL] == label);
-                let lines = match pod {
-                    Some((pod, _)) => {
-                        let of = Container {
-                            pod: pod.clone(),
-                            name: NAME.to_owned(),
-                            previous: false,
-                        };
-                        self.cluster.last_lines(namespace, &of).await
-                    }
-                    None => None,
-                };
-                let redaction = Redaction::new().and_workload(workload);
-                let lines = lines.map(|lines| excerpt(&lines, &redaction)).unwrap_or_default();
-                // Out of the way of the next attempt.
-                self.cluster
-                    .delete(Kind::Job, Some(namespace), &job.name, &workload.site.fence)
-                    .await?;
-                self.cluster
-                    .until(ENDING, || {
-                        self.cluster.store.get(Kind::Job, namespace, &job.name).is_none()
-                    })
-                    .await;
-                Err(RuntimeError::Unfit {
-                    public: if lines.is_empty() {
-                        "The migration of the database failed.".to_owned()
-                    } else {
-                        format!("The migration of the database failed. Its log ends with:\n{lines}")
-                    },
-                    detail: String::new(),
-                })
-            }
-        }
+        self.run_migration(workload).await
     }
 
     async fn observe(&self, application: ApplicationId) -> Result<Placement, RuntimeError> {

@@ -78,14 +78,17 @@ async fn why_instances_do_not_come_up_is_said_in_words() {
 #[tokio::test]
 async fn preflight_names_what_is_missing() {
     let api = ApiDouble::start().await;
-    let runtime = runtime(&api, settings());
-    runtime.check().await.unwrap();
+    let usable = runtime(&api, settings());
+    usable.check().await.unwrap();
+    let calls = api.count();
+    usable.check().await.unwrap();
+    assert_eq!(api.count(), calls, "what was so a moment ago is not asked again");
     api.trouble(|trouble| {
         trouble
             .denied
             .insert(("patch".to_owned(), "networkpolicies".to_owned()));
     });
-    let error = runtime.check().await.unwrap_err();
+    let error = runtime(&api, settings()).check().await.unwrap_err();
     let RuntimeError::Unfit { public, detail } = &error else {
         panic!("{error}")
     };
@@ -93,7 +96,7 @@ async fn preflight_names_what_is_missing() {
     assert!(!error.is_transient());
 
     api.trouble(|trouble| trouble.answers = Some(503));
-    let error = runtime.check().await.unwrap_err();
+    let error = runtime(&api, settings()).check().await.unwrap_err();
     assert!(error.is_transient(), "{error}");
 }
 

@@ -1,0 +1,85 @@
+//! Where secrets are, and what changes with them.
+
+use authsome_provisioner::runtime::Workload;
+use authsome_provisioner::runtime::kubernetes::Spec;
+use authsome_provisioner::runtime::kubernetes::manifest;
+
+use super::all;
+use crate::kubernetes::samples::{elaborate, new_id, settings, workload};
+
+#[test]
+fn no_secret_is_anywhere_but_in_a_secret() {
+    for settings in [settings(), elaborate()] {
+        for manifest in all(&settings, &workload(new_id(), 1)) {
+            let text = manifest.body.to_string();
+            let found = ["database-password", "redis-password", "a-password", "b-password"]
+                .iter()
+                .any(|secret| text.contains(secret));
+            assert!(!found, "{} holds a password in clear", manifest.what());
+        }
+    }
+}
+
+#[test]
+fn with_vault_the_agent_writes_secrets_and_the_cluster_keeps_none() {
+    let application = workload(new_id(), 1);
+    let settings = elaborate();
+    let spec = Spec {
+        site: &application.site,
+        settings: &settings,
+    };
+    let deployment = manifest::deployment(&spec, &application).unwrap();
+    let template = &deployment.body["spec"]["template"];
+    let annotations = &template["metadata"]["annotations"];
+    let path = format!("secret/data/applications/{}", application.application);
+    for (name, value) in [
+        ("agent-inject", "true"),
+        ("role", application.site.namespace.as_str()),
+        ("agent-inject-secret-0", path.as_str()),
+        ("agent-inject-file-0", "DATABASE_URL"),
+        ("agent-inject-file-1", "MAILER_SMTP_PASSWORD"),
+        ("agent-inject-file-2", "REDIS_URL"),
+    ] {
+        assert_eq!(annotations[format!("vault.hashicorp.com/{name}")], value, "{name}");
+    }
+    let env = template["spec"]["containers"][0]["env"].as_array().unwrap();
+    assert!(
+        env.iter()
+            .any(|one| one["name"] == "DATABASE_URL" && one["value"] == "file:///vault/secrets/DATABASE_URL")
+    );
+    assert!(env.iter().all(|one| one.get("valueFrom").is_none()));
+    assert!(
+        template["spec"]["containers"][0]["volumeMounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|m| m["name"] != "vault-token")
+    );
+}
+
+#[test]
+fn whatever_an_instance_is_told_rolls_it_and_nothing_else_does() {
+    let application = workload(new_id(), 1);
+    let (settings, id) = (settings(), application.application);
+    let template = |workload: &Workload| {
+        let spec = Spec {
+            site: &workload.site,
+            settings: &settings,
+        };
+        manifest::deployment(&spec, workload).unwrap().body["spec"]["template"].clone()
+    };
+    let before = template(&application);
+    assert_eq!(template(&application.clone()), before);
+    let changed = |change: &dyn Fn(&mut Workload)| {
+        let mut other = workload(id, 1);
+        change(&mut other);
+        template(&other) != before
+    };
+    assert!(changed(&|w| w.config["session"]["token_ttl"] = "2h".into()));
+    assert!(changed(
+        &|w| w.database_url = authsome_core::secret::SecretUrl::parse("postgres://b:other@db/x").unwrap()
+    ));
+    assert!(changed(&|w| w.generation = 2));
+    assert!(changed(&|w| w.site.cpu = "2".to_owned()));
+    assert!(!changed(&|w| w.previous = vec!["10.0.0.1:80".parse().unwrap()]));
+}
