@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use pingora::cache::key::HashBinary;
 use pingora::cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -233,8 +233,8 @@ impl ProxyHttp for Edge {
         if let Some(trailers) = ctx.forward.as_ref().and_then(|forward| forward.way.carried()) {
             trailers.announce(request);
         }
-        forget_spelling(request);
-        let target = Self::to_instance(request, ctx).ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let target = in_a_plain_map(request, |lines| Self::to_instance(lines, ctx))
+            .ok_or_else(|| Error::new(ErrorType::InternalError))?;
         request.set_raw_path(target.as_bytes())
     }
 
@@ -321,10 +321,12 @@ impl ProxyHttp for Edge {
         if let (Some(cache), Some(_)) = (&self.cache, &ctx.part) {
             cache.answered(&session.cache, response);
         }
-        if response.status != StatusCode::SWITCHING_PROTOCOLS {
-            forget_spelling_of_answer(response);
+        let question = question(session);
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            self.to_client(&question, status, response, ctx);
+        } else {
+            in_a_plain_map_of_an_answer(response, |lines| self.to_client(&question, status, lines, ctx));
         }
-        self.to_client(&question(session), status, response, ctx);
         Ok(())
     }
 
@@ -444,23 +446,27 @@ fn head_length(head: &ResponseHeader) -> usize {
 /// Room for the lines that the edge adds to a head.
 const ADDED_LINES: usize = 24;
 
-/// The library keeps how a client spelt each name in a second map, and a line costs three times as much with it. Letter case means
-/// nothing in names (RFC 9110, section 5.1), and HTTP/2 keeps none. The target, which is lost with it, is set anew afterwards.
-fn forget_spelling(request: &mut RequestHeader) {
+/// Changes the lines of a head in a plain map. The library keeps how each name was spelt in a second one and reads every name
+/// anew, and a line costs four times as much with it. Letter case means nothing in names (RFC 9110, section 5.1), and HTTP/2
+/// keeps none. The target is to be set anew afterwards.
+fn in_a_plain_map<T>(request: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap) -> T) -> T {
     let (none, ()) = http::Request::new(()).into_parts();
     let mut parts = http::request::Parts::from(std::mem::replace(request, none.into()));
     parts.headers.reserve(ADDED_LINES);
+    let changed = change(&mut parts.headers);
     *request = parts.into();
+    changed
 }
 
-/// As [`forget_spelling`], of an answer, whose reason stays.
-fn forget_spelling_of_answer(response: &mut ResponseHeader) {
+/// As [`in_a_plain_map`], for an answer, whose reason stays.
+fn in_a_plain_map_of_an_answer(response: &mut ResponseHeader, change: impl FnOnce(&mut HeaderMap)) {
     let canonical = response.status.canonical_reason();
     let reason = response.get_reason_phrase().filter(|reason| Some(*reason) != canonical);
     let reason = reason.map(str::to_owned);
     let (none, ()) = http::Response::new(()).into_parts();
     let mut parts = http::response::Parts::from(std::mem::replace(response, none.into()));
     parts.headers.reserve(ADDED_LINES);
+    change(&mut parts.headers);
     *response = parts.into();
     if reason.is_some() {
         // It was one before.
