@@ -7,7 +7,7 @@ use std::time::Duration;
 use authsome_contract::model::Step;
 use authsome_contract::wire::job::JobKind;
 use authsome_core::telemetry::{self, TelemetryError};
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::usage::Measured;
 use usage::UsageGauges;
@@ -65,6 +65,7 @@ pub struct Metrics {
     consumers: IntCounter,
     connected: IntGauge,
     usage: UsageGauges,
+    upgrade_halted: IntGaugeVec,
 }
 
 impl Metrics {
@@ -122,6 +123,13 @@ impl Metrics {
                 "1 while jobs arrive through NATS",
             )?,
             usage: UsageGauges::register(&registry)?,
+            upgrade_halted: IntGaugeVec::new(
+                Opts::new(
+                    "authsome_provisioner_image_upgrade_halted",
+                    "1 while the region's image upgrade stands because too many applications failed",
+                ),
+                &["region"],
+            )?,
             registry,
         };
         let registry = &metrics.registry;
@@ -135,6 +143,7 @@ impl Metrics {
         registry.register(Box::new(metrics.instances_started.clone()))?;
         registry.register(Box::new(metrics.consumers.clone()))?;
         registry.register(Box::new(metrics.connected.clone()))?;
+        registry.register(Box::new(metrics.upgrade_halted.clone()))?;
         Ok(metrics)
     }
 
@@ -217,6 +226,11 @@ impl Metrics {
     /// The JetStream consumer was made, or made again.
     pub fn consumer_made(&self) {
         self.consumers.inc();
+    }
+
+    /// Whether the upgrade of a region was halted.
+    pub fn upgrade_halted(&self, region: &str, halted: bool) {
+        self.upgrade_halted.with_label_values(&[region]).set(i64::from(halted));
     }
 
     /// What applications use of their databases. Those that are not among them any more are told no longer.

@@ -59,6 +59,19 @@ pub async fn open_unless_held(connection: &mut PgConnection, region: &str) -> Re
     row.map(Row::into_upgrade).transpose()
 }
 
+/// Where the upgrade of a region is that is not over, if there is one.
+pub async fn open_status(connection: &mut PgConnection, region: &str) -> Result<Option<Status>, DbError> {
+    let status = sqlx::query_scalar!(
+        "SELECT status FROM image_upgrades
+         WHERE region = $1 AND status IN ('running', 'paused', 'halted', 'taking_back')",
+        region,
+    )
+    .fetch_optional(connection)
+    .await?;
+    let known = |status: &String| Status::named(status).ok_or_else(|| unknown("image_upgrades", "status", status));
+    status.as_ref().map(known).transpose()
+}
+
 /// The last upgrade of a region, over or not, its row locked.
 pub async fn last(connection: &mut PgConnection, region: &str) -> Result<Option<Upgrade>, DbError> {
     let row = sqlx::query_as!(

@@ -91,6 +91,13 @@ impl Driver {
     /// One look. Returns whether anything was done.
     async fn look(&self) -> Result<bool, LookError> {
         let mut transaction = self.engine.pool.begin().await?;
+        let status = rows::open_status(&mut transaction, &self.region).await?;
+        self.engine
+            .metrics
+            .upgrade_halted(&self.region, status == Some(Status::Halted));
+        if status.is_none() {
+            return Ok(false);
+        }
         let Some(upgrade) = rows::open_unless_held(&mut transaction, &self.region).await? else {
             return Ok(false);
         };

@@ -272,11 +272,17 @@ async fn a_new_image_goes_through_the_fleet_wave_by_wave_and_is_what_new_applica
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_does_not_come_up_halts_in_the_first_wave_and_everything_runs_on() {
-    let (fleet, _worker) = Fleet::start(3).await;
+    let (fleet, worker) = Fleet::start(3).await;
     fleet.api.trouble(|trouble| _ = trouble.crashing.insert(NEW.to_owned()));
     fleet.begin("1,100%", 5).await.unwrap();
     let halted = fleet.until(Status::Halted).await;
     assert!(halted.reason.unwrap().contains("in the first wave"));
+    let gauge = |value: u8| format!("authsome_provisioner_image_upgrade_halted{{region=\"{REGION}\"}} {value}");
+    wait_for("the halt to be told", LONG, async || {
+        worker.engine.metrics.encode().contains(&gauge(1)).then_some(())
+    })
+    .await
+    .unwrap();
     let back = wait_for("its former image", LONG, async || {
         let report = fleet.report().await;
         (report.applications.get("taken_back") == Some(&1)).then_some(report)
@@ -305,6 +311,11 @@ async fn an_image_that_does_not_come_up_halts_in_the_first_wave_and_everything_r
     fleet.act(Verb::TakeBack).await.unwrap();
     let over = fleet.until(Status::TakenBack).await;
     assert!(over.finished_at.is_some());
+    wait_for("the end to be told", LONG, async || {
+        worker.engine.metrics.encode().contains(&gauge(0)).then_some(())
+    })
+    .await
+    .unwrap();
     assert_eq!(fleet.images(), (0, 3));
     assert!(matches!(fleet.act(Verb::Resume).await, Err(CommandError::Past { .. })));
     let image: Option<String> = sqlx::query_scalar("SELECT image FROM fleet_images WHERE region = $1")

@@ -19,10 +19,11 @@ const OTHERS: [(&str, &str); 3] = [
     ("http_request_duration_seconds_bucket", "the AuthSome instance"),
 ];
 /// The words of the query language that alerts and the dashboard use.
-const WORDS: [&str; 11] = [
+const WORDS: [&str; 12] = [
     "sum",
     "max",
     "by",
+    "region",
     "rate",
     "histogram_quantile",
     "and",
@@ -80,6 +81,7 @@ fn every_metric_of_the_alerts_and_the_dashboard_is_exported_by_somebody() {
         storage_limit: 10,
         connection_limit: 10,
     }]);
+    metrics.upgrade_halted("eu", false);
     let exported = metrics.encode();
     let mut found = Vec::new();
     for manifest in manifest::fleet(&settings()) {

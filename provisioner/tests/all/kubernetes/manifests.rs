@@ -172,6 +172,7 @@ fn alerts_and_the_dashboard_are_made_once_for_the_fleet() {
             "AuthsomeApplicationSlow",
             "AuthsomeApplicationDatabaseNearlyFull",
             "AuthsomeApplicationConnections",
+            "AuthsomeImageUpgradeHalted",
         ]
     );
     assert_eq!(rules["metadata"]["labels"]["release"], "prometheus");

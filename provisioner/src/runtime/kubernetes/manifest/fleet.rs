@@ -92,6 +92,13 @@ fn alerts() -> Value {
             "warning",
             "{{ $labels.application }} uses more than 85 % of its database connections.",
         ),
+        alert(
+            "AuthsomeImageUpgradeHalted",
+            "max by (region) (authsome_provisioner_image_upgrade_halted) > 0".to_owned(),
+            "1m",
+            "warning",
+            "The image upgrade of {{ $labels.region }} stands: `authsome-provisioner upgrade status` says why.",
+        ),
     ])
 }
 
