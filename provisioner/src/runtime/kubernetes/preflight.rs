@@ -8,26 +8,39 @@ use crate::runtime::RuntimeError;
 /// The oldest API server that has everything that manifests use.
 const OLDEST: (u32, u32) = (1, 30);
 
-/// What is done with objects of applications: every verb, on every kind. The ClusterRole grants exactly this.
-pub(super) const PERMISSIONS: [(&str, Kind, Option<&str>); 22] = [
+/// What is done with objects of applications: every verb, on every kind. The ClusterRole grants exactly this. An apply that makes an
+/// object needs `create` beside `patch`.
+pub(super) const PERMISSIONS: [(&str, Kind, Option<&str>); 34] = [
+    ("create", Kind::Namespace, None),
     ("patch", Kind::Namespace, None),
     ("delete", Kind::Namespace, None),
+    ("create", Kind::ResourceQuota, None),
     ("patch", Kind::ResourceQuota, None),
+    ("create", Kind::LimitRange, None),
     ("patch", Kind::LimitRange, None),
+    ("create", Kind::ServiceAccount, None),
     ("patch", Kind::ServiceAccount, None),
+    ("create", Kind::NetworkPolicy, None),
     ("patch", Kind::NetworkPolicy, None),
+    ("create", Kind::ConfigMap, None),
     ("patch", Kind::ConfigMap, None),
     ("delete", Kind::ConfigMap, None),
+    ("create", Kind::Secret, None),
     ("patch", Kind::Secret, None),
     ("delete", Kind::Secret, None),
+    ("create", Kind::Service, None),
     ("patch", Kind::Service, None),
     ("delete", Kind::Service, None),
+    ("create", Kind::Deployment, None),
     ("patch", Kind::Deployment, None),
     ("delete", Kind::Deployment, None),
+    ("create", Kind::HorizontalPodAutoscaler, None),
     ("patch", Kind::HorizontalPodAutoscaler, None),
     ("delete", Kind::HorizontalPodAutoscaler, None),
+    ("create", Kind::PodDisruptionBudget, None),
     ("patch", Kind::PodDisruptionBudget, None),
     ("delete", Kind::PodDisruptionBudget, None),
+    ("create", Kind::Job, None),
     ("patch", Kind::Job, None),
     ("delete", Kind::Job, None),
     ("get", Kind::Pod, Some("log")),

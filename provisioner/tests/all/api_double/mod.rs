@@ -57,6 +57,7 @@ pub struct Inner {
     objects: Mutex<Objects>,
     changed: Notify,
     calls: Mutex<BTreeMap<Call, u64>>,
+    creations: Mutex<BTreeSet<Call>>,
     unknown: Mutex<Vec<String>>,
     trouble: Mutex<Trouble>,
     kinds: Mutex<Vec<Kind>>,
@@ -181,6 +182,13 @@ impl ApiDouble {
     /// Every call so far, with how often it was made.
     pub fn calls(&self) -> BTreeMap<Call, u64> {
         self.inner.calls.lock().unwrap().clone()
+    }
+
+    /// What a role must allow for the calls so far: those, and the creation of what an apply has made.
+    pub fn used(&self) -> BTreeSet<Call> {
+        let mut used = self.inner.creations.lock().unwrap().clone();
+        used.extend(self.calls().into_keys());
+        used
     }
 
     /// How many calls were made, watches that are open aside.

@@ -71,8 +71,8 @@ async fn the_cluster_role_holds_exactly_what_a_whole_life_uses() {
     runtime.unsettle(Step::Namespace, &workload.site).await.unwrap();
 
     let used: BTreeSet<(String, String, String)> = api
-        .calls()
-        .into_keys()
+        .used()
+        .into_iter()
         .map(|call| (call.verb, call.group, call.resource))
         .collect();
     let granted = granted();
