@@ -120,6 +120,7 @@ pub fn routes() -> OpenApiRouter<App> {
             application_actions::delete
         ))
         .routes(routes!(application_actions::restart))
+        .routes(routes!(application_actions::rotate_credentials))
         .routes(routes!(application_actions::suspend))
         .routes(routes!(application_actions::resume))
         .routes(routes!(application_actions::retry))

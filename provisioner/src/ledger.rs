@@ -220,7 +220,7 @@ const fn action(kind: JobKind) -> &'static str {
         JobKind::Delete => "application.delete",
         JobKind::Undelete => "application.undelete",
         JobKind::Purge => "application.purge",
-        JobKind::Rotate => "application.rotate",
+        JobKind::Rotate => "application.rotate_credentials",
     }
 }
 

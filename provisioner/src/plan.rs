@@ -211,14 +211,6 @@ impl Verdict {
             "Try the operation again. If it keeps failing, contact support with the operation's id.".to_owned();
         Self { reason, remediation }
     }
-
-    /// This release does not carry out operations of this kind.
-    pub fn not_carried_out(kind: JobKind) -> Self {
-        Self {
-            reason: format!("This release of the platform does not carry out \"{kind}\" operations."),
-            remediation: "The application is unchanged. Try again after the platform was upgraded.".to_owned(),
-        }
-    }
 }
 
 /// What to do with an operation of `kind` and `generation`, whose ledger says `ledger` and which may take until `deadline`.
@@ -233,9 +225,7 @@ pub fn decide(
     if generation < intent.generation {
         return Decision::Superseded;
     }
-    let Some(steps) = Step::of(kind) else {
-        return Decision::Fail(Verdict::not_carried_out(kind));
-    };
+    let steps = Step::of(kind);
     if !is_current(intent, kind, generation) {
         return Decision::Superseded;
     }

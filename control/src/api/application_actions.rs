@@ -59,6 +59,27 @@ pub(super) async fn restart(
     ))
 }
 
+/// Gives an application new passwords for its database and Redis; it goes on serving
+///
+/// New instances use them before the old ones end; then the former passwords open nothing. An unfinished rotation is completed.
+#[utoipa::path(post, path = "/applications/{applicationId}/credentials/rotate", tag = "applications",
+    operation_id = "rotateApplicationCredentials",
+    security(("bearer" = [])), params(("applicationId" = String, Path)), responses((status = 202, body = ActionBegun), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such application, or the caller is no member"),
+        (status = 409, body = ErrorEnvelope, description = "Its status does not allow it")))]
+pub(super) async fn rotate_credentials(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId<ApplicationKind>,
+) -> Outcome<(StatusCode, Answer<ActionBegun>)> {
+    let begun = act(&app, &caller, id, Verb::RotateCredentials).await?;
+    Ok(ActionBegun::of(
+        begun,
+        "The application is given new credentials; it goes on serving",
+    ))
+}
+
 /// Stops an application; its data is kept
 #[utoipa::path(post, path = "/applications/{applicationId}/suspend", tag = "applications", operation_id = "suspendApplication",
     security(("bearer" = [])), params(("applicationId" = String, Path)), responses((status = 202, body = ActionBegun), Refusals,

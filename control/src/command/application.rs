@@ -262,7 +262,7 @@ async fn start(
         requested_by: Some(caller.user),
         deadline_at: app.clock().now() + PROVISIONING_DEADLINE,
     };
-    operation::insert(transaction, &new, Step::ALL).await?;
+    operation::insert(transaction, &new, Step::PROVISION).await?;
     let job = Job {
         operation_id: new.id,
         application_id: application,

@@ -109,7 +109,7 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         "purgeApplicationCache" => (Who::Members(BUILDERS), 202, Some(json!({ "tags": ["catalogue"] }))),
         "listPlans" | "listRegions" => (Who::Anybody, 200, None),
         // Asked of an application that is being destroyed, and of its operation, which has ended.
-        "restartApplication" | "suspendApplication" | "resumeApplication" | "retryApplication" | "deleteApplication"
+        "restartApplication" | "rotateApplicationCredentials" | "suspendApplication" | "resumeApplication" | "retryApplication" | "deleteApplication"
         | "undeleteApplication" | "cancelOperation"
         // The record is not published.
         | "verifyHost" => (Who::Members(BUILDERS), 409, None),

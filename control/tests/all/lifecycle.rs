@@ -141,6 +141,46 @@ async fn each_action_is_a_new_status_a_generation_an_operation_a_job_and_an_audi
 }
 
 #[tokio::test]
+async fn new_credentials_are_an_operation_of_an_application_that_goes_on_serving() {
+    let world = World::new("free").await;
+    world.is("active", true).await;
+    let answer = world.act("credentials/rotate").await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
+    assert_eq!(world.status().await, "restarting");
+    assert_eq!(world.jobs().await.last().unwrap().0, "rotate");
+    let path = format!("/api/v1/operations/{}", answer.string("operationId"));
+    let operation = world.service.get(&path, &world.ada).await;
+    let steps = operation.json["steps"].as_array().unwrap();
+    let names: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "preflight",
+            "renew",
+            "database",
+            "redis",
+            "secrets",
+            "instance",
+            "rollout",
+            "activate",
+            "retire"
+        ]
+    );
+    let audited = world.audited().await;
+    assert_eq!(audited.last(), Some(&"application.rotate_credentials".to_owned()));
+    // While it is under way another one takes its place.
+    assert_eq!(world.act("credentials/rotate").await.status, StatusCode::ACCEPTED);
+    for status in ["provisioning", "updating", "suspended", "failed", "deleting"] {
+        world.is(status, true).await;
+        assert_eq!(
+            world.act("credentials/rotate").await.status,
+            StatusCode::CONFLICT,
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_the_status_does_not_allow_is_refused_and_changes_nothing() {
     let world = World::new("free").await;
     for (status, verbs) in [

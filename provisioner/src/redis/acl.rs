@@ -1,6 +1,7 @@
 //! The strategy `acl`: a user for each application on one shared server, confined to a key prefix.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use authsome_contract::wire::names;
@@ -155,6 +156,24 @@ impl SeenUser {
     }
 }
 
+/// The ids of a user's sessions that are older than `age`, from what `CLIENT LIST` says. Its ages are in whole seconds: one
+/// that began in the same second is left alone.
+fn older_sessions<'a>(clients: &'a str, user: &str, age: Duration) -> Vec<&'a str> {
+    let field = |line: &'a str, name: &str| {
+        line.split(' ')
+            .find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+    };
+    clients
+        .lines()
+        .filter(|line| field(line, "user") == Some(user))
+        .filter(|line| {
+            let seconds = field(line, "age").and_then(|text| text.parse::<u64>().ok());
+            seconds.is_some_and(|seconds| seconds > age.as_secs())
+        })
+        .filter_map(|line| field(line, "id"))
+        .collect()
+}
+
 fn read<T: FromValue>(command: &str, reply: Value) -> Result<T, RedisError> {
     T::from_value(reply)
         .map_err(|error| RedisError::Unsuitable(format!("{command} answered something unknown: {error}")))
@@ -239,6 +258,22 @@ impl RedisStrategy for AclServer {
         Ok(())
     }
 
+    async fn end_sessions(&self, id: ApplicationId, age: Duration, fence: &Fence) -> Result<(), RedisError> {
+        let session = Session::open(&self.admin, fence).await?;
+        let clients: String = read(
+            "CLIENT LIST",
+            session
+                .send("look for sessions", "CLIENT", vec!["LIST".to_owned()])
+                .await?,
+        )?;
+        for client in older_sessions(&clients, &rules::user(id), age) {
+            let arguments = ["KILL", "ID", client].map(str::to_owned).to_vec();
+            session.send("end a session", "CLIENT", arguments).await?;
+        }
+        session.close().await;
+        Ok(())
+    }
+
     async fn remove_keys(&self, id: ApplicationId, fence: &Fence) -> Result<(), RedisError> {
         let session = Session::open(&self.admin, fence).await?;
         self.unlink_keys(&session, id).await?;
@@ -255,5 +290,24 @@ impl RedisStrategy for AclServer {
             Ok(url) => url,
             Err(_) => unreachable!("the text of a URL with a host has a scheme and no blanks"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_of_the_user_that_are_older_are_found_and_no_others() {
+        let clients = "id=3 addr=127.0.0.1:1 laddr=127.0.0.1:6379 fd=8 name= age=90 idle=0 user=app_1 lib-name=\n\
+                       id=4 addr=127.0.0.1:2 name=age=99 age=10 idle=0 user=app_1\n\
+                       id=5 addr=127.0.0.1:3 name= age=90 idle=0 user=app_12\n\
+                       id=6 addr=127.0.0.1:4 name= age=60 idle=0 user=app_1\n";
+        assert_eq!(older_sessions(clients, "app_1", Duration::from_secs(60)), ["3"]);
+        assert_eq!(
+            older_sessions(clients, "app_1", Duration::from_secs(5)),
+            ["3", "4", "6"]
+        );
+        assert!(older_sessions("", "app_1", Duration::ZERO).is_empty());
     }
 }

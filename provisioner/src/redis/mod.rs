@@ -135,6 +135,9 @@ pub trait RedisStrategy: Send + Sync {
     /// Removes the user and ends its sessions, at once. Nobody can reach its keys any more.
     async fn remove(&self, id: ApplicationId, fence: &Fence) -> Result<(), RedisError>;
 
+    /// Ends the sessions of the tenant's user that began longer ago than `age`: with a password that is no longer good.
+    async fn end_sessions(&self, id: ApplicationId, age: Duration, fence: &Fence) -> Result<(), RedisError>;
+
     /// Removes the keys that a removed user left. Cannot be undone; takes as long as the server has keys of anybody.
     async fn remove_keys(&self, id: ApplicationId, fence: &Fence) -> Result<(), RedisError>;
 

@@ -392,6 +392,13 @@ pub trait Runtime: Send + Sync {
     /// Stops instances of generations before the site's, once requests that are under way have had time to end.
     async fn retire(&self, site: &Site) -> Result<(), RuntimeError>;
 
+    /// How many instances of generations before this one have not ended, those that finish their last requests included.
+    async fn former(&self, application: ApplicationId, generation: i64) -> Result<usize, RuntimeError> {
+        let placement = self.observe(application).await?;
+        let former = placement.instances.iter().filter(|one| one.generation < generation);
+        Ok(former.count())
+    }
+
     /// Stops all instances of an application and waits until they are gone.
     async fn stop(&self, site: &Site) -> Result<(), RuntimeError>;
 

@@ -11,7 +11,7 @@ use crate::runtime::Site;
 
 pub(super) struct Database;
 
-fn tenant<'a>(cx: &StepContext<'_>, credentials: &'a Credentials, site: &'a Site) -> Tenant<'a> {
+pub(super) fn tenant<'a>(cx: &StepContext<'_>, credentials: &'a Credentials, site: &'a Site) -> Tenant<'a> {
     Tenant {
         id: cx.intent.application_id,
         connection_limit: cx.intent.plan.resources().database_connections,

@@ -13,6 +13,8 @@ mod migrate;
 mod own;
 mod preflight;
 mod redis;
+mod renew;
+mod retire;
 mod rollout;
 mod secrets;
 mod tenancy;
@@ -189,6 +191,7 @@ pub fn action(step: Step) -> &'static dyn StepAction {
     match step {
         Step::Preflight => &preflight::Preflight,
         Step::Namespace => &own::Own(Step::Namespace),
+        Step::Renew => &renew::Renew,
         Step::Database => &database::Database,
         Step::Redis => &redis::Redis,
         Step::Secrets => &secrets::Secrets,
@@ -198,6 +201,7 @@ pub fn action(step: Step) -> &'static dyn StepAction {
         Step::Bootstrap => &own::Own(Step::Bootstrap),
         Step::Monitoring => &own::Own(Step::Monitoring),
         Step::Activate => &activate::Activate,
+        Step::Retire => &retire::Retire,
     }
 }
 

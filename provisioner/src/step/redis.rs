@@ -11,7 +11,7 @@ use crate::runtime::Site;
 
 pub(super) struct Redis;
 
-fn tenant<'a>(cx: &StepContext<'_>, credentials: &'a Credentials, site: &'a Site) -> Tenant<'a> {
+pub(super) fn tenant<'a>(cx: &StepContext<'_>, credentials: &'a Credentials, site: &'a Site) -> Tenant<'a> {
     Tenant {
         id: cx.intent.application_id,
         passwords: credentials.redis(),

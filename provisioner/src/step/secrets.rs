@@ -68,6 +68,9 @@ impl StepAction for Secrets {
         let Some(credentials) = credentials::recorded(cx.pool, ring, cx.intent.application_id).await? else {
             return Ok(Observed::Needed("no credentials are recorded".to_owned()));
         };
+        if credentials.has_next(cx.intent.generation) {
+            return Ok(Observed::Needed("the new passwords are not in use".to_owned()));
+        }
         let wanted = wanted(cx, &credentials)?;
         let current = recorded(cx.intent, ring).is_some_and(|seen| {
             seen.database.expose() == wanted.database.expose() && seen.redis.expose() == wanted.redis.expose()
@@ -86,7 +89,12 @@ impl StepAction for Secrets {
 
     async fn apply(&self, cx: &StepContext<'_>) -> Result<Outcome, StepError> {
         let facilities = cx.facilities;
-        let credentials = credentials::ensure(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
+        let mut credentials = credentials::ensure(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
+        if credentials.has_next(cx.intent.generation) {
+            // The servers know them since the steps before this one.
+            credentials::switch(cx.pool, cx.fence, &credentials, cx.intent.generation).await?;
+            credentials = credentials::ensure(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
+        }
         let wanted = wanted(cx, &credentials)?;
         let row = cx.intent.application_id.text();
         let seal = |table_column, url: &SecretUrl| {

@@ -120,7 +120,7 @@ impl Control {
             deadline_at,
         };
         let mut connection = self.pool.acquire().await.unwrap();
-        operation::insert(&mut connection, &new, Step::ALL).await.unwrap();
+        operation::insert(&mut connection, &new, Step::PROVISION).await.unwrap();
         id
     }
 
@@ -352,6 +352,10 @@ impl RedisStrategy for Nowhere {
         unreachable!()
     }
     async fn remove(&self, _: ApplicationId, _: &Fence) -> Result<(), RedisError> {
+        unreachable!()
+    }
+
+    async fn end_sessions(&self, _: ApplicationId, _: Duration, _: &Fence) -> Result<(), RedisError> {
         unreachable!()
     }
 

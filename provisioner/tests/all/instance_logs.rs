@@ -67,7 +67,7 @@ impl Asked {
             "hunter2 of \"ours\"",
         )
         .await;
-        for &step in Step::ALL {
+        for &step in Step::PROVISION {
             platform.apply(step).await;
         }
         let nats = NatsServer::start(NatsOptions::default()).await.unwrap();

@@ -21,6 +21,7 @@ mod local_runtime;
 mod program;
 mod provision;
 mod redis;
+mod rotation;
 mod schema;
 mod script;
 mod steps;

@@ -29,7 +29,7 @@ async fn an_application_that_is_wanted_becomes_active() {
     let operation = control.load(wanted.operation).await;
     assert_eq!((operation.status, operation.attempts), (OperationStatus::Succeeded, 1));
     assert!(operation.started_at.is_some() && operation.finished_at.is_some() && operation.reason.is_none());
-    assert_eq!(world.applied(), Step::ALL);
+    assert_eq!(world.applied(), Step::PROVISION);
     for row in control.steps(wanted.operation).await {
         assert_eq!(
             row.status,
@@ -53,7 +53,7 @@ async fn an_application_that_is_wanted_becomes_active() {
 #[tokio::test]
 async fn a_step_that_fails_anywhere_is_made_up_for_by_the_next_attempt() {
     let control = Control::start().await;
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         for fault in [Fault::Retry, Fault::RetryAfterEffect, Fault::Panic] {
             if skips(step) && fault == Fault::RetryAfterEffect {
                 continue;
@@ -86,7 +86,10 @@ async fn a_step_that_fails_anywhere_is_made_up_for_by_the_next_attempt() {
             );
             assert!(world.is_complete());
             assert_eq!(control.column(wanted.application, "status").await.unwrap(), "active");
-            for &other in Step::ALL.iter().filter(|other| **other != step && !skips(**other)) {
+            for &other in Step::PROVISION
+                .iter()
+                .filter(|other| **other != step && !skips(**other))
+            {
                 assert_eq!(
                     world.applications(other),
                     1,
@@ -100,7 +103,7 @@ async fn a_step_that_fails_anywhere_is_made_up_for_by_the_next_attempt() {
 #[tokio::test]
 async fn a_worker_killed_anywhere_is_made_up_for_by_the_next_worker_and_burns_no_attempt() {
     let control = Control::start().await;
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         for fault in [Fault::Hang, Fault::HangAfterEffect] {
             if skips(step) && fault == Fault::HangAfterEffect {
                 continue;
@@ -133,7 +136,10 @@ async fn a_worker_killed_anywhere_is_made_up_for_by_the_next_worker_and_burns_no
                 1 + again,
                 "what took effect is found, not made again"
             );
-            for &other in Step::ALL.iter().filter(|other| **other != step && !skips(**other)) {
+            for &other in Step::PROVISION
+                .iter()
+                .filter(|other| **other != step && !skips(**other))
+            {
                 assert_eq!(
                     world.applications(other),
                     1,
@@ -251,7 +257,7 @@ async fn of_many_workers_with_the_same_job_one_does_it_once() {
     let all = futures::future::join_all(workers.iter().map(|worker| worker.execute(wanted.operation))).await;
     assert!(all.contains(&Execution::Over));
     control.until(wanted.operation, OperationStatus::Succeeded).await;
-    assert_eq!((world.applied(), world.overlapped()), (Step::ALL.to_vec(), false));
+    assert_eq!((world.applied(), world.overlapped()), (Step::PROVISION.to_vec(), false));
 }
 
 #[tokio::test]
@@ -379,22 +385,6 @@ async fn past_its_deadline_an_operation_fails_even_in_the_middle_of_a_step() {
 }
 
 #[tokio::test]
-async fn a_kind_that_is_not_carried_out_fails_with_a_reason_instead_of_hanging() {
-    let (control, world) = (Control::start().await, World::new());
-    for (status, after) in [(AppStatus::Updating, "failed"), (AppStatus::Active, "active")] {
-        let application = control.application(status).await;
-        let deadline = SystemClock.now() + 10.minutes();
-        let operation = control.operation(application, JobKind::Rotate, 1, deadline).await;
-        assert_eq!(control.worker(&world).execute(operation).await, Execution::Over);
-        let operation = control.load(operation).await;
-        assert_eq!(operation.status, OperationStatus::Failed);
-        assert!(operation.reason.unwrap().contains("\"rotate\""));
-        assert_eq!(control.column(application, "status").await.unwrap(), after);
-    }
-    assert!(world.applied().is_empty());
-}
-
-#[tokio::test]
 async fn what_was_lost_between_two_attempts_is_made_again() {
     let (control, world) = (Control::start().await, World::new());
     let wanted = control.wanted().await;
@@ -432,7 +422,7 @@ async fn a_worker_that_is_to_stop_finishes_its_step_and_leaves_the_rest_to_anoth
     let operation = control.load(wanted.operation).await;
     assert_eq!((operation.status, operation.attempts), (OperationStatus::Succeeded, 1));
     assert!(
-        Step::ALL
+        Step::PROVISION
             .iter()
             .all(|step| skips(*step) || world.applications(*step) == 1)
     );

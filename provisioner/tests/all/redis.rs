@@ -61,7 +61,7 @@ async fn server() -> (RedisServer, AclServer) {
 }
 
 /// Connects as whoever the address says.
-async fn connect(url: &str) -> Result<Client, fred::error::Error> {
+pub async fn connect(url: &str) -> Result<Client, fred::error::Error> {
     let mut config = Config::from_url_centralized(url)?;
     config.fail_fast = true;
     let client = Builder::from_config(config)

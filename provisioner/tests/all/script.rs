@@ -87,7 +87,9 @@ impl World {
     /// Is everything there that the steps make?
     pub fn is_complete(&self) -> bool {
         let effects = self.effects.lock().unwrap();
-        Step::ALL.iter().all(|step| effects.contains(step) || skips(*step))
+        Step::PROVISION
+            .iter()
+            .all(|step| effects.contains(step) || skips(*step))
     }
 
     /// Were two steps ever applied at the same time?
@@ -98,7 +100,7 @@ impl World {
     /// The steps of one worker.
     pub fn worker(self: &Arc<Self>) -> Arc<Script> {
         Arc::new(Script(
-            Step::ALL
+            Step::PROVISION
                 .iter()
                 .map(|&step| Scripted {
                     step,

@@ -51,7 +51,7 @@ impl Platform {
         }
     }
 
-    async fn intent(&self) -> Intent {
+    pub async fn intent(&self) -> Intent {
         let mut connection = self.control.pool.acquire().await.unwrap();
         db::intent::load(&mut connection, self.id).await.unwrap().unwrap()
     }
@@ -65,7 +65,7 @@ impl Platform {
         }
     }
 
-    async fn observe(&self, step: Step) -> Observed {
+    pub async fn observe(&self, step: Step) -> Observed {
         let intent = self.intent().await;
         step::action(step)
             .observe(&self.cx(&intent, self.lease.fence()))
@@ -153,7 +153,7 @@ async fn ask(
 async fn the_steps_build_an_instance_that_serves_and_taking_them_twice_changes_nothing() {
     let platform = Platform::start().await;
     let (captured, guard) = Captured::begin();
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         let outcome = platform.apply(step).await;
         let left_out = matches!(
             step,
@@ -173,7 +173,7 @@ async fn the_steps_build_an_instance_that_serves_and_taking_them_twice_changes_n
     assert!(listed.to_string().contains("ada@example.com"));
 
     let before = platform.row().await;
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         platform.apply(step).await;
     }
     drop(guard);
@@ -203,7 +203,7 @@ async fn the_steps_build_an_instance_that_serves_and_taking_them_twice_changes_n
 }
 
 /// Strategies of databases on the server of the tests, with this choice among them.
-async fn databases(choice: DatabaseChoice) -> Databases {
+pub async fn databases(choice: DatabaseChoice) -> Databases {
     let postgres = SecretUrl::parse(&shared_postgres().await.unwrap().admin_url()).unwrap();
     let entropy = Arc::new(SystemEntropy::new());
     let schemas = SharedDatabase::new(&postgres, None, "shared_by_steps".to_owned(), entropy.clone()).unwrap();
@@ -219,7 +219,7 @@ async fn databases(choice: DatabaseChoice) -> Databases {
 async fn an_instance_lives_in_a_schema_and_another_choice_later_moves_nothing() {
     let mut platform = Platform::start().await;
     platform.facilities.databases = databases(DatabaseChoice::Schema).await;
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         platform.apply(step).await;
     }
     let intent = platform.intent().await;
@@ -232,14 +232,14 @@ async fn an_instance_lives_in_a_schema_and_another_choice_later_moves_nothing() 
 
     let before = platform.row().await;
     platform.facilities.databases = databases(DatabaseChoice::Database).await;
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         platform.apply(step).await;
     }
     assert_eq!(before, platform.row().await);
     let listed = ask(&intent.endpoints[0], reqwest::Method::GET, "/users", None).await;
     assert!(listed.to_string().contains("ada@example.com"));
 
-    for &step in Step::ALL.iter().rev() {
+    for &step in Step::PROVISION.iter().rev() {
         platform.undo(step).await;
     }
     let strategy = platform.facilities.databases.of(&intent).unwrap();
@@ -296,7 +296,7 @@ async fn configuration_and_secrets_reach_the_instance_and_a_change_of_them_reach
         serde_json::json!({ "password": { "min_length": 12 }, "debug": true, "oauth": { "issuer": "https://evil" } }),
     )
     .await;
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         platform.apply(step).await;
     }
     let first = platform.intent().await.endpoints[0].clone();
@@ -309,7 +309,7 @@ async fn configuration_and_secrets_reach_the_instance_and_a_change_of_them_reach
 
     give(&platform, ring, "CUSTOM_TOKEN", "another hunter2").await;
     configure(&platform, serde_json::json!({ "session": { "token_ttl": "2h" } })).await;
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         platform.apply(step).await;
     }
     let second = platform.intent().await.endpoints[0].clone();
@@ -325,7 +325,7 @@ async fn configuration_and_secrets_reach_the_instance_and_a_change_of_them_reach
     );
 
     // They go with everything else.
-    for &step in Step::ALL.iter().rev() {
+    for &step in Step::PROVISION.iter().rev() {
         platform.undo(step).await;
     }
     drop(guard);
@@ -388,12 +388,12 @@ async fn secrets_are_sealed_anew_under_a_new_key_and_a_lost_key_starts_no_instan
 #[tokio::test]
 async fn undoing_leaves_nothing_and_twice_is_once() {
     let platform = Platform::start().await;
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         platform.apply(step).await;
     }
     let endpoint = platform.intent().await.endpoints[0].clone();
     for _ in 0..2 {
-        for &step in Step::ALL.iter().rev() {
+        for &step in Step::PROVISION.iter().rev() {
             platform.undo(step).await;
         }
         assert!(http_probe::status(&endpoint, "/v1/health").await.is_err());
@@ -453,7 +453,7 @@ async fn a_successor_uses_the_credentials_that_were_recorded_before_the_crash() 
 #[tokio::test]
 async fn a_stopped_application_has_no_instance_and_no_endpoint_but_its_data() {
     let platform = Platform::start().await;
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         platform.apply(step).await;
     }
     let mut intent = platform.intent().await;
@@ -480,7 +480,7 @@ async fn a_stopped_application_has_no_instance_and_no_endpoint_but_its_data() {
 #[tokio::test]
 async fn endpoints_of_an_older_generation_are_not_recorded() {
     let platform = Platform::start().await;
-    for &step in Step::ALL {
+    for &step in Step::PROVISION {
         platform.apply(step).await;
     }
     let older = platform.intent().await;

@@ -1,4 +1,5 @@
-//! What a team does with an application that exists: restart, suspend, resume, retry, delete, undelete. Each is a change of
+//! What a team does with an application that exists: restart, rotate credentials, suspend, resume, retry, delete,
+//! undelete. Each is a change of
 //! intent: a new status and generation, an operation with its job, and an audit event, in one transaction.
 
 use authsome_contract::model::{AppStatus, Step, WorkspaceStatus, status::Event};
@@ -30,6 +31,8 @@ pub const GRACE: Duration = Duration::days(7);
 pub enum Verb {
     /// New instances in place of the present ones.
     Restart,
+    /// New passwords in place of the present ones, with new instances that use them.
+    RotateCredentials,
     /// Stop; data is kept.
     Suspend,
     /// Start again after a stop.
@@ -47,6 +50,7 @@ impl Verb {
     const fn action(self) -> &'static str {
         match self {
             Self::Restart => "application.restart",
+            Self::RotateCredentials => "application.rotate_credentials",
             Self::Suspend => "application.suspend",
             Self::Resume => "application.resume",
             Self::Retry => "application.retry",
@@ -59,6 +63,7 @@ impl Verb {
     const fn meaning(self, activated: bool) -> (Event, JobKind) {
         match self {
             Self::Restart => (Event::Restart, JobKind::Restart),
+            Self::RotateCredentials => (Event::Restart, JobKind::Rotate),
             Self::Suspend => (Event::Suspend, JobKind::Suspend),
             Self::Resume => (Event::Resume, JobKind::Resume),
             Self::Retry if activated => (Event::Update, JobKind::Update),
@@ -72,6 +77,7 @@ impl Verb {
     const fn participle(self) -> &'static str {
         match self {
             Self::Restart => "restarted",
+            Self::RotateCredentials => "given new credentials",
             Self::Suspend => "suspended",
             Self::Resume => "resumed",
             Self::Retry => "retried",
@@ -178,7 +184,7 @@ pub(in crate::command) async fn enqueue(
         requested_by: user,
         deadline_at: deadline,
     };
-    operation::insert(connection, &new, Step::of(kind).unwrap_or_default()).await?;
+    operation::insert(connection, &new, Step::of(kind)).await?;
     let job = Job {
         operation_id: new.id,
         application_id: intent.id,
@@ -247,7 +253,7 @@ pub async fn staff(
         requested_by: None,
         deadline_at: now + OPERATION_DEADLINE,
     };
-    operation::insert(connection, &new, Step::of(JobKind::Suspend).unwrap_or_default()).await?;
+    operation::insert(connection, &new, Step::of(JobKind::Suspend)).await?;
     let job = Job {
         operation_id: operation,
         application_id: id,

@@ -260,6 +260,11 @@ impl RedisStrategy for DedicatedRedis {
         Ok(self.0.remove(id, fence).await?)
     }
 
+    /// The server does that by itself when it reads its users again: nobody outside reaches it.
+    async fn end_sessions(&self, _id: ApplicationId, _age: Duration, _fence: &Fence) -> Result<(), RedisError> {
+        Ok(())
+    }
+
     /// Its keys went with its server.
     async fn remove_keys(&self, _id: ApplicationId, _fence: &Fence) -> Result<(), RedisError> {
         Ok(())

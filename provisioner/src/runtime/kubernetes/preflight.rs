@@ -10,7 +10,7 @@ const OLDEST: (u32, u32) = (1, 30);
 
 /// What is done with objects of applications: every verb, on every kind. The ClusterRole grants exactly this. An apply that makes an
 /// object needs `create` beside `patch`.
-pub(super) const PERMISSIONS: [(&str, Kind, Option<&str>); 34] = [
+pub(super) const PERMISSIONS: [(&str, Kind, Option<&str>); 37] = [
     ("create", Kind::Namespace, None),
     ("patch", Kind::Namespace, None),
     ("delete", Kind::Namespace, None),
@@ -31,6 +31,9 @@ pub(super) const PERMISSIONS: [(&str, Kind, Option<&str>); 34] = [
     ("create", Kind::Service, None),
     ("patch", Kind::Service, None),
     ("delete", Kind::Service, None),
+    ("create", Kind::StatefulSet, None),
+    ("patch", Kind::StatefulSet, None),
+    ("delete", Kind::StatefulSet, None),
     ("create", Kind::Deployment, None),
     ("patch", Kind::Deployment, None),
     ("delete", Kind::Deployment, None),

@@ -54,6 +54,8 @@ pub struct LocalRuntime {
     entropy: Arc<dyn Entropy>,
     moves: Arc<Moves>,
     instances: Mutex<HashMap<ApplicationId, Vec<Supervised>>>,
+    /// Instances that finish their last requests.
+    leaving: Arc<Mutex<HashMap<ApplicationId, usize>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -67,6 +69,7 @@ impl LocalRuntime {
             entropy,
             moves: Arc::default(),
             instances: Mutex::default(),
+            leaving: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -89,6 +92,10 @@ impl LocalRuntime {
             .filter(|address| address.ip().is_loopback() && address.port() >= 1024 && !taken.contains(address))
             .collect()
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for LocalRuntime {
@@ -177,13 +184,27 @@ impl Runtime for LocalRuntime {
             .partition(|one| one.generation() >= site.generation);
         *instances = kept;
         for instance in old {
+            let (leaving, application) = (Arc::clone(&self.leaving), site.application);
+            *locked(&leaving).entry(application).or_default() += 1;
             // Out of the map it is no longer counted; the tracker still waits for it at shutdown.
             self.tasks.spawn(async move {
                 instance.wait(LINGER).await;
                 instance.stop().await;
+                let mut leaving = locked(&leaving);
+                match leaving.get_mut(&application) {
+                    Some(count) if *count > 1 => *count -= 1,
+                    _ => _ = leaving.remove(&application),
+                }
             });
         }
         Ok(())
+    }
+
+    async fn former(&self, application: ApplicationId, generation: i64) -> Result<usize, RuntimeError> {
+        let placement = self.observe(application).await?;
+        let former = placement.instances.iter().filter(|one| one.generation < generation);
+        let leaving = locked(&self.leaving).get(&application).copied().unwrap_or(0);
+        Ok(former.count() + leaving)
     }
 
     async fn stop(&self, site: &Site) -> Result<(), RuntimeError> {

@@ -17,6 +17,8 @@ use authsome_testkit::{
     NatsOptions, NatsServer, Program, ProgramCommand, RedisOptions, RedisServer, port, private_file, secret,
     shared_postgres, wait_for,
 };
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -42,7 +44,8 @@ struct Platform {
 }
 
 impl Platform {
-    async fn start(kubeconfig: &Path, client: kube::Client) -> Self {
+    /// `own`: new applications have a Postgres and a Redis of their own.
+    async fn start(kubeconfig: &Path, client: kube::Client, own: bool) -> Self {
         let (control, nats, redis) = tokio::join!(
             Control::start(),
             NatsServer::start(NatsOptions::default()),
@@ -57,13 +60,19 @@ impl Platform {
         let (key, edge_key) = (secret::random_key().unwrap(), secret::random_key().unwrap());
         let text = format!(
             "region = \"{REGION}\"\nruntime = \"kubernetes\"\n[database]\nurl = \"{}\"\n[nats]\nurl = \"{}\"\n[tenants]\n\
-             database_url = \"{}\"\nredis_url = \"{}\"\n[kubernetes]\nkubeconfig = \"{}\"\nimage = \"{image}\"\n\
+             database_url = \"{}\"\nredis_url = \"{}\"\n{}[kubernetes]\nkubeconfig = \"{}\"\nimage = \"{image}\"\n\
+             postgres_image = \"postgres:17\"\nredis_image = \"redis:7.4\"\n\
              [encryption]\nkey = \"{key}\"\nedge_key = \"{edge_key}\"\n[public]\nedge = \"https://api.example\"\n[listen]\n\
              admin = \"{admin}\"\n[reconcile]\ninterval = \"200ms\"\n[drift]\ninterval = \"2s\"\n[log]\nformat = \"pretty\"\n",
             control.database.url,
             nats.url(),
             shared_postgres().await.unwrap().admin_url(),
             redis.url(),
+            if own {
+                "database_strategy = \"dedicated\"\nredis_strategy = \"dedicated\"\n"
+            } else {
+                ""
+            },
             kubeconfig.display(),
         );
         private_file::write(&config, &text).unwrap();
@@ -203,17 +212,10 @@ impl Platform {
             ));
         }
 
-        sqlx::query("UPDATE applications SET config = '{\"session\": {\"token_ttl\": \"2h\"}}' WHERE id = $1")
-            .bind(id)
-            .execute(&self.control.pool)
-            .await
-            .unwrap();
-        self.succeeds(id, AppStatus::Updating, JobKind::Update).await;
-        let config = self.get(Kind::ConfigMap, id, "authsome").await.unwrap();
-        assert!(config["data"]["config.yaml"].as_str().unwrap().contains("2h"));
-        assert!(self.ready(id).await >= 2);
+        self.configure(id).await;
         self.succeeds(id, AppStatus::Restarting, JobKind::Restart).await;
         assert!(self.ready(id).await >= 2);
+        self.rotate(id).await;
 
         self.edit(Kind::Deployment, id, "authsome", json!({ "spec": { "replicas": 3 } }))
             .await;
@@ -277,6 +279,99 @@ impl Platform {
         assert!(self.redis.url().starts_with("redis://"));
     }
 
+    /// What a team chose is merged in, member by member, and what is the platform's stays the platform's.
+    async fn configure(&self, id: ApplicationId) {
+        let chosen = json!({
+            "session": { "token_ttl": "2h" }, "debug": true, "disable_routes": true, "base_path": "/elsewhere",
+            "public_base_url": "https://elsewhere.example", "oauth": { "issuer": "https://elsewhere.example", "pkce": true },
+            "bootstrap": { "initial_owner_count": 3, "initial_owners": ["me@example.com"], "theme": "dark" },
+        });
+        sqlx::query("UPDATE applications SET config = $2 WHERE id = $1")
+            .bind(id)
+            .bind(chosen)
+            .execute(&self.control.pool)
+            .await
+            .unwrap();
+        self.succeeds(id, AppStatus::Updating, JobKind::Update).await;
+        let config = self.get(Kind::ConfigMap, id, "authsome").await.unwrap();
+        let config: Value = serde_json::from_str(config["data"]["config.yaml"].as_str().unwrap()).unwrap();
+        let address = format!("https://api.example/v1/{id}");
+        assert_eq!(config["session"]["token_ttl"], "2h");
+        assert_eq!(config["oauth"], json!({ "issuer": address, "pkce": true }));
+        assert_eq!(
+            (
+                &config["public_base_url"],
+                &config["base_path"],
+                &config["debug"],
+                &config["disable_routes"]
+            ),
+            (&json!(address), &json!(""), &json!(false), &json!(false))
+        );
+        let bootstrap = &config["bootstrap"];
+        assert_eq!(
+            (
+                &bootstrap["initial_owner_count"],
+                &bootstrap["initial_owners"],
+                &bootstrap["theme"]
+            ),
+            (&json!(0), &json!([]), &json!("dark"))
+        );
+        assert!(self.ready(id).await >= 2);
+    }
+
+    /// The instances' own addresses of their database and Redis.
+    async fn addresses(&self, id: ApplicationId) -> [String; 2] {
+        let secret = self.get(Kind::Secret, id, "authsome").await.unwrap();
+        ["DATABASE_URL", "REDIS_URL"].map(|name| {
+            let text = secret["data"][name].as_str().unwrap();
+            String::from_utf8(STANDARD.decode(text).unwrap()).unwrap()
+        })
+    }
+
+    async fn rotate(&self, id: ApplicationId) {
+        let [database, redis] = self.addresses(id).await;
+        self.succeeds(id, AppStatus::Restarting, JobKind::Rotate).await;
+        let [new_database, new_redis] = self.addresses(id).await;
+        let login = format!("app_{}", id.suffix());
+        assert!(database.contains(&format!("{login}_a:")) && new_database.contains(&format!("{login}_b:")));
+        assert_ne!(redis, new_redis);
+        assert!(self.ready(id).await >= 2);
+        self.say("new credentials, and nobody uses the old ones");
+    }
+
+    /// With a Postgres and a Redis of its own in its namespace.
+    async fn life_with_own_servers(&self, id: ApplicationId) {
+        let deadline = SystemClock.now() + 30.minutes();
+        let created = self.control.operation(id, JobKind::Provision, 1, deadline).await;
+        let ended = self.ended(created, "create").await;
+        assert_eq!(ended.status, OperationStatus::Succeeded, "{ended:?}");
+        let [database, redis] = self.addresses(id).await;
+        let place = format!("{}.svc.cluster.local", namespace_of(id));
+        assert!(
+            database.contains(&format!("@postgres.{place}:5432/")) && redis.contains(&format!("@redis.{place}:6379"))
+        );
+        for name in ["postgres", "redis"] {
+            for kind in [Kind::StatefulSet, Kind::Secret, Kind::Service, Kind::ConfigMap] {
+                let before = self.get(kind, id, name).await.unwrap()["metadata"]["uid"].clone();
+                self.api(kind, id).delete(name, &DeleteParams::default()).await.unwrap();
+                wait_for(format!("{} {name} to be made again", kind.name()), REPAIR, async || {
+                    let now = self.get(kind, id, name).await;
+                    now.is_some_and(|now| now["metadata"]["uid"] != before).then_some(())
+                })
+                .await
+                .unwrap();
+            }
+        }
+        self.rotate(id).await;
+        self.succeeds(id, AppStatus::Deleting, JobKind::Delete).await;
+        assert!(
+            self.get(Kind::StatefulSet, id, "postgres").await.is_some(),
+            "its data stays"
+        );
+        self.succeeds(id, AppStatus::Purging, JobKind::Purge).await;
+        assert!(self.get(Kind::Namespace, id, &namespace_of(id)).await.is_none());
+    }
+
     async fn repair(&self, id: ApplicationId) {
         for (kind, name) in [
             (Kind::NetworkPolicy, "allow-edge"),
@@ -337,7 +432,7 @@ impl Platform {
 
 /// The life, and a cluster without a trace of it, however it ended.
 async fn whole_life(kubeconfig: &Path, client: kube::Client) {
-    let platform = Platform::start(kubeconfig, client).await;
+    let platform = Platform::start(kubeconfig, client, false).await;
     let id = platform.control.application(AppStatus::Provisioning).await;
     platform.say(format!("application {id} in namespace {}", namespace_of(id)));
     let lived = AssertUnwindSafe(platform.life(id)).catch_unwind().await;
@@ -356,6 +451,18 @@ async fn an_application_lives_its_whole_life() {
     let kubeconfig = directory.path().join("kubeconfig");
     private_file::write(&kubeconfig, &api.kubeconfig()).unwrap();
     whole_life(&kubeconfig, api.client()).await;
+    assert_eq!(api.unknown(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_application_lives_with_a_postgres_and_a_redis_of_its_own() {
+    let api = ApiDouble::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    private_file::write(&kubeconfig, &api.kubeconfig()).unwrap();
+    let platform = Platform::start(&kubeconfig, api.client(), true).await;
+    let id = platform.control.application(AppStatus::Provisioning).await;
+    platform.life_with_own_servers(id).await;
     assert_eq!(api.unknown(), Vec::<String>::new());
 }
 

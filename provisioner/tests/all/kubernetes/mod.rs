@@ -1,6 +1,7 @@
 //! The runtime of production, over an API server of the tests' own.
 
 mod cluster;
+mod dedicated;
 mod fleet_metrics;
 pub mod life;
 mod manifests;

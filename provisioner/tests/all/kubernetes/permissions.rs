@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use authsome_contract::model::Step;
 use authsome_provisioner::runtime::Runtime;
 
+use super::dedicated::{mixed, with_own_servers};
 use super::life::{build, runtime};
-use super::samples::{new_id, settings, workload};
+use super::samples::{new_id, workload};
 use crate::api_double::ApiDouble;
 
 const ROLE: &str = include_str!("../../../../deploy/kubernetes/provisioner-rbac.yaml");
@@ -44,7 +45,7 @@ fn granted() -> BTreeSet<(String, String, String)> {
 #[tokio::test]
 async fn the_cluster_role_holds_exactly_what_a_whole_life_uses() {
     let api = ApiDouble::start().await;
-    let mut everything = settings();
+    let mut everything = mixed();
     everything.image.migrate_command = vec!["/authsome".to_owned(), "migrate".to_owned()];
     let image = everything.image.reference.clone();
     let runtime = runtime(&api, everything);
@@ -52,6 +53,7 @@ async fn the_cluster_role_holds_exactly_what_a_whole_life_uses() {
     runtime.room(&workload(new_id(), 1).site).await.unwrap();
     let mut workload = workload(new_id(), 1);
     build(&runtime, &workload).await;
+    with_own_servers(&runtime).await;
     runtime.migrate(&workload).await.unwrap();
     // A crash, for its log; and a migration that fails, for its removal.
     api.trouble(|trouble| {

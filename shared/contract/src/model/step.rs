@@ -10,6 +10,8 @@ closed_set! {
         Preflight = "preflight",
         /// The place where the instance lives, with its limits and network policies.
         Namespace = "namespace",
+        /// New passwords, beside those in use.
+        Renew = "renew",
         /// Its own database and roles.
         Database = "database",
         /// Its own Redis user and key prefix.
@@ -28,6 +30,8 @@ closed_set! {
         Monitoring = "monitoring",
         /// The edge may send requests.
         Activate = "activate",
+        /// What the new passwords replaced opens nothing any more.
+        Retire = "retire",
     }
 }
 
@@ -37,16 +41,43 @@ impl Step {
         self as i32
     }
 
-    /// The steps of a kind of operation in their order; `None` for what this release does not carry out. A purge undoes them. Whatever leaves the
-    /// application running goes through all of them but a restart: each finds what is there, and does what is missing.
-    pub const fn of(kind: JobKind) -> Option<&'static [Self]> {
+    /// The steps that build an application.
+    pub const PROVISION: &'static [Self] = &[
+        Self::Preflight,
+        Self::Namespace,
+        Self::Database,
+        Self::Redis,
+        Self::Secrets,
+        Self::Instance,
+        Self::Rollout,
+        Self::Migrate,
+        Self::Bootstrap,
+        Self::Monitoring,
+        Self::Activate,
+    ];
+
+    /// The steps of a kind of operation in their order. A purge undoes them. Whatever leaves the application running goes
+    /// through all that build it, but a restart and a rotation: each finds what is there, and does what is missing.
+    pub const fn of(kind: JobKind) -> &'static [Self] {
         match kind {
-            JobKind::Provision | JobKind::Update | JobKind::Resume | JobKind::Undelete => Some(Self::ALL),
-            JobKind::Restart => Some(&[Self::Preflight, Self::Instance, Self::Rollout, Self::Activate]),
+            JobKind::Provision | JobKind::Update | JobKind::Resume | JobKind::Undelete => Self::PROVISION,
+            JobKind::Restart => &[Self::Preflight, Self::Instance, Self::Rollout, Self::Activate],
+            // Both passwords are good from `Database` on, until nobody uses the older one any more.
+            JobKind::Rotate => &[
+                Self::Preflight,
+                Self::Renew,
+                Self::Database,
+                Self::Redis,
+                Self::Secrets,
+                Self::Instance,
+                Self::Rollout,
+                Self::Activate,
+                Self::Retire,
+            ],
             // The edge refuses by the status, before a step is taken.
-            JobKind::Suspend | JobKind::Delete => Some(&[Self::Instance, Self::Activate]),
+            JobKind::Suspend | JobKind::Delete => &[Self::Instance, Self::Activate],
             // In reverse: what serves goes before what it needs. Nothing has to be there for it.
-            JobKind::Purge => Some(&[
+            JobKind::Purge => &[
                 Self::Activate,
                 Self::Monitoring,
                 Self::Bootstrap,
@@ -57,8 +88,7 @@ impl Step {
                 Self::Redis,
                 Self::Database,
                 Self::Namespace,
-            ]),
-            JobKind::Rotate => None,
+            ],
         }
     }
 
@@ -67,6 +97,7 @@ impl Step {
         match self {
             Self::Preflight => "Check that everything needed is there",
             Self::Namespace => "Create the isolated namespace",
+            Self::Renew => "Make new credentials",
             Self::Database => "Create the database and its roles",
             Self::Redis => "Create the Redis user",
             Self::Secrets => "Store the credentials",
@@ -76,6 +107,7 @@ impl Step {
             Self::Bootstrap => "Read the instance's own credentials",
             Self::Monitoring => "Set up monitoring",
             Self::Activate => "Open the application for requests",
+            Self::Retire => "Take the old credentials away",
         }
     }
 }
