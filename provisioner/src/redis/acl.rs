@@ -303,7 +303,7 @@ mod tests {
                        id=4 addr=127.0.0.1:2 name=age=99 age=10 idle=0 user=app_1\n\
                        id=5 addr=127.0.0.1:3 name= age=90 idle=0 user=app_12\n\
                        id=6 addr=127.0.0.1:4 name= age=60 idle=0 user=app_1\n";
-        assert_eq!(older_sessions(clients, "app_1", Duration::from_secs(60)), ["3"]);
+        assert_eq!(older_sessions(clients, "app_1", Duration::from_mins(1)), ["3"]);
         assert_eq!(
             older_sessions(clients, "app_1", Duration::from_secs(5)),
             ["3", "4", "6"]

@@ -298,7 +298,7 @@ impl Driver {
             requested_by: None,
             deadline_at,
         };
-        operation::insert(connection, &new, Step::of(JobKind::Update).unwrap_or_default()).await?;
+        operation::insert(connection, &new, Step::of(JobKind::Update)).await?;
         let job = Job {
             operation_id: new.id,
             application_id: id,

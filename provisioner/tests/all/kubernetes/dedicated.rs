@@ -320,11 +320,9 @@ impl Files {
     }
 }
 
-fn manifests(
-    site: &Site,
-    passwords: [Option<&SecretString>; 2],
-    of: fn(&Spec<'_>, &str, Option<&str>, [Option<&SecretString>; 2]) -> Result<Vec<Manifest>, manifest::Unusable>,
-) -> Vec<Manifest> {
+type Make = fn(&Spec<'_>, &str, Option<&str>, [Option<&SecretString>; 2]) -> Result<Vec<Manifest>, manifest::Unusable>;
+
+fn manifests(site: &Site, passwords: [Option<&SecretString>; 2], of: Make) -> Vec<Manifest> {
     let settings = mixed();
     let spec = Spec {
         site,
