@@ -8,10 +8,10 @@ use crate::runtime::RuntimeError;
 /// The oldest API server that has everything that manifests use.
 const OLDEST: (u32, u32) = (1, 30);
 
-    ("create", Kind::StatefulSet, None),
-    ("patch", Kind::StatefulSet, None),
-    ("delete", Kind::StatefulSet, None),
-    ("create", Kind::Deployment, None),
+/// What is done with objects of applications: every verb, on every kind. The ClusterRole grants exactly this. An apply that makes an
+/// object needs `create` beside `patch`.
+pub(super) const PERMISSIONS: [(&str, Kind, Option<&str>); 37] = [
+    ("create", Kind::Namespace, None),
     ("patch", Kind::Namespace, None),
     ("delete", Kind::Namespace, None),
     ("create", Kind::ResourceQuota, None),
