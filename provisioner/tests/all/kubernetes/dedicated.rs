@@ -143,6 +143,10 @@ async fn a_server_of_its_own_is_there_once_its_pod_is_ready_and_not_before() {
         ]
     );
     api.trouble(|trouble| trouble.crashing.clear());
+    // Its controllers look when something changes.
+    api.edit(Kind::StatefulSet, &site.namespace, "postgres", |set| {
+        set["metadata"]["annotations"]["team/note"] = "looked at".into();
+    });
     tokio::time::timeout(SOON, ensuring).await.unwrap().unwrap();
     assert_eq!(
         databases.differences(&tenant, &site.fence).await.unwrap(),
