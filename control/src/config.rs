@@ -283,6 +283,8 @@ fn settings(reader: &mut Reader, listen: SocketAddr) -> Settings {
     let edge_url = public(reader, "public.edge", "http://localhost:8081");
     let dashboard_url = public(reader, "public.dashboard", &api_url);
 
+    let apps_domain: Option<String> = reader.optional("public.apps_domain");
+
     let regions: Vec<String> = reader.or("regions", vec!["local".to_owned()]);
     reader.check("regions", !regions.is_empty(), "must name at least one region");
     reader.check(
@@ -318,6 +320,7 @@ fn settings(reader: &mut Reader, listen: SocketAddr) -> Settings {
         api_url,
         edge_url,
         dashboard_url,
+        apps_domain,
         regions,
         self_service_plans: plans,
         trusted_proxies: trusted.unwrap_or_default(),

@@ -8,7 +8,7 @@ use axum::{Router, middleware};
 use http::header;
 
 use crate::error::Problem;
-use crate::server::{cors, envelope, extract, idempotency, rate_limit};
+use crate::server::{cors, envelope, extract, idempotency, rate_limit, unread};
 use crate::state::App;
 use crate::{admin, api, dashboard};
 
@@ -41,6 +41,7 @@ pub fn router(app: App, pages: Router<App>) -> Router {
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
         .layer(middleware::from_fn_with_state(app.clone(), cors::allow))
+        .layer(middleware::from_fn(unread::settle))
         .layer(middleware::from_fn_with_state(app.clone(), envelope::wrap))
         .with_state(app)
 }

@@ -9,6 +9,7 @@ pub mod idempotency;
 pub mod limiter;
 pub mod listener;
 pub mod rate_limit;
+pub mod unread;
 
 pub use client_address::{ClientAddress, network_of};
 pub use envelope::RequestContext;

@@ -15,6 +15,8 @@ pub struct Settings {
     pub edge_url: String,
     /// Where people find the dashboard, without a trailing slash.
     pub dashboard_url: String,
+    /// The domain below which the edge gives every application a host of its own.
+    pub apps_domain: Option<String>,
     /// Regions in which applications may be created; the first is the default. Never empty.
     pub regions: Vec<String>,
     /// Plans that a person may choose for a new workspace without talking to anybody.

@@ -91,6 +91,14 @@ pub async fn verify(
             });
         }
     }
+    if only.is_none() {
+        let strays = audit_trail::strays(connection).await?;
+        report.findings.extend(strays.into_iter().map(|(chain, seq)| Finding {
+            chain,
+            seq: Some(seq),
+            problem: "an event of a chain that does not exist".to_owned(),
+        }));
+    }
     for chain in &chains {
         let checkpoints = audit_trail::checkpoints(connection, &chain.chain).await?;
         let mut walk = Walk::new(chain, &checkpoints, known, trusted);

@@ -187,10 +187,12 @@ fn read(text: &str, settings: &Settings) -> Result<String, &'static str> {
         return Err("must be a host name such as login.example.com, without scheme, port or path");
     }
     let own = [&settings.api_url, &settings.edge_url, &settings.dashboard_url];
-    let ours = own.iter().filter_map(|url| Url::parse(url).ok()).any(|url| {
-        let own = url.host_str().unwrap_or_default().to_owned();
-        name == own || name.ends_with(&format!(".{own}"))
-    });
+    let own = own.iter().filter_map(|url| Url::parse(url).ok());
+    let own = own.filter_map(|url| url.host_str().map(str::to_owned));
+    let ours = own.chain(settings.apps_domain.as_deref().map(spelled));
+    let ours = ours
+        .into_iter()
+        .any(|own| name == own || name.ends_with(&format!(".{own}")));
     if ours {
         return Err("must not be a name of the platform");
     }

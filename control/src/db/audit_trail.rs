@@ -121,6 +121,18 @@ pub async fn chains(connection: &mut PgConnection) -> Result<Vec<Chain>, DbError
     .await?)
 }
 
+/// Events of chains that are not there, as the first of each such chain.
+pub async fn strays(connection: &mut PgConnection) -> Result<Vec<(String, i64)>, DbError> {
+    let strays = sqlx::query!(
+        r#"SELECT e.chain, min(e.seq) AS "seq!" FROM audit_events e
+           WHERE NOT EXISTS (SELECT FROM audit_chains c WHERE c.chain = e.chain)
+           GROUP BY e.chain ORDER BY e.chain LIMIT 1000"#,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(strays.into_iter().map(|stray| (stray.chain, stray.seq)).collect())
+}
+
 /// One chain.
 pub async fn chain(connection: &mut PgConnection, chain: &str) -> Result<Option<Chain>, DbError> {
     Ok(sqlx::query_as!(

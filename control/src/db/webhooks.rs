@@ -217,6 +217,7 @@ pub struct Due {
     pub id: i64,
     pub attempts: i32,
     pub endpoint_id: WebhookId,
+    pub workspace_id: WorkspaceId,
     pub url: String,
     pub secret: Vec<u8>,
     pub previous_secret: Option<Vec<u8>>,
@@ -226,12 +227,14 @@ pub struct Due {
     pub created_at: OffsetDateTime,
 }
 
-/// Takes deliveries that are due, at most `limit`; nobody else gets them before `until`. Those of disabled endpoints wait.
+/// Takes deliveries that are due, at most `limit`, none of the workspaces `busy`; nobody else gets them before `until`. Those of disabled
+/// endpoints wait.
 pub async fn take(
     connection: &mut PgConnection,
     now: OffsetDateTime,
     until: OffsetDateTime,
     limit: i64,
+    busy: &[String],
 ) -> Result<Vec<Due>, DbError> {
     Ok(sqlx::query_as!(
         Due,
@@ -240,13 +243,16 @@ pub async fn take(
            WHERE e.id = d.endpoint_id AND m.id = d.message_id
              AND d.id IN (SELECT p.id FROM webhook_deliveries p JOIN webhook_endpoints o ON o.id = p.endpoint_id
                           WHERE p.status = 'pending' AND p.next_attempt_at <= $1 AND o.enabled
+                            AND o.workspace_id <> ALL($4)
                           ORDER BY p.next_attempt_at LIMIT $3 FOR UPDATE OF p SKIP LOCKED)
-           RETURNING d.id, d.attempts, e.id AS "endpoint_id: WebhookId", e.url, e.secret,
+           RETURNING d.id, d.attempts, e.id AS "endpoint_id: WebhookId",
+                     e.workspace_id AS "workspace_id: WorkspaceId", e.url, e.secret,
                      CASE WHEN e.previous_until > $1 THEN e.previous_secret END AS previous_secret,
                      m.id AS message_id, m.event, m.data, m.created_at"#,
         now,
         until,
         limit,
+        busy,
     )
     .fetch_all(connection)
     .await?)

@@ -61,23 +61,45 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
         }
         let mut text = serde_json::Deserializer::from_slice(&body);
         let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
-            let path = error.path().to_string();
+            let parent = error.path().to_string();
             let error = error.into_inner();
-            let message = if path == "." || error.is_syntax() || error.is_eof() {
-                format!("The request body is not what is expected: {error}")
-            } else {
-                format!("{path}: {error}")
-            };
-            let failure = Failure::invalid_request(message);
-            match path.as_str() {
-                "." => failure,
-                _ => failure.with_details(serde_json::json!({ "fields": { path: error.to_string() } })),
+            if error.is_syntax() || error.is_eof() {
+                let failure = Failure::invalid_request(format!("The request body is not JSON: {error}"));
+                return failure.with_details(serde_json::json!({ "fields": { "body": "is not JSON" } }));
             }
+            let (path, reason) = fault(&parent, &error.to_string());
+            Failure::invalid_request(format!("{path}: {reason}"))
+                .with_details(serde_json::json!({ "fields": { path: reason } }))
         })?;
         text.end()
             .map_err(|error| Failure::invalid_request(format!("The request body goes on after its end: {error}")))?;
         Ok(Self(value))
     }
+}
+
+/// Which field it is, and what is wrong with it, in the words of the API. A field that is missing, or there twice, is named by the
+/// reader's words alone, below `parent`.
+fn fault(parent: &str, words: &str) -> (String, String) {
+    let words = words.split(" at line ").next().unwrap_or(words);
+    let below = |name: &str| match parent {
+        "." => name.to_owned(),
+        _ => format!("{parent}.{name}"),
+    };
+    for (said, reason) in [
+        ("missing field `", "is required"),
+        ("duplicate field `", "is there twice"),
+        ("unknown field `", "is not known"),
+    ] {
+        let name = words.strip_prefix(said).and_then(|rest| rest.split('`').next());
+        if let Some(name) = name {
+            // The path of an unknown field ends with it already.
+            let named = parent == name || parent.ends_with(&format!(".{name}"));
+            let path = if named { parent.to_owned() } else { below(name) };
+            return (path, reason.to_owned());
+        }
+    }
+    let path = if parent == "." { "body" } else { parent };
+    (path.to_owned(), words.to_owned())
 }
 
 impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {

@@ -1,21 +1,24 @@
 //! Sends what is due of webhooks.
 //!
 //! Replicas share the queue in Postgres: a delivery belongs to one of them for a minute. A server that fails is tried again with
-//! growing waits for about a day, and delays nothing but its own deliveries; one that says 410 is disabled. Postgres away: later.
+//! growing waits for about a day, and delays nothing but its own workspace's deliveries: a workspace has a few attempts at a time, and
+//! what has ended makes room at once. A server that says 410 is disabled. Postgres away: later.
 //! What a replica took and could not record is sent again: receivers tell by `webhook-id`.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use authsome_core::error::Chain;
+use authsome_core::id::WorkspaceId;
 use authsome_core::seal::{Aad, PlatformRing, SealError};
 use authsome_core::secret::SecretString;
 use authsome_db::DbError;
-use futures::StreamExt;
 use prometheus::{IntCounterVec, Opts, Registry};
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +30,9 @@ use crate::webhook::{signature, wait_after};
 /// Between two looks at the queue.
 const LOOK: Duration = Duration::from_secs(1);
 /// Attempts at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 128;
+/// Deliveries that are taken together. A workspace with as many attempts under way gets no more, so it has less than twice this.
+const TOGETHER: usize = 8;
 /// For how long a taken delivery is nobody else's; longer than an attempt.
 const TAKEN: Duration = Duration::from_mins(1);
 /// For how long messages are kept.
@@ -57,6 +62,7 @@ impl WebhookMetrics {
 }
 
 /// What the task works with.
+#[derive(Clone)]
 pub struct WebhookSender {
     /// The platform.
     pub app: App,
@@ -72,36 +78,54 @@ impl WebhookSender {
     }
 
     async fn send(&self) -> Infallible {
+        let mut flights = Flights::default();
         loop {
-            match self.look().await {
+            match self.take_off(&mut flights).await {
                 // There may be more.
-                Ok(sent) if sent >= AT_ONCE => continue,
+                Ok(taken) if taken > 0 => continue,
                 Ok(_) => {}
                 Err(error) => tracing::warn!(error = %Chain(&error), "webhooks are not sent; trying again"),
             }
-            tokio::time::sleep(LOOK).await;
+            let _ = tokio::time::timeout(LOOK, flights.landed()).await;
         }
     }
 
     /// Attempts what is due now, and says how many deliveries that were.
     pub async fn look(&self) -> Result<usize, DbError> {
+        let (mut flights, mut sent) = (Flights::default(), 0);
+        loop {
+            let taken = self.take_off(&mut flights).await?;
+            sent += taken;
+            if taken == 0 && flights.under_way.is_empty() {
+                return Ok(sent);
+            }
+            if taken == 0 {
+                flights.landed().await;
+            }
+        }
+    }
+
+    /// Begins with some of what is due, where there is room, and says with how many.
+    async fn take_off(&self, flights: &mut Flights) -> Result<usize, DbError> {
         let Some(ring) = self.app.ring() else { return Ok(0) };
+        let room = AT_ONCE.saturating_sub(flights.under_way.len()).min(TOGETHER);
+        if room == 0 {
+            return Ok(0);
+        }
         let now = self.app.clock().now();
         let due = {
             let mut connection = self.app.pool().acquire().await?;
             webhooks::forget_some(&mut connection, now - KEPT).await?;
-            webhooks::take(&mut connection, now, now + TAKEN, i64::try_from(AT_ONCE).unwrap_or(1)).await?
+            let limit = i64::try_from(room).unwrap_or(1);
+            webhooks::take(&mut connection, now, now + TAKEN, limit, &flights.busy()).await?
         };
         let taken = due.len();
-        let mut attempts =
-            futures::stream::iter(due.into_iter().map(|due| self.attempt(ring, due))).buffer_unordered(AT_ONCE);
-        let mut failed = None;
-        while let Some(recorded) = attempts.next().await {
-            if let Err(error) = recorded {
-                failed = Some(error);
-            }
+        for due in due {
+            let (sender, ring, workspace) = (self.clone(), Arc::clone(ring), due.workspace_id);
+            let flight = flights.under_way.spawn(async move { sender.attempt(&ring, due).await });
+            flights.of.insert(flight.id(), workspace);
         }
-        failed.map_or(Ok(taken), Err)
+        Ok(taken)
     }
 
     async fn attempt(&self, ring: &Arc<PlatformRing>, due: Due) -> Result<(), DbError> {
@@ -169,6 +193,41 @@ impl WebhookSender {
         }
         transaction.commit().await?;
         Ok(())
+    }
+}
+
+/// The attempts that are under way. They end with it.
+#[derive(Default)]
+struct Flights {
+    under_way: JoinSet<Result<(), DbError>>,
+    of: HashMap<task::Id, WorkspaceId>,
+}
+
+impl Flights {
+    /// Workspaces that have enough under way.
+    fn busy(&self) -> Vec<String> {
+        let mut counts: HashMap<WorkspaceId, usize> = HashMap::new();
+        for workspace in self.of.values() {
+            *counts.entry(*workspace).or_default() += 1;
+        }
+        let busy = counts.into_iter().filter(|(_, count)| *count >= TOGETHER);
+        busy.map(|(workspace, _)| workspace.to_string()).collect()
+    }
+
+    /// Until an attempt has ended; for ever where there is none.
+    async fn landed(&mut self) {
+        let (id, recorded) = match self.under_way.join_next_with_id().await {
+            Some(Ok((id, recorded))) => (id, recorded),
+            Some(Err(error)) => {
+                tracing::error!(%error, "an attempt to deliver a webhook broke off");
+                (error.id(), Ok(()))
+            }
+            None => return std::future::pending().await,
+        };
+        self.of.remove(&id);
+        if let Err(error) = recorded {
+            tracing::warn!(error = %Chain(&error), "a delivery of a webhook is not recorded; it is made again");
+        }
     }
 }
 

@@ -217,6 +217,12 @@ async fn an_untouched_trail_verifies_and_every_kind_of_tampering_shows() {
                     FROM audit_events WHERE chain = 'WS' AND seq = 7",
         ),
         (
+            "put in beside all chains",
+            "INSERT INTO audit_events (id, chain, seq, hash, actor_type, action, resource, status)
+                    SELECT 'evt_01h455vb4pex5vsknk084sn02q', 'x', 1, hash, 'user', 'a.b', 'x', 'success'
+                    FROM audit_events WHERE chain = 'WS' AND seq = 7",
+        ),
+        (
             "head moved",
             "UPDATE audit_chains SET seq = 6, hash = (SELECT hash FROM audit_events WHERE chain = 'WS' AND seq = 6) WHERE chain = 'WS'",
         ),
@@ -235,7 +241,10 @@ async fn an_untouched_trail_verifies_and_every_kind_of_tampering_shows() {
         fresh.tamper(statement).await;
         let report = fresh.verify(&[]).await;
         assert!(
-            report.findings.iter().any(|finding| finding.chain == fresh.workspace),
+            report
+                .findings
+                .iter()
+                .any(|finding| [fresh.workspace.as_str(), "x"].contains(&finding.chain.as_str())),
             "{what}: {report:?}"
         );
     }

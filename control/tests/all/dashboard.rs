@@ -52,6 +52,7 @@ impl Site {
                 api_url: base.clone(),
                 edge_url: "http://edge.test".to_owned(),
                 dashboard_url: base.clone(),
+                apps_domain: None,
                 regions: vec!["local".to_owned(), "eu-west-1".to_owned()],
                 self_service_plans: vec![Plan::Free],
                 trusted_proxies: Vec::new(),

@@ -238,6 +238,7 @@ async fn what_is_no_host_name_of_a_customer_is_refused() {
         "a.edge.test",
         "edge.test",
         "dashboard.test",
+        "app.apps.test",
         &format!("{}.example", "a".repeat(64)),
     ] {
         let answer = world.add(&world.app, bad).await;

@@ -151,7 +151,7 @@ async fn new_credentials_are_an_operation_of_an_application_that_goes_on_serving
     let path = format!("/api/v1/operations/{}", answer.string("operationId"));
     let operation = world.service.get(&path, &world.ada).await;
     let steps = operation.json["steps"].as_array().unwrap();
-    let names: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    let names: Vec<&str> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
         [

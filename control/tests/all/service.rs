@@ -68,6 +68,7 @@ pub(crate) fn settings() -> Settings {
         api_url: "https://api.test".to_owned(),
         edge_url: "https://edge.test".to_owned(),
         dashboard_url: "https://dashboard.test".to_owned(),
+        apps_domain: Some("apps.test".to_owned()),
         regions: vec!["eu-west-1".to_owned(), "us-east-1".to_owned()],
         self_service_plans: vec![Plan::Free, Plan::Pro],
         trusted_proxies: Vec::new(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use authsome_control::tasks::webhooks::{WebhookMetrics, WebhookSender};
 use authsome_control::webhook::signature;
 use authsome_core::clock::{Clock, SystemClock};
+use authsome_testkit::wait_for;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
@@ -14,6 +15,7 @@ use http::{HeaderMap, StatusCode};
 use prometheus::Registry;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::name_server::NameServer;
 use crate::service::{Answer, Person, Service};
@@ -397,4 +399,58 @@ async fn an_endpoint_is_changed_and_removed_and_belongs_to_its_workspace() {
         .delete(&one, &world.ada)
         .await
         .assert_error(404, "not_found");
+}
+
+#[tokio::test]
+async fn servers_that_never_answer_delay_no_delivery_of_another_workspace() {
+    let world = World::new().await;
+    // Connections are accepted by the operating system, and nobody ever says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://127.0.0.1:{}/hook", silent.local_addr().unwrap().port());
+    for _ in 0..12 {
+        let created = world
+            .create(json!({ "url": url, "events": ["application.provisioned"] }))
+            .await;
+        assert_eq!(created.status, StatusCode::CREATED, "{}", created.text);
+    }
+    let bob = world.service.person("bob@example.com").await;
+    let other = world.service.workspace(&bob, "pro").await;
+    let app = world.service.application(&bob, &other, "shop").await.string("id");
+    let url = format!("http://127.0.0.1:{}/hook", world.receiver.port);
+    let body = json!({ "url": url, "events": ["application.provisioned"] });
+    let path = format!("/api/v1/workspaces/{other}/webhooks");
+    assert_eq!(world.service.post(&path, &bob, body).await.status, StatusCode::CREATED);
+
+    world.service.clock.set(SystemClock.now());
+    world.provisioned().await;
+    let stop = CancellationToken::new();
+    let sending = tokio::spawn(world.sender.clone().run(stop.clone()));
+    let begun = async || {
+        let begun: i64 = sqlx::query_scalar("SELECT count(*) FROM webhook_deliveries WHERE attempts > 0")
+            .fetch_one(&world.service.pool)
+            .await
+            .unwrap();
+        (begun == 8).then_some(()).ok_or(begun)
+    };
+    world.service.clock.advance(Duration::from_hours(1));
+    wait_for(
+        "as many silent servers to be asked as a workspace may ask at a time",
+        Duration::from_secs(10),
+        begun,
+    )
+    .await
+    .unwrap();
+    sqlx::query("UPDATE operations SET status = 'succeeded', finished_at = now() WHERE application_id = $1")
+        .bind(&app)
+        .execute(&world.service.pool)
+        .await
+        .unwrap();
+    // An attempt at a silent server takes fifteen seconds.
+    wait_for("the other workspace's event", Duration::from_secs(10), async || {
+        (world.receiver.requests().len() == 1).then_some(())
+    })
+    .await
+    .unwrap();
+    stop.cancel();
+    sending.await.unwrap().unwrap();
 }

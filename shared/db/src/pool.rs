@@ -44,6 +44,9 @@ pub fn lazy(url: &SecretUrl, options: &PoolOptions) -> Result<PgPool, DbError> {
             // A transaction whose owner died without closing its socket must not hold locks for hours.
             ("idle_in_transaction_session_timeout", "60000".to_owned()),
             ("timezone", "UTC".to_owned()),
+            // Our statements read few rows each. Where a table was never analysed the estimate can be high enough for the compiler of
+            // expressions, which then takes over a second for three rows.
+            ("jit", "off".to_owned()),
         ]);
     Ok(PgPoolOptions::new()
         .max_connections(options.max_connections)

@@ -222,11 +222,40 @@ fn bounds(config: &ApplicationConfig, fields: &mut Fields) {
             "must be from 1 to 253 characters long",
         );
         fields.require(
+            host.is_none_or(|host| url::Host::parse(host).is_ok()),
+            "config.mailer.smtp.host",
+            "must be a host name or an address",
+        );
+        let username = smtp.and_then(|smtp| smtp.username.as_deref());
+        fields.require(
+            username.is_none_or(|name| (1..=320).contains(&name.len()) && !name.chars().any(char::is_control)),
+            "config.mailer.smtp.username",
+            "must be from 1 to 320 bytes long, without control characters",
+        );
+        // Instances write it into the head of their letters.
+        for (from, path) in [
+            (smtp.and_then(|smtp| smtp.from.as_deref()), "config.mailer.smtp.from"),
+            (
+                mailer.resend.as_ref().and_then(|resend| resend.from.as_deref()),
+                "config.mailer.resend.from",
+            ),
+        ] {
+            fields.require(
+                from.is_none_or(is_sender),
+                path,
+                "must be an e-mail address, or a name with one in angle brackets",
+            );
+        }
+        fields.require(
             smtp.and_then(|smtp| smtp.port) != Some(0),
             "config.mailer.smtp.port",
             "must be from 1 to 65535",
         );
     }
+}
+
+fn is_sender(text: &str) -> bool {
+    text.len() <= 320 && !text.chars().any(char::is_control) && text.parse::<lettre::message::Mailbox>().is_ok()
 }
 
 /// `1h30m` in seconds: hours, minutes, seconds in this order, each at most once.
@@ -291,7 +320,7 @@ mod tests {
             json!({}),
             json!({ "session": { "token_ttl": "1h30m", "refresh_token_ttl": "720h", "max_active_sessions": 5, "rotate_refresh_token": true } }),
             json!({ "password": { "min_length": 12, "algorithm": "argon2id", "check_breached": true } }),
-            json!({ "mailer": { "provider": "smtp", "smtp": { "host": "mail.example", "port": 587, "tls": true } } }),
+            json!({ "mailer": { "provider": "smtp", "smtp": { "host": "mail.example", "port": 587, "tls": true, "username": "shop", "from": "Shop <no-reply@shop.example>" } } }),
             json!({ "lockout": { "enabled": false }, "rate_limit": { "signin_limit": 5 } }),
         ] {
             assert_eq!(refused(&config), Vec::<String>::new(), "{config}");
@@ -308,6 +337,26 @@ mod tests {
             (json!({ "session": { "token_ttl": "1d" } }), "config.session.token_ttl"),
             (json!({ "session": { "token_ttl": "" } }), "config.session.token_ttl"),
             (json!({ "session": { "token_ttl": "30s" } }), "config.session.token_ttl"),
+            (
+                json!({ "mailer": { "smtp": { "from": "a@shop.example\r\nBcc: b@x.example" } } }),
+                "config.mailer.smtp.from",
+            ),
+            (
+                json!({ "mailer": { "smtp": { "from": "nobody" } } }),
+                "config.mailer.smtp.from",
+            ),
+            (
+                json!({ "mailer": { "smtp": { "host": "a b\r\nx" } } }),
+                "config.mailer.smtp.host",
+            ),
+            (
+                json!({ "mailer": { "smtp": { "username": "a\r\nb" } } }),
+                "config.mailer.smtp.username",
+            ),
+            (
+                json!({ "mailer": { "resend": { "from": "x\n<a@b.example>" } } }),
+                "config.mailer.resend.from",
+            ),
             (
                 json!({ "session": { "token_ttl": "99999999999999999999h" } }),
                 "config.session.token_ttl",
