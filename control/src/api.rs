@@ -42,7 +42,9 @@ use crate::state::App;
         title = "AuthSome Cloud control API",
         description = "Workspaces, applications and their API keys. Long work answers 202 with an operation to watch.\n\n\
                        Every error has the body `{\"error\":{\"code\",\"message\",\"requestId\",…}}`; every answer has the \
-                       header `X-Request-Id`.",
+                       header `X-Request-Id`.\n\n\
+                       A path that is not of this document answers 404, and a method that a path does not have answers 405, both \
+                       with that body; `Allow` names the methods that it has.",
         license(name = "Proprietary", url = "https://authsome.cloud/terms"),
     ),
     servers((url = "/api/v1"), (url = "/control/v1", description = "The same API")),

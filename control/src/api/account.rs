@@ -92,7 +92,7 @@ pub(super) async fn sign_up(State(app): State<App>, actor: Actor, Json(body): Js
 
 /// Confirms an e-mail address by the link that was sent to it
 #[utoipa::path(post, path = "/auth/verify-email", tag = "auth", operation_id = "verifyEmail", security(()),
-    request_body = VerifyEmail, responses((status = 204), Refusals))]
+    request_body = VerifyEmail, responses((status = 204, description = "The address is confirmed"), Refusals))]
 pub(super) async fn verify_email(
     State(app): State<App>,
     actor: Actor,
@@ -130,7 +130,8 @@ pub(super) async fn forgot_password(
 ///
 /// Every session of the account ends.
 #[utoipa::path(post, path = "/auth/reset-password", tag = "auth", operation_id = "resetPassword", security(()),
-    request_body = ResetPassword, responses((status = 204), Refusals))]
+    request_body = ResetPassword,
+    responses((status = 204, description = "The password is the new one, and every session has ended"), Refusals))]
 pub(super) async fn reset_password(
     State(app): State<App>,
     actor: Actor,
@@ -145,7 +146,8 @@ pub(super) async fn reset_password(
 ///
 /// Every other session of the account ends.
 #[utoipa::path(post, path = "/auth/change-password", tag = "auth", operation_id = "changePassword",
-    security(("bearer" = [])), request_body = ChangePassword, responses((status = 204), Refusals,
+    security(("bearer" = [])), request_body = ChangePassword,
+    responses((status = 204, description = "The password is the new one, and every other session has ended"), Refusals,
         (status = 403, body = ErrorEnvelope, description = "The present password is not right")))]
 pub(super) async fn change_password(
     State(app): State<App>,

@@ -144,7 +144,7 @@ pub(super) async fn refresh(
 ///
 /// The token and its refresh token are refused from now on.
 #[utoipa::path(post, path = "/auth/logout", tag = "auth", operation_id = "logout", security(("bearer" = [])),
-    responses((status = 204), Refusals))]
+    responses((status = 204, description = "Both tokens are refused"), Refusals))]
 pub(super) async fn logout(State(app): State<App>, Person(caller): Person) -> Outcome<StatusCode> {
     if let Some(session) = caller.session {
         account::end_session(&app, &caller, session).await?;
@@ -197,7 +197,7 @@ pub(super) async fn sessions(
 
 /// Signs out everywhere else
 #[utoipa::path(delete, path = "/auth/sessions", tag = "auth", operation_id = "endOtherSessions", security(("bearer" = [])),
-    responses((status = 204), Refusals))]
+    responses((status = 204, description = "Every other session has ended"), Refusals))]
 pub(super) async fn end_others(State(app): State<App>, Person(caller): Person) -> Outcome<StatusCode> {
     account::end_all_others(&app, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -206,7 +206,7 @@ pub(super) async fn end_others(State(app): State<App>, Person(caller): Person) -
 /// Ends one sign-in
 #[utoipa::path(delete, path = "/auth/sessions/{sessionId}", tag = "auth", operation_id = "endSession",
     security(("bearer" = [])), params(("sessionId" = String, Path)),
-    responses((status = 204), Refusals,
+    responses((status = 204, description = "The sign-in has ended"), Refusals,
         (status = 404, body = ErrorEnvelope, description = "The caller has no such session, or it has ended")))]
 pub(super) async fn end_session(
     State(app): State<App>,

@@ -43,6 +43,10 @@ pub(super) enum Refusals {
     #[response(status = 401)]
     #[expect(dead_code, reason = "describes answers; never built")]
     Unauthorized(#[to_schema] ErrorEnvelope),
+    /// A fault of the service; tell support the `requestId`
+    #[response(status = 500)]
+    #[expect(dead_code, reason = "describes answers; never built")]
+    Internal(#[to_schema] ErrorEnvelope),
     /// A dependency is missing; try again after `Retry-After`
     #[response(status = 503)]
     #[expect(dead_code, reason = "describes answers; never built")]

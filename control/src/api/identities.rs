@@ -74,7 +74,8 @@ pub(super) async fn list(
 ///
 /// From now on its tokens for this person are the caller's.
 #[utoipa::path(post, path = "/auth/identities", tag = "auth", operation_id = "linkIdentity", security(("bearer" = [])),
-    request_body = LinkIdentity, responses((status = 204), Refusals,
+    request_body = LinkIdentity,
+    responses((status = 204, description = "The identity is the caller's"), Refusals,
         (status = 403, body = ErrorEnvelope, description = "The password is wrong"),
         (status = 409, body = ErrorEnvelope, description = "The identity is linked to an account already")))]
 pub(super) async fn link(
@@ -88,7 +89,8 @@ pub(super) async fn link(
 
 /// Signs in by an identity provider no longer
 #[utoipa::path(delete, path = "/auth/identities/{identityId}", tag = "auth", operation_id = "unlinkIdentity",
-    security(("bearer" = [])), params(("identityId" = String, Path)), responses((status = 204), Refusals,
+    security(("bearer" = [])), params(("identityId" = String, Path)),
+    responses((status = 204, description = "The identity is nobody's any more"), Refusals,
         (status = 404, body = ErrorEnvelope, description = "The caller has no such identity"),
         (status = 409, body = ErrorEnvelope, description = "It is the only way into the account")))]
 pub(super) async fn unlink(

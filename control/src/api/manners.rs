@@ -1,36 +1,87 @@
 //! What the document says of all operations alike: `Idempotency-Key` on every POST of a signed-in caller, and what any
-//! operation may answer besides its own results.
+//! operation may answer besides its own results. An answer that does not say what it means is described by what it holds.
 
 use std::collections::BTreeMap;
 
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder};
 
 /// Completes the document.
 pub(super) fn describe(document: &mut OpenApi) {
-    for item in document.paths.paths.values_mut() {
-        for operation in [&mut item.get, &mut item.patch, &mut item.put, &mut item.delete]
-            .into_iter()
-            .flatten()
+    let OpenApi { paths, components, .. } = document;
+    for item in paths.paths.values_mut() {
+        if let Some(operation) = &mut item.post
+            && is_for_callers(operation)
         {
-            refuses(operation, "429", "Too many requests; try again after `Retry-After`");
-        }
-        if let Some(operation) = &mut item.post {
-            refuses(operation, "413", "The request body is larger than 1 MiB");
-            refuses(operation, "429", "Too many requests; try again after `Retry-After`");
-            if is_for_callers(operation) {
-                take_key(operation);
-            }
-        }
-        if let Some(operation) = &mut item.patch {
-            refuses(operation, "413", "The request body is larger than 1 MiB");
+            take_key(operation);
         }
         for operation in [&mut item.post, &mut item.patch, &mut item.put].into_iter().flatten() {
+            refuses(operation, "413", "The request body is larger than 1 MiB");
             if operation.request_body.is_some() {
                 refuses(operation, "415", "The request body is not JSON");
             }
         }
+        let operations = [
+            &mut item.get,
+            &mut item.post,
+            &mut item.patch,
+            &mut item.put,
+            &mut item.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            refuses(operation, "429", "Too many requests; try again after `Retry-After`");
+            if is_for_callers(operation) {
+                refuses(
+                    operation,
+                    "403",
+                    "The caller is a service token that has not the scope, or this is for people only",
+                );
+            }
+            say_what_is_answered(operation, components.as_ref());
+        }
+    }
+}
+
+/// A response without a description is not valid (OpenAPI 3.1, section 4.8.17), and tools refuse the whole document for it. A page is
+/// what the operation lists; everything else is what its schema says of itself.
+fn say_what_is_answered(operation: &mut Operation, components: Option<&Components>) {
+    let summary = operation.summary.clone().unwrap_or_default();
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else { continue };
+        if !response.description.is_empty() {
+            continue;
+        }
+        let schema = response.content.values().find_map(|content| match content {
+            RefOr::T(content) => content.schema.as_ref(),
+            RefOr::Ref(_) => None,
+        });
+        let name = match schema {
+            Some(RefOr::Ref(reference)) => reference.ref_location.rsplit('/').next().unwrap_or_default(),
+            _ => continue,
+        };
+        response.description = if name.starts_with("Page_") {
+            summary.clone()
+        } else {
+            components
+                .and_then(|components| components.schemas.get(name))
+                .and_then(description)
+                .unwrap_or_default()
+                .to_owned()
+        };
+    }
+}
+
+/// What a schema says of itself.
+fn description(schema: &RefOr<Schema>) -> Option<&str> {
+    let RefOr::T(schema) = schema else { return None };
+    match schema {
+        Schema::Object(object) => object.description.as_deref(),
+        Schema::Array(array) => array.description.as_deref(),
+        Schema::AllOf(all) => all.description.as_deref(),
+        Schema::OneOf(one) => one.description.as_deref(),
+        Schema::AnyOf(any) => any.description.as_deref(),
+        _ => None,
     }
 }
 

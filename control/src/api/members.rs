@@ -203,7 +203,7 @@ pub(super) async fn update(
 /// Removes a member, or withdraws an invitation
 #[utoipa::path(delete, path = "/workspaces/{workspaceId}/members/{memberId}", tag = "members", operation_id = "removeMember",
     security(("bearer" = [])), params(("workspaceId" = String, Path), ("memberId" = String, Path)),
-    responses((status = 204), Refusals,
+    responses((status = 204, description = "They are no member, and an invitation leads nowhere"), Refusals,
         (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
         (status = 404, body = ErrorEnvelope, description = "There is no such workspace or member, or the caller is no member"),
         (status = 409, body = ErrorEnvelope, description = "The workspace would be left without an owner")))]
@@ -238,7 +238,8 @@ pub(super) async fn send_again(
 
 /// Leaves a workspace
 #[utoipa::path(post, path = "/workspaces/{workspaceId}/leave", tag = "members", operation_id = "leaveWorkspace",
-    security(("bearer" = [])), params(("workspaceId" = String, Path)), responses((status = 204), Refusals,
+    security(("bearer" = [])), params(("workspaceId" = String, Path)),
+    responses((status = 204, description = "The caller is no member any more"), Refusals,
         (status = 404, body = ErrorEnvelope, description = "There is no such workspace, or the caller is no member"),
         (status = 409, body = ErrorEnvelope, description = "The workspace would be left without an owner")))]
 pub(super) async fn leave(

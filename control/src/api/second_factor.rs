@@ -83,7 +83,8 @@ pub(super) async fn confirm(
 
 /// Switches the second factor off by a code
 #[utoipa::path(post, path = "/auth/second-factor/remove", tag = "auth", operation_id = "removeSecondFactor",
-    security(("bearer" = [])), request_body = SecondFactorCode, responses((status = 204), Refusals,
+    security(("bearer" = [])), request_body = SecondFactorCode,
+    responses((status = 204, description = "A sign-in needs the password alone"), Refusals,
         (status = 403, body = ErrorEnvelope, description = "The code is wrong"),
         (status = 409, body = ErrorEnvelope, description = "The second factor is off"),
         (status = 429, body = ErrorEnvelope, description = "Too many wrong codes")))]

@@ -130,7 +130,8 @@ pub(super) async fn list(
 /// It is refused from the next request on.
 #[utoipa::path(delete, path = "/workspaces/{workspaceId}/tokens/{tokenId}", tag = "tokens",
     operation_id = "revokeServiceToken", security(("bearer" = [])),
-    params(("workspaceId" = String, Path), ("tokenId" = String, Path)), responses((status = 204), Refusals,
+    params(("workspaceId" = String, Path), ("tokenId" = String, Path)),
+    responses((status = 204, description = "The token is refused"), Refusals,
         (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
         (status = 404, body = ErrorEnvelope, description = "There is no such workspace or token, or the caller is no member")))]
 pub(super) async fn revoke(

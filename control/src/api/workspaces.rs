@@ -221,7 +221,8 @@ pub(super) async fn update(
 ///
 /// Its applications serve nobody from now on. For thirty days its owners can restore it, with everything in it.
 #[utoipa::path(delete, path = "/workspaces/{workspaceId}", tag = "workspaces", operation_id = "deleteWorkspace",
-    security(("bearer" = [])), params(("workspaceId" = String, Path)), responses((status = 204), Refusals,
+    security(("bearer" = [])), params(("workspaceId" = String, Path)),
+    responses((status = 204, description = "It is deleted"), Refusals,
         (status = 403, body = ErrorEnvelope, description = "The caller is no owner"),
         (status = 404, body = ErrorEnvelope, description = "There is none, or the caller is no member")))]
 pub(super) async fn delete(

@@ -41,8 +41,15 @@ fn every_operation_says_who_may_call_it_and_how_it_refuses() {
                 "{name}"
             );
             let responses = operation["responses"].as_object().unwrap();
-            for status in ["400", "401", "503"] {
+            for status in ["400", "401", "429", "500", "503"] {
                 assert!(responses.contains_key(status), "{name} lacks {status}");
+            }
+            // Whoever needs a token may send that of a program, which may not do everything.
+            let needs_token = operation["security"][0].get("bearer").is_some();
+            assert!(!needs_token || responses.contains_key("403"), "{name} lacks 403");
+            let takes_body = operation.get("requestBody").is_some();
+            for status in ["413", "415"] {
+                assert!(!takes_body || responses.contains_key(status), "{name} lacks {status}");
             }
             let in_path = operation["parameters"]
                 .as_array()
@@ -55,4 +62,20 @@ fn every_operation_says_who_may_call_it_and_how_it_refuses() {
             assert!(operation["security"].is_array(), "{name}");
         }
     }
+}
+
+#[test]
+fn every_response_says_what_it_means() {
+    let document: Value = serde_json::from_str(&api::document()).unwrap();
+    let mut seen = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let description = response["description"].as_str().unwrap_or_default();
+                assert!(!description.trim().is_empty(), "{method} {path}: {status}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 80, "only {seen} responses");
 }
