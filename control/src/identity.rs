@@ -13,6 +13,7 @@ pub mod link;
 pub mod oidc;
 mod password;
 mod permission;
+pub mod refresh_token;
 pub mod second_factor;
 mod session;
 mod token;

@@ -127,8 +127,9 @@ pub(super) async fn login(State(app): State<App>, actor: Actor, Json(body): Json
 
 /// Stays signed in
 ///
-/// A refresh token is good once. One that was used before ends the session, since two parties hold it; only within ten
-/// seconds it may come again, for a client that did not get the answer.
+/// A refresh token is good once. One that was used before ends the session, since two parties hold it, however long ago that was.
+/// Only within ten seconds of its first use it may come again, from several tabs or after a lost answer, and brings the refresh
+/// token that is good by then.
 #[utoipa::path(post, path = "/auth/refresh", tag = "auth", operation_id = "refreshSession", security(()),
     request_body = Refresh, responses((status = 200, body = LoggedIn), Refusals))]
 pub(super) async fn refresh(

@@ -8,6 +8,8 @@ use authsome_db::DbError;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use crate::identity::refresh_token::Use;
+
 /// A new sign-in.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of the table, documented in its migration")]
@@ -15,6 +17,7 @@ pub struct NewSession<'a> {
     pub id: SessionId,
     pub user: UserId,
     pub refresh: Digest,
+    pub family: Option<Digest>,
     pub address: Option<IpAddr>,
     pub user_agent: Option<&'a str>,
     pub at: OffsetDateTime,
@@ -29,10 +32,27 @@ pub struct Refreshed {
     pub email: String,
     pub name: String,
     pub refresh: Vec<u8>,
-    pub previous: Option<Vec<u8>>,
-    pub rotated_at: Option<OffsetDateTime>,
+    pub family: Option<Vec<u8>>,
+    pub expires_at: OffsetDateTime,
     /// Neither revoked nor past its end, and its person is active.
     pub good: bool,
+}
+
+/// A refresh token that takes the place of another.
+#[derive(Debug)]
+pub struct Rotation<'a> {
+    /// Of the one that was used.
+    pub used: Digest,
+    /// By which the next was made of it.
+    pub salt: &'a [u8],
+    /// Of the next one.
+    pub next: Digest,
+    /// Of the family of the next one.
+    pub family: Option<Digest>,
+    /// When.
+    pub at: OffsetDateTime,
+    /// When the session ends without another.
+    pub expires_at: OffsetDateTime,
 }
 
 /// Whoever is signed in.
@@ -60,8 +80,9 @@ pub struct Listed {
 pub async fn insert(connection: &mut PgConnection, new: &NewSession<'_>) -> Result<(), DbError> {
     let address = new.address.map(|address| address.to_string());
     sqlx::query!(
-        "INSERT INTO sessions (id, user_id, refresh_digest, address, user_agent, created_at, last_used_at, expires_at)
-         VALUES ($1, $2, $3, $4::text::inet, $5, $6, $6, $7)",
+        "INSERT INTO sessions (id, user_id, refresh_digest, address, user_agent, created_at, last_used_at, expires_at,
+                               family_digest)
+         VALUES ($1, $2, $3, $4::text::inet, $5, $6, $6, $7, $8)",
         new.id as SessionId,
         new.user as UserId,
         &new.refresh.as_bytes()[..],
@@ -69,6 +90,7 @@ pub async fn insert(connection: &mut PgConnection, new: &NewSession<'_>) -> Resu
         new.user_agent,
         new.at,
         new.expires_at,
+        new.family.as_ref().map(|family| &family.as_bytes()[..]),
     )
     .execute(connection)
     .await?;
@@ -98,7 +120,7 @@ pub async fn lock(
     let row = sqlx::query_as!(
         Refreshed,
         r#"SELECT s.user_id AS "user: UserId", u.email, u.name, s.refresh_digest AS refresh,
-                  s.previous_digest AS previous, s.rotated_at,
+                  s.family_digest AS family, s.expires_at,
                   (s.revoked_at IS NULL AND s.expires_at > $2 AND u.status = 'active') AS "good!"
            FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1 FOR UPDATE OF s"#,
         id as SessionId,
@@ -109,22 +131,58 @@ pub async fn lock(
     Ok(row)
 }
 
-/// Replaces the refresh token.
-pub async fn rotate(
-    connection: &mut PgConnection,
-    id: SessionId,
-    refresh: &Digest,
-    at: OffsetDateTime,
-    expires_at: OffsetDateTime,
-) -> Result<(), DbError> {
+/// The refresh tokens of a session that were used lately, oldest first.
+pub async fn uses(connection: &mut PgConnection, id: SessionId) -> Result<Vec<Use>, DbError> {
+    let rows = sqlx::query_as!(
+        Use,
+        "SELECT digest, salt, used_at FROM refresh_uses WHERE session_id = $1 ORDER BY turn",
+        id as SessionId,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows)
+}
+
+/// Replaces the refresh token, and remembers the one that was used.
+pub async fn rotate(connection: &mut PgConnection, id: SessionId, rotation: &Rotation<'_>) -> Result<(), DbError> {
+    // `previous_digest` and `rotated_at` are for replicas of the release before.
     sqlx::query!(
         "UPDATE sessions SET previous_digest = refresh_digest, refresh_digest = $2, rotated_at = $3, last_used_at = $3,
-                             expires_at = $4
+                             expires_at = $4, family_digest = $5
          WHERE id = $1",
         id as SessionId,
-        &refresh.as_bytes()[..],
-        at,
-        expires_at,
+        &rotation.next.as_bytes()[..],
+        rotation.at,
+        rotation.expires_at,
+        rotation.family.as_ref().map(|family| &family.as_bytes()[..]),
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO refresh_uses (session_id, digest, salt, used_at) VALUES ($1, $2, $3, $4)",
+        id as SessionId,
+        &rotation.used.as_bytes()[..],
+        rotation.salt,
+        rotation.at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets the uses of before `before`, and all but the newest `most`.
+pub async fn forget_uses(
+    connection: &mut PgConnection,
+    id: SessionId,
+    before: OffsetDateTime,
+    most: i64,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "DELETE FROM refresh_uses WHERE session_id = $1 AND (used_at < $2 OR turn NOT IN
+            (SELECT turn FROM refresh_uses WHERE session_id = $1 ORDER BY turn DESC LIMIT $3))",
+        id as SessionId,
+        before,
+        most,
     )
     .execute(connection)
     .await?;

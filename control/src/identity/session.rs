@@ -2,33 +2,26 @@
 //!
 //! A sign-in is a session: an access token (JWT) that names it, and a refresh token that is good for one use and brings the next
 //! pair. Refresh tokens are kept as SHA-256 only and do not depend on the secrets that sign access tokens. One that was
-//! used before comes back: two parties hold the session, and it ends for both (RFC 9700, 4.14.2), but for a moment in which
-//! an answer may have been lost on its way.
-
-use std::str::FromStr;
+//! used before comes back, however long ago: two parties hold the session, and it ends for both (RFC 9700, 4.14.2), but for a
+//! moment in which an answer may have been lost on its way. See [`super::refresh_token`].
 
 use authsome_core::entropy;
 use authsome_core::error::Failure;
 use authsome_core::id::{SessionId, UserId};
-use authsome_core::key::Digest;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
+use super::refresh_token::{self, Held, LEEWAY, RefreshToken, USES_MAX, Verdict as Shown};
 use super::second_factor::{self, Verdict};
 use super::{Actor, attempts};
 use crate::audit::{self, Deed};
-use crate::db::sessions::{self, NewSession};
+use crate::db::sessions::{self, NewSession, Rotation};
 use crate::db::users;
 use crate::error::{Fields, Outcome, Problem};
 use crate::mail::{self, Letter};
 use crate::state::App;
-
-/// How long a used refresh token may come back: a client whose answer was lost tries again.
-const LEEWAY: Duration = Duration::seconds(10);
 
 /// How long a session lasts without a refresh.
 const LIFETIME: Duration = Duration::days(30);
@@ -137,11 +130,12 @@ async fn begin(
 ) -> Outcome<Session> {
     let now = app.clock().now();
     let id = SessionId::generate(app.clock(), app.entropy());
-    let (refresh_token, digest) = refresh_token(app, id);
+    let refresh = RefreshToken::first(app.entropy(), id);
     let new = NewSession {
         id,
         user,
-        refresh: digest,
+        refresh: refresh.digest(),
+        family: refresh.family(),
         address: actor.address,
         user_agent: actor.user_agent.as_deref(),
         at: now,
@@ -152,7 +146,7 @@ async fn begin(
     Ok(Session {
         token,
         expires_at,
-        refresh_token,
+        refresh_token: refresh.text(),
         refresh_expires_at: now + LIFETIME,
         user,
         email,
@@ -162,53 +156,57 @@ async fn begin(
 
 /// The next pair of tokens for a refresh token. Whatever is wrong with it is the same 401.
 pub async fn refresh(app: &App, actor: &Actor, text: &SecretString) -> Outcome<Session> {
-    let (id, digest) = read(text.expose_secret()).ok_or_else(over)?;
+    let shown = RefreshToken::read(text).ok_or_else(over)?;
+    let id = shown.session();
     let now = app.clock().now();
     let mut transaction = app.pool().begin().await?;
     let held = sessions::lock(&mut transaction, id, now).await?.ok_or_else(over)?;
     if !held.good {
         return Err(over());
     }
-    let is = |stored: &[u8]| Digest::try_from(stored).is_ok_and(|stored| stored.same_as(&digest));
-    let used_before = held.previous.as_deref().is_some_and(is);
-    let again_at_once = used_before && held.rotated_at.is_some_and(|at| now - at <= LEEWAY);
-    if used_before && !again_at_once {
-        sessions::revoke(&mut transaction, held.user, id, now).await?;
-        let deed = Deed::of_user("auth.refresh_reuse", Some(held.user)).refused(true);
-        audit::record(&mut transaction, app, actor, &deed).await?;
-        transaction.commit().await?;
-        return Err(over());
-    }
-    if !is(&held.refresh) && !again_at_once {
-        return Err(over());
-    }
-    let (refresh_token, digest) = refresh_token(app, id);
-    let refresh_expires_at = now + LIFETIME;
-    sessions::rotate(&mut transaction, id, &digest, now, refresh_expires_at).await?;
-    transaction.commit().await?;
+    let uses = sessions::uses(&mut transaction, id).await?;
+    let known = Held {
+        present: &held.refresh,
+        family: held.family.as_deref(),
+        uses: &uses,
+    };
+    let (refresh, refresh_expires_at) = match refresh_token::judge(&shown, &known, now) {
+        Shown::Next => {
+            let salt = entropy::bytes::<32>(app.entropy());
+            let next = shown.next(&salt);
+            let rotation = Rotation {
+                used: shown.digest(),
+                salt: &salt,
+                next: next.digest(),
+                family: next.family(),
+                at: now,
+                expires_at: now + LIFETIME,
+            };
+            sessions::rotate(&mut transaction, id, &rotation).await?;
+            sessions::forget_uses(&mut transaction, id, now - LEEWAY, USES_MAX).await?;
+            transaction.commit().await?;
+            (next, now + LIFETIME)
+        }
+        Shown::Again(good) => (good, held.expires_at),
+        Shown::Reused => {
+            sessions::revoke(&mut transaction, held.user, id, now).await?;
+            let deed = Deed::of_user("auth.refresh_reuse", Some(held.user)).refused(true);
+            audit::record(&mut transaction, app, actor, &deed).await?;
+            transaction.commit().await?;
+            return Err(over());
+        }
+        Shown::Unknown => return Err(over()),
+    };
     let (token, expires_at) = app.tokens().issue(held.user, id, now);
     Ok(Session {
         token,
         expires_at,
-        refresh_token,
+        refresh_token: refresh.text(),
         refresh_expires_at,
         user: held.user,
         email: held.email,
         name: held.name,
     })
-}
-
-/// `ses_….` and 32 random bytes.
-fn refresh_token(app: &App, id: SessionId) -> (SecretString, Digest) {
-    let secret = URL_SAFE_NO_PAD.encode(entropy::bytes::<32>(app.entropy()));
-    let digest = Digest::of(secret.as_bytes());
-    (format!("{id}.{secret}").into(), digest)
-}
-
-fn read(text: &str) -> Option<(SessionId, Digest)> {
-    let (id, secret) = text.split_once('.')?;
-    (secret.len() <= 64).then_some(())?;
-    Some((SessionId::from_str(id).ok()?, Digest::of(secret.as_bytes())))
 }
 
 fn over() -> Problem {
