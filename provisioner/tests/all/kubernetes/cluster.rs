@@ -57,6 +57,9 @@ impl Platform {
         let image =
             std::env::var("AUTHSOME_TEST_IMAGE").unwrap_or_else(|_| "authsome.example/authsome:test".to_owned());
         let config = directory.path().join("provisioner.toml");
+        // The program may be somebody who is allowed less than the test.
+        let its_own = std::env::var_os("AUTHSOME_TEST_KUBECONFIG").map(PathBuf::from);
+        let provisioner_kubeconfig = its_own.as_deref().unwrap_or(kubeconfig);
         let (key, edge_key) = (secret::random_key().unwrap(), secret::random_key().unwrap());
         let text = format!(
             "region = \"{REGION}\"\nruntime = \"kubernetes\"\n[database]\nurl = \"{}\"\n[nats]\nurl = \"{}\"\n[tenants]\n\
@@ -73,7 +76,7 @@ impl Platform {
             } else {
                 ""
             },
-            kubeconfig.display(),
+            provisioner_kubeconfig.display(),
         );
         private_file::write(&config, &text).unwrap();
         let program = ProgramCommand::new("authsome-provisioner", directory.path().join("log"))
@@ -430,12 +433,19 @@ impl Platform {
     }
 }
 
-/// The life, and a cluster without a trace of it, however it ended.
-async fn whole_life(kubeconfig: &Path, client: kube::Client) {
-    let platform = Platform::start(kubeconfig, client, false).await;
+/// The life, with servers of its own or with shared ones, and a cluster without a trace of it, however it ended.
+async fn whole_life(kubeconfig: &Path, client: kube::Client, own: bool) {
+    let platform = Platform::start(kubeconfig, client, own).await;
     let id = platform.control.application(AppStatus::Provisioning).await;
     platform.say(format!("application {id} in namespace {}", namespace_of(id)));
-    let lived = AssertUnwindSafe(platform.life(id)).catch_unwind().await;
+    let life = async {
+        if own {
+            platform.life_with_own_servers(id).await;
+        } else {
+            platform.life(id).await;
+        }
+    };
+    let lived = AssertUnwindSafe(life).catch_unwind().await;
     if let Err(panic) = lived {
         let namespaces = platform.api(Kind::Namespace, id);
         let _ = namespaces.delete(&namespace_of(id), &DeleteParams::default()).await;
@@ -450,7 +460,7 @@ async fn an_application_lives_its_whole_life() {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     private_file::write(&kubeconfig, &api.kubeconfig()).unwrap();
-    whole_life(&kubeconfig, api.client()).await;
+    whole_life(&kubeconfig, api.client(), false).await;
     assert_eq!(api.unknown(), Vec::<String>::new());
 }
 
@@ -460,9 +470,7 @@ async fn an_application_lives_with_a_postgres_and_a_redis_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     private_file::write(&kubeconfig, &api.kubeconfig()).unwrap();
-    let platform = Platform::start(&kubeconfig, api.client(), true).await;
-    let id = platform.control.application(AppStatus::Provisioning).await;
-    platform.life_with_own_servers(id).await;
+    whole_life(&kubeconfig, api.client(), true).await;
     assert_eq!(api.unknown(), Vec::<String>::new());
 }
 
@@ -475,5 +483,9 @@ async fn an_application_lives_its_whole_life_in_a_real_cluster() {
     let config = kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
         .await
         .unwrap();
-    whole_life(&kubeconfig, kube::Client::try_from(config).unwrap()).await;
+    let client = kube::Client::try_from(config).unwrap();
+    whole_life(&kubeconfig, client.clone(), false).await;
+    if std::env::var_os("AUTHSOME_TEST_OWN_SERVERS").is_some() {
+        whole_life(&kubeconfig, client, true).await;
+    }
 }
