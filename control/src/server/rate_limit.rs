@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 
 use super::limiter::{Decision, Rates, Sender};
 use super::{ClientAddress, network_of};
@@ -46,11 +46,8 @@ async fn decide(app: &App, request: Request) -> Outcome<(Request, Option<Decisio
             parts.extensions.insert(caller.clone());
             Some((sender, Rates::of(plan)))
         }
-        // What costs nothing and tells everybody the same is not counted.
-        (None, Some(address)) if parts.method != Method::GET || parts.headers.contains_key(AUTHORIZATION) => {
-            Some((Sender::Network(network_of(address)), Rates::ANONYMOUS))
-        }
-        _ => None,
+        (None, Some(address)) => Some((Sender::Network(network_of(address)), Rates::ANONYMOUS)),
+        (None, None) => None,
     };
     let decision = match who {
         Some((sender, rates)) => Some(app.limiter().decide(sender, &rates).await),

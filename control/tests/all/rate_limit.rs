@@ -1,5 +1,6 @@
 //! How many requests a caller may send: by plan, together over all replicas, and without Redis by each replica.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use authsome_core::entropy::SystemEntropy;
 use authsome_core::id::UserId;
 use authsome_core::secret::SecretUrl;
 use authsome_testkit::{ChaosProxy, RedisOptions, RedisServer};
+use axum::body::Body;
+use axum::extract::ConnectInfo;
 use fred::interfaces::ClientLike;
-use http::StatusCode;
+use http::{Request, StatusCode};
 use prometheus::Registry;
 
 use crate::service::Service;
@@ -148,4 +151,49 @@ async fn the_api_tells_the_rate_of_the_plan_and_refuses_beyond_it() {
         service.get("/api/v1/auth/me", &bob).await.headers["x-ratelimit-limit"],
         "1000"
     );
+}
+
+#[tokio::test]
+async fn whoever_is_not_signed_in_is_told_the_rate_of_their_address_and_refused_beyond_it() {
+    let service = Service::limited().await;
+    let ask = async |path: &str, from: &str| {
+        let mut request = Request::get(path).body(Body::empty()).unwrap();
+        let from: SocketAddr = from.parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(from));
+        service.send(request).await
+    };
+    let paths = [
+        ("/api/v1/plans", StatusCode::OK),
+        ("/control/v1/regions", StatusCode::OK),
+        ("/api/v1/auth/me", StatusCode::UNAUTHORIZED),
+        ("/api/v1/openapi.json", StatusCode::OK),
+    ];
+    for (number, (path, status)) in paths.into_iter().enumerate() {
+        let answer = ask(path, "203.0.113.5:4000").await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.headers["x-ratelimit-limit"], "60", "{path}");
+        let remaining: usize = answer.headers["x-ratelimit-remaining"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert_eq!(remaining, 59 - number, "{path}: all count together");
+        assert!(answer.headers.contains_key("x-ratelimit-reset"), "{path}");
+    }
+    let mut seen = 0;
+    let refused = loop {
+        let answer = ask("/api/v1/plans", "203.0.113.5:4001").await;
+        if answer.status != StatusCode::OK {
+            break answer;
+        }
+        seen += 1;
+        assert!(seen < 100, "never refused");
+    };
+    assert!((56..=60).contains(&seen), "{seen}");
+    refused.assert_error(429, "rate_limit_exceeded");
+    assert!(refused.headers.contains_key("retry-after"));
+    let other = ask("/api/v1/plans", "203.0.113.6:4000").await;
+    assert_eq!(other.status, StatusCode::OK, "another address is not concerned");
+    let page = ask("/api/v1/docs", "203.0.113.5:4000").await;
+    assert_eq!(page.status, StatusCode::OK, "the reference is never refused");
 }
