@@ -24,6 +24,7 @@ mod members;
 mod operation_events;
 mod operations;
 mod page;
+mod reference;
 mod second_factor;
 mod tokens;
 mod webhooks;
@@ -35,6 +36,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::state::App;
+
+pub use reference::router as reference;
 
 #[derive(OpenApi)]
 #[openapi(

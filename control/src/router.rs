@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
+use axum::response::Redirect;
 use axum::routing::get;
 use axum::{Router, middleware};
 use http::header;
@@ -15,7 +16,7 @@ use crate::{admin, api, dashboard};
 /// The paths under which the API is served; the second is an alias that ingresses route by.
 pub const BASES: [&str; 2] = ["/api/v1", "/control/v1"];
 
-/// The router of the main port: the API under both bases, liveness and readiness, and `pages` at the root.
+/// The router of the main port: the API and its reference under both bases, liveness and readiness, and `pages` at the root.
 pub fn router(app: App, pages: Router<App>) -> Router {
     let (api, _) = api::routes().split_for_parts();
     let document: Arc<str> = api::document().into();
@@ -30,7 +31,10 @@ pub fn router(app: App, pages: Router<App>) -> Router {
         .route("/openapi.json", get(openapi))
         .layer(middleware::from_fn_with_state(app.clone(), idempotency::once))
         .layer(middleware::from_fn_with_state(app.clone(), rate_limit::limit));
+    // After the layers: reading the reference counts against nobody's limit.
+    let api = api.merge(api::reference());
     let mut router = pages
+        .route("/docs", get(async || Redirect::to("/api/v1/docs")))
         .route("/health", get(admin::live))
         .route("/ready", get(admin::ready));
     for base in BASES {

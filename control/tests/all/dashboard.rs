@@ -502,6 +502,10 @@ async fn pages_forbid_inline_scripts_frames_and_caching() {
         assert!(!policy.contains("unsafe"), "{policy}");
         assert_eq!(reply.headers["cache-control"], "no-store");
         assert_eq!(reply.headers["x-content-type-options"], "nosniff");
+        assert!(
+            reply.html.contains("href=\"/api/v1/docs\""),
+            "{path} leads to the reference"
+        );
         assert!(!reply.html.contains("<script>") && !reply.html.contains("style=") && !reply.html.contains("onclick"));
     }
     for (path, kind) in [

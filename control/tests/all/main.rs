@@ -61,6 +61,8 @@ mod program;
 #[cfg(test)]
 mod rate_limit;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod routing_table;
