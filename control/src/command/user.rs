@@ -32,7 +32,7 @@ pub struct Office<'a> {
 /// Creates a person with a confirmed address. Where the address is taken: 409.
 pub async fn create(office: &Office<'_>, email: &str, name: &str, password: SecretString) -> Outcome<UserId> {
     let mut fields = Fields::new();
-    let title = fields.take("name", name::name(name));
+    let title = fields.take("name", name::title(name));
     let email = fields.take("email", name::email(email));
     fields.take("password", identity::acceptable(&password));
     fields.finish()?;

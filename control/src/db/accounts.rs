@@ -94,6 +94,17 @@ pub async fn id_of(connection: &mut PgConnection, email: &str) -> Result<Option<
     Ok(id)
 }
 
+/// The address of the active account that has it, as it was given when the account was made.
+pub async fn address_of(connection: &mut PgConnection, email: &str) -> Result<Option<String>, DbError> {
+    let address = sqlx::query_scalar!(
+        "SELECT email FROM users WHERE lower(email) = lower($1) AND status = 'active'",
+        email,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(address)
+}
+
 /// Remembers that the person was seen to read the address.
 pub async fn confirm(connection: &mut PgConnection, id: UserId, at: OffsetDateTime) -> Result<(), DbError> {
     sqlx::query!(

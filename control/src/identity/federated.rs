@@ -102,7 +102,7 @@ async fn first_seen(app: &App, issuer: &Issuer, claims: &Claims, actor: &Actor) 
                 .with_reason("no_account")
                 .into());
         }
-        let shown = claims.name.as_deref().and_then(|text| name::name(text).ok());
+        let shown = claims.name.as_deref().and_then(|text| name::title(text).ok());
         let shown = shown.unwrap_or_else(|| email.split('@').next().unwrap_or("Somebody").to_owned());
         let id = UserId::generate(app.clock(), app.entropy());
         if identities::insert_account(&mut transaction, id, &email, &shown, now).await? {

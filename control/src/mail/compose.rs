@@ -1,12 +1,14 @@
 //! What letters say. Looks up what a letter is about at the moment that it is sent.
 
 mod notice;
+mod quote;
 
 use askama::Template;
 use authsome_core::error::Failure;
 use authsome_core::id::{MemberId, UserId};
 use sqlx::PgConnection;
 
+use self::quote::quoted;
 use super::Letter;
 use crate::command::account::{confirmation_mark, reset_mark};
 use crate::command::member::invitation_mark;
@@ -116,8 +118,14 @@ fn page(app: &App, path: &str) -> String {
     format!("{}{path}", app.settings().dashboard_url)
 }
 
-fn greeting(name: &str) -> String {
-    format!("Hello {name},")
+/// By name only where the address was seen to be read: anybody can sign up with the address of somebody else, and write them
+/// what they like by the name that they give.
+fn greeting(account: &Account) -> String {
+    if account.verified {
+        format!("Hello {},", quoted(&account.name))
+    } else {
+        "Hello,".to_owned()
+    }
 }
 
 const UNEXPECTED: &str = "If you did not ask for this, ignore this letter: nothing happens without the link.";
@@ -130,7 +138,7 @@ fn confirmation(app: &App, user: UserId, account: &Account) -> Option<Words> {
     let token = link::make(app.tokens(), Purpose::VerifyEmail, user, mark, app.clock().now());
     Some(Words {
         subject: "Confirm your e-mail address".to_owned(),
-        greeting: greeting(&account.name),
+        greeting: greeting(account),
         paragraphs: vec![
             "your AuthSome Cloud account is ready. Confirm that this address is yours to create your first \
              application. The link is good for 24 hours."
@@ -150,7 +158,7 @@ async fn taken(connection: &mut PgConnection, app: &App, recipient: &str) -> Out
     };
     Ok(Some(Words {
         subject: "You already have an account".to_owned(),
-        greeting: greeting(&account.name),
+        greeting: greeting(&account),
         paragraphs: vec![
             "somebody signed up for AuthSome Cloud with this address, which has an account. Nothing was changed. \
              Sign in with your password, or choose another one if you have forgotten it."
@@ -172,7 +180,7 @@ async fn reset(connection: &mut PgConnection, app: &App, recipient: &str) -> Out
     let token = link::make(app.tokens(), Purpose::ResetPassword, user, mark, app.clock().now());
     Ok(Some(Words {
         subject: "Choose another password".to_owned(),
-        greeting: greeting(&account.name),
+        greeting: greeting(&account),
         paragraphs: vec![
             "with this link you choose another password. It is good for one hour and works once; afterwards you are \
              signed out everywhere."
@@ -189,7 +197,7 @@ async fn reset(connection: &mut PgConnection, app: &App, recipient: &str) -> Out
 fn identity_linked(app: &App, account: &Account) -> Words {
     Words {
         subject: "Another way to sign in".to_owned(),
-        greeting: greeting(&account.name),
+        greeting: greeting(account),
         paragraphs: vec![
             "an identity provider can now be used to sign in to your AuthSome Cloud account. A password that was set before \
              the address was confirmed is void."
@@ -203,7 +211,7 @@ fn identity_linked(app: &App, account: &Account) -> Words {
 fn sign_in_attempts(app: &App, account: &Account) -> Words {
     Words {
         subject: "Somebody is trying passwords".to_owned(),
-        greeting: greeting(&account.name),
+        greeting: greeting(account),
         paragraphs: vec![
             "somebody has tried to sign in to your AuthSome Cloud account with a wrong password, many times in a row. \
              They did not get in, and their next attempts have to wait. Where you have signed in before you can sign in as \
@@ -229,7 +237,7 @@ fn second_factor(app: &App, account: &Account, on: bool) -> Words {
     };
     Words {
         subject: subject.to_owned(),
-        greeting: greeting(&account.name),
+        greeting: greeting(account),
         paragraphs: vec![state.to_owned()],
         action: Some(("Choose another password", page(app, "/forgot-password"))),
         note: "If this was you, there is nothing to do. If not, choose another password at once.",
@@ -252,8 +260,9 @@ async fn invitation(connection: &mut PgConnection, app: &App, id: MemberId, reci
     };
     let inviter = inviter.map_or_else(
         || "Somebody".to_owned(),
-        |account| format!("{} ({})", account.name, account.email),
+        |account| format!("{} ({})", quoted(&account.name), account.email),
     );
+    let workspace = quoted(&workspace);
     let mark = invitation_mark(&member);
     let token = link::make(app.tokens(), Purpose::Invitation, id, mark, app.clock().now());
     Ok(Some(Words {
@@ -275,7 +284,7 @@ async fn invitation(connection: &mut PgConnection, app: &App, id: MemberId, reci
 fn password_changed(app: &App, account: &Account) -> Words {
     Words {
         subject: "Your password was changed".to_owned(),
-        greeting: greeting(&account.name),
+        greeting: greeting(account),
         paragraphs: vec![
             "the password of your AuthSome Cloud account was changed, and other sessions were signed out.".to_owned(),
         ],

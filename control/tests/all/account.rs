@@ -84,7 +84,7 @@ async fn signing_up_with_a_taken_address_looks_the_same_and_changes_nothing() {
         .await
         .assert_error(401, "unauthorized");
     assert_eq!(service.login("ada@example.com", PASSWORD).await.status, StatusCode::OK);
-    let letter = smtp.letter_to("ADA@example.com", 1, SOON).await.unwrap();
+    let letter = smtp.letter_to("ada@example.com", 1, SOON).await.unwrap();
     assert!(letter.text().contains("already have an account"), "{}", letter.text());
     assert!(letter.word("https://dashboard.test/verify-email").is_none());
     assert_eq!(service.count("SELECT count(*) FROM users").await, 2);

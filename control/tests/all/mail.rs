@@ -67,8 +67,41 @@ async fn a_letter_is_text_and_html_and_what_people_call_themselves_stays_text() 
     );
     let text = letter.text();
     assert!(text.contains("multipart/alternative"), "{text}");
+    // Whoever signed up may have given the address of somebody else.
+    assert!(text.contains("Hello,") && !text.contains("O'Brien"), "{text}");
+
+    let confirmed = "UPDATE users SET email_verified_at = now()";
+    sqlx::query(confirmed).execute(&service.pool).await.unwrap();
+    let body = Some(json!({ "email": "ADA@example.com" }));
+    let path = "/api/v1/auth/forgot-password";
+    assert_eq!(
+        service.call(Method::POST, path, None, body).await.status,
+        StatusCode::ACCEPTED
+    );
+    // To the account's own spelling, and not to the caller's.
+    let text = smtp.letter_to("ada@example.com", 2, SOON).await.unwrap().text();
     assert!(text.contains("Hello O'Brien <b>,"), "{text}");
     assert!(text.contains("Hello O&#39;Brien &#60;b&#62;,"), "{text}");
+    assert!(smtp.letters_to("ADA@example.com").is_empty());
+}
+
+#[tokio::test]
+async fn nobody_has_a_letter_of_theirs_sent_by_giving_it_as_a_name() {
+    let service = Service::new().await;
+    for name in [
+        "You won! Claim at https://evil.example/x",
+        "www.evil.example",
+        "evil.example/claim",
+        "a\u{202e}b",
+    ] {
+        let body = json!({ "email": "ada@example.com", "name": name, "password": PASSWORD });
+        let answer = service
+            .call(Method::POST, "/api/v1/auth/signup", None, Some(body))
+            .await;
+        answer.assert_error(400, "invalid_request");
+        assert!(!answer.field("name").is_empty(), "{}", answer.text);
+    }
+    assert_eq!(service.count("SELECT count(*) FROM mails").await, 0);
 }
 
 #[tokio::test]

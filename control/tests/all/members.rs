@@ -93,6 +93,27 @@ fn reason(answer: &Answer) -> &str {
 }
 
 #[tokio::test]
+async fn no_name_in_an_invitation_becomes_a_link() {
+    let team = Team::new().await;
+    let path = format!("/api/v1/workspaces/{}", team.workspace);
+    let named = team
+        .service
+        .patch(&path, &team.owner, json!({ "name": "Claim it at evil.example" }))
+        .await;
+    assert_eq!(named.status, StatusCode::OK, "{}", named.text);
+    team.invite(&team.owner, "grace@example.com", "viewer").await;
+    let letter = team.smtp.letter_to("grace@example.com", 1, SOON).await.unwrap();
+    let text = letter.text();
+    assert!(text.contains("Claim it at evil"), "{text}");
+    assert!(!text.contains("evil.example"), "{text}");
+    assert!(
+        letter
+            .header("Subject")
+            .is_some_and(|subject| !subject.contains("evil.example"))
+    );
+}
+
+#[tokio::test]
 async fn who_is_invited_accepts_by_the_link_in_the_letter_and_is_a_member() {
     let team = Team::new().await;
     let invited = team.invite(&team.owner, "Grace@example.com", "developer").await;

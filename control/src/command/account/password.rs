@@ -25,6 +25,8 @@ pub async fn forgotten(app: &App, actor: &Actor, email: &str) -> Outcome<()> {
     let known = accounts::id_of(&mut transaction, &email).await?;
     let deed = Deed::of_user("auth.forgot_password", known).refused(known.is_none());
     audit::record(&mut transaction, app, actor, &deed).await?;
+    // To the address of the account: what the database takes for the same may be another mailbox.
+    let email = accounts::address_of(&mut transaction, &email).await?.unwrap_or(email);
     mail::post_sparingly(&mut transaction, app, &email, &Letter::ResetPassword {}).await?;
     transaction.commit().await?;
     Ok(())

@@ -26,7 +26,7 @@ pub struct NewAccount<'a> {
 /// left as it is, and its owner is told by mail.
 pub async fn sign_up(app: &App, actor: &Actor, new: NewAccount<'_>) -> Outcome<()> {
     let mut fields = Fields::new();
-    let title = fields.take("name", name::name(new.name));
+    let title = fields.take("name", name::title(new.name));
     let email = fields.take("email", name::email(new.email));
     fields.take("password", identity::acceptable(&new.password));
     fields.finish()?;
@@ -38,6 +38,8 @@ pub async fn sign_up(app: &App, actor: &Actor, new: NewAccount<'_>) -> Outcome<(
     let created = accounts::insert(&mut transaction, id, &email, &title, &hash).await?;
     let deed = Deed::of_user("auth.sign_up", created.then_some(id)).refused(!created);
     audit::record(&mut transaction, app, actor, &deed).await?;
+    // To the address of the account, where there is one: another spelling may be another mailbox.
+    let email = accounts::address_of(&mut transaction, &email).await?.unwrap_or(email);
     mail::post_sparingly(&mut transaction, app, &email, &Letter::SignUp { user: id }).await?;
     transaction.commit().await?;
     Ok(())

@@ -4,6 +4,7 @@ use authsome_core::id::{ApplicationId, KeyId};
 use sqlx::PgConnection;
 
 use super::Words;
+use super::quote::quoted;
 use crate::command::host::{record_name, record_value};
 use crate::db::{applications, hosts, keys, usage_thresholds};
 use crate::error::Outcome;
@@ -15,14 +16,15 @@ pub(super) async fn key_leaked(connection: &mut PgConnection, app: &App, id: Key
     let Some(key) = keys::named(connection, id).await? else {
         return Ok(None);
     };
+    let (name, application) = (quoted(&key.name), quoted(&key.application));
     Ok(Some(Words {
-        subject: format!("A secret key of {} was leaked and is revoked", key.application),
+        subject: format!("A secret key of {application} was leaked and is revoked"),
         greeting: "Hello,".to_owned(),
         paragraphs: vec![
             format!(
                 "somebody found the secret key {} ({}) of the application {} where it should not be, and reported it. It is \
                  revoked: whatever still uses it is refused.",
-                key.name, key.masked, key.application
+                name, key.masked, application
             ),
             "Create another key, put it where the old one was used, and see in the audit trail where it was found and what \
              it did lately."
@@ -49,6 +51,7 @@ pub(super) async fn usage(
     let Some(name) = applications::name(connection, application).await? else {
         return Ok(None);
     };
+    let name = quoted(&name);
     let (subject, consequence) = if percent >= 100 {
         (
             format!("{name} has used up its requests of the month"),
@@ -81,6 +84,7 @@ pub(super) async fn host_record(
     let Some(name) = applications::name(connection, application).await? else {
         return Ok(None);
     };
+    let name = quoted(&name);
     let Some(found) = hosts::find(connection, application, host).await? else {
         return Ok(None);
     };
