@@ -21,6 +21,7 @@ mod key_changes;
 mod keys;
 mod manners;
 mod members;
+mod moment;
 mod operation_events;
 mod operations;
 mod page;

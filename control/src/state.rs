@@ -6,6 +6,7 @@ use authsome_core::clock::Clock;
 use authsome_core::entropy::Entropy;
 use authsome_core::seal::PlatformRing;
 use sqlx::PgPool;
+use time::OffsetDateTime;
 
 use crate::dns::Dns;
 use crate::identity::oidc::Issuers;
@@ -73,9 +74,9 @@ impl App {
         &self.0.pool
     }
 
-    /// The time.
+    /// The time, as Postgres keeps it: in whole microseconds, so that what an answer tells is what later ones tell.
     pub fn clock(&self) -> &dyn Clock {
-        &*self.0.clock
+        self
     }
 
     /// The source of randomness.
@@ -151,6 +152,14 @@ impl App {
     /// Which dependencies are there.
     pub fn readiness(&self) -> &Readiness {
         &self.0.readiness
+    }
+}
+
+impl Clock for App {
+    fn now(&self) -> OffsetDateTime {
+        let now = self.0.clock.now();
+        // Of fewer than a thousand million nanoseconds, none is made more.
+        now.replace_nanosecond(now.microsecond() * 1_000).unwrap_or(now)
     }
 }
 

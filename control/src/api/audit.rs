@@ -1,5 +1,7 @@
 //! The audit trail of a workspace: list, export, head.
 
+use std::sync::Arc;
+
 use authsome_core::error::Failure;
 use authsome_core::id::{Workspace as WorkspaceKind, WorkspaceId};
 use axum::Json as Answer;
@@ -13,6 +15,7 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use super::fault::{ErrorEnvelope, Refusals};
+use super::moment::moment;
 use crate::audit::verify;
 use crate::db::audit_trail::{self, Filter};
 use crate::error::{Fields, Outcome};
@@ -39,19 +42,93 @@ pub(super) struct AuditQuery {
     /// `success` or `failure`.
     #[param(pattern = "^(success|failure)$")]
     status: Option<String>,
-    /// RFC 3339: not before.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    #[param(value_type = Option<String>, format = DateTime)]
-    since: Option<OffsetDateTime>,
-    /// RFC 3339: before.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    #[param(value_type = Option<String>, format = DateTime)]
-    until: Option<OffsetDateTime>,
+    /// Not before: RFC 3339, or how long ago (`90s`, `15m`, `6h`, `7d`).
+    #[param(max_length = 64, example = "6h")]
+    since: Option<String>,
+    /// Before: likewise.
+    #[param(max_length = 64, example = "15m")]
+    until: Option<String>,
     /// `nextCursor` of the page before.
     cursor: Option<String>,
     /// From 1 to 100.
     #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<u32>,
+}
+
+/// Which events to export.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct ExportQuery {
+    /// Such as `application.create`.
+    action: Option<String>,
+    /// Id of who did it.
+    actor: Option<String>,
+    /// Id of what it was done to.
+    resource_id: Option<String>,
+    /// Id of an application.
+    application: Option<String>,
+    /// `success` or `failure`.
+    #[param(pattern = "^(success|failure)$")]
+    status: Option<String>,
+    /// Not before: RFC 3339, or how long ago (`90s`, `15m`, `6h`, `7d`).
+    #[param(max_length = 64, example = "7d")]
+    since: Option<String>,
+    /// Before: likewise.
+    #[param(max_length = 64, example = "15m")]
+    until: Option<String>,
+}
+
+impl From<ExportQuery> for AuditQuery {
+    fn from(query: ExportQuery) -> Self {
+        Self {
+            action: query.action,
+            actor: query.actor,
+            resource_id: query.resource_id,
+            application: query.application,
+            status: query.status,
+            since: query.since,
+            until: query.until,
+            cursor: None,
+            limit: None,
+        }
+    }
+}
+
+impl AuditQuery {
+    /// What it asks for at `now`. What is wrong with it stands in `fields`.
+    fn filter(self, now: OffsetDateTime, fields: &mut Fields) -> Filter {
+        fields.require(
+            self.status
+                .as_deref()
+                .is_none_or(|status| matches!(status, "success" | "failure")),
+            "status",
+            "must be success or failure",
+        );
+        let given = [&self.action, &self.actor, &self.resource_id, &self.application];
+        for (name, text) in ["action", "actor", "resourceId", "application"].into_iter().zip(given) {
+            fields.require(
+                text.as_deref()
+                    .is_none_or(|text| text.len() <= 200 && !text.contains('\0')),
+                name,
+                "must be at most 200 characters long, without NUL",
+            );
+        }
+        let mut time = |name, text: Option<&str>| text.and_then(|text| fields.take(name, moment(text, now)));
+        let (since, until) = (
+            time("since", self.since.as_deref()),
+            time("until", self.until.as_deref()),
+        );
+        Filter {
+            action: self.action,
+            actor: self.actor,
+            resource_id: self.resource_id,
+            application: self.application,
+            status: self.status,
+            since,
+            until,
+        }
+    }
 }
 
 /// Events, newest first.
@@ -148,33 +225,10 @@ pub(super) async fn list(
         "cursor",
         "must be the nextCursor of a page",
     );
-    let status = query.status.as_deref();
-    fields.require(
-        status.is_none_or(|status| matches!(status, "success" | "failure")),
-        "status",
-        "must be success or failure",
-    );
-    let given = [&query.action, &query.actor, &query.resource_id, &query.application];
-    for (name, text) in ["action", "actor", "resourceId", "application"].into_iter().zip(given) {
-        fields.require(
-            text.as_deref()
-                .is_none_or(|text| text.len() <= 200 && !text.contains('\0')),
-            name,
-            "must be at most 200 characters long, without NUL",
-        );
-    }
+    let filter = query.filter(app.clock().now(), &mut fields);
     fields.finish()?;
     let mut connection = app.pool().acquire().await?;
     identity::workspace(&mut connection, &caller, workspace, Action::ReadAudit).await?;
-    let filter = Filter {
-        action: query.action.as_deref(),
-        actor: query.actor.as_deref(),
-        resource_id: query.resource_id.as_deref(),
-        application: query.application.as_deref(),
-        status,
-        since: query.since,
-        until: query.until,
-    };
     let limit = i64::from(limit);
     let mut rows = audit_trail::before(
         &mut connection,
@@ -193,9 +247,11 @@ pub(super) async fn list(
     }))
 }
 
-/// The whole audit trail of a workspace, oldest first, an event a line
+/// The audit trail of a workspace, oldest first, an event a line
+///
+/// All of it, or what the filters of the list leave.
 #[utoipa::path(get, path = "/workspaces/{workspaceId}/audit/export", tag = "audit", operation_id = "exportAuditEvents",
-    security(("bearer" = [])), params(("workspaceId" = String, Path)),
+    security(("bearer" = [])), params(("workspaceId" = String, Path), ExportQuery),
     responses((status = 200, body = String, content_type = "application/x-ndjson", description = "JSON lines of `AuditEvent`"),
         Refusals,
         (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
@@ -204,17 +260,21 @@ pub(super) async fn export(
     State(app): State<App>,
     caller: Caller,
     PathId(workspace): PathId<WorkspaceKind>,
+    Query(query): Query<ExportQuery>,
 ) -> Outcome<Response> {
+    let mut fields = Fields::new();
+    let filter = Arc::new(AuditQuery::from(query).filter(app.clock().now(), &mut fields));
+    fields.finish()?;
     {
         let mut connection = app.pool().acquire().await?;
         identity::workspace(&mut connection, &caller, workspace, Action::ReadAudit).await?;
     }
     // Page by page, so that a slow reader holds no connection. A failure cuts the body off, which the client notices.
     let pages = futures::stream::try_unfold(Some(0), move |after| {
-        let app = app.clone();
+        let (app, filter) = (app.clone(), Arc::clone(&filter));
         async move {
             let Some(after) = after else { return Ok(None) };
-            page(&app, workspace, after).await
+            page(&app, workspace, &filter, after).await
         }
     });
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
@@ -223,9 +283,14 @@ pub(super) async fn export(
 
 type NextPage = Option<(Bytes, Option<i64>)>;
 
-async fn page(app: &App, workspace: WorkspaceId, after: i64) -> Result<NextPage, authsome_db::DbError> {
+async fn page(
+    app: &App,
+    workspace: WorkspaceId,
+    filter: &Filter,
+    after: i64,
+) -> Result<NextPage, authsome_db::DbError> {
     let mut connection = app.pool().acquire().await?;
-    let rows = audit_trail::after(&mut connection, workspace, after, EXPORT_PAGE).await?;
+    let rows = audit_trail::after(&mut connection, workspace, filter, after, EXPORT_PAGE).await?;
     let last = rows.last().map(|row| row.seq);
     let whole = i64::try_from(rows.len()).unwrap_or(0) == EXPORT_PAGE;
     let mut lines = Vec::new();

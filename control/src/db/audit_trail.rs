@@ -32,41 +32,34 @@ pub struct Event {
 /// Which events are asked for.
 #[derive(Debug, Clone, Default)]
 #[expect(missing_docs, reason = "the names say it")]
-pub struct Filter<'a> {
-    pub action: Option<&'a str>,
-    pub actor: Option<&'a str>,
-    pub resource_id: Option<&'a str>,
-    pub application: Option<&'a str>,
-    pub status: Option<&'a str>,
+pub struct Filter {
+    pub action: Option<String>,
+    pub actor: Option<String>,
+    pub resource_id: Option<String>,
+    pub application: Option<String>,
+    pub status: Option<String>,
     pub since: Option<OffsetDateTime>,
     pub until: Option<OffsetDateTime>,
 }
 
-/// Events of a workspace before this one, newest first, at most `limit`. Made of the filters that are given, and planned for
-/// their values: a plan that is good for every filter at once is good for none at ten million events.
-pub async fn before(
-    connection: &mut PgConnection,
-    workspace: WorkspaceId,
-    filter: &Filter<'_>,
-    before: i64,
-    limit: i64,
-) -> Result<Vec<Event>, DbError> {
+/// The events of a workspace that are asked for. Made of the filters that are given, and planned for their values: a plan that
+/// is good for every filter at once is good for none at ten million events.
+fn chosen(workspace: WorkspaceId, filter: &Filter) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::<Postgres>::new(
         "SELECT id, seq, hash, application_id, actor_id, actor_type, action, resource, resource_id, changes, \
                 host(ip_address) AS ip_address, user_agent, status, request_id, created_at \
          FROM audit_events WHERE chain = ",
     );
     query.push_bind(workspace.to_string());
-    query.push(" AND seq < ").push_bind(before);
     for (column, value) in [
-        (" AND action = ", filter.action),
-        (" AND actor_id = ", filter.actor),
-        (" AND resource_id = ", filter.resource_id),
-        (" AND application_id = ", filter.application),
-        (" AND status = ", filter.status),
+        (" AND action = ", &filter.action),
+        (" AND actor_id = ", &filter.actor),
+        (" AND resource_id = ", &filter.resource_id),
+        (" AND application_id = ", &filter.application),
+        (" AND status = ", &filter.status),
     ] {
         if let Some(value) = value {
-            query.push(column).push_bind(value.to_owned());
+            query.push(column).push_bind(value.clone());
         }
     }
     if let Some(since) = filter.since {
@@ -75,6 +68,19 @@ pub async fn before(
     if let Some(until) = filter.until {
         query.push(" AND created_at < ").push_bind(until);
     }
+    query
+}
+
+/// Events of a workspace before this one, newest first, at most `limit`.
+pub async fn before(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    filter: &Filter,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<Event>, DbError> {
+    let mut query = chosen(workspace, filter);
+    query.push(" AND seq < ").push_bind(before);
     query.push(" ORDER BY seq DESC LIMIT ").push_bind(limit);
     let query = query.build_query_as::<Event>().persistent(false);
     Ok(query.fetch_all(connection).await?)
@@ -84,20 +90,15 @@ pub async fn before(
 pub async fn after(
     connection: &mut PgConnection,
     workspace: WorkspaceId,
+    filter: &Filter,
     after: i64,
     limit: i64,
 ) -> Result<Vec<Event>, DbError> {
-    Ok(sqlx::query_as!(
-        Event,
-        r#"SELECT id, seq, hash, application_id, actor_id, actor_type, action, resource, resource_id, changes,
-                  host(ip_address) AS ip_address, user_agent, status, request_id, created_at
-           FROM audit_events WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3"#,
-        workspace.to_string(),
-        after,
-        limit,
-    )
-    .fetch_all(connection)
-    .await?)
+    let mut query = chosen(workspace, filter);
+    query.push(" AND seq > ").push_bind(after);
+    query.push(" ORDER BY seq LIMIT ").push_bind(limit);
+    let query = query.build_query_as::<Event>().persistent(false);
+    Ok(query.fetch_all(connection).await?)
 }
 
 /// A chain: where it ends, and up to where it was dropped.

@@ -156,6 +156,39 @@ impl Action {
         }
     }
 
+    /// What else of the API goes by the same permission, for the documentation.
+    const fn covers(self) -> &'static [&'static str] {
+        match self {
+            Self::ReadApplications => &[
+                "see host names of applications",
+                "see webhooks and their deliveries",
+                "see metrics of applications",
+            ],
+            Self::ChangeApplications => &[
+                "add, verify or remove host names",
+                "create, change, test or delete webhooks",
+                "purge the cache of applications",
+            ],
+            Self::ReadWorkspace
+            | Self::UpdateWorkspace
+            | Self::DeleteWorkspace
+            | Self::TransferOwnership
+            | Self::ReadMembers
+            | Self::WriteMembers
+            | Self::GrantOwnership
+            | Self::ReadTokens
+            | Self::WriteTokens
+            | Self::CreateApplications
+            | Self::ReadLogs
+            | Self::ReadSecrets
+            | Self::WriteSecrets
+            | Self::ReadKeys
+            | Self::WriteKeys
+            | Self::ReadOperations
+            | Self::ReadAudit => &[],
+        }
+    }
+
     /// What a service token must be given to do it. `None`: only people do it.
     pub const fn scope(self) -> Option<&'static str> {
         match self {
@@ -196,8 +229,11 @@ pub fn table() -> String {
         table.extend([" ", role.as_str(), " |"]);
     }
     table.push_str("\n|---|---|---|---|---|---|---|\n");
-    for action in Action::ALL {
-        table.extend(["| ", action.phrase(), " | "]);
+    let rows = Action::ALL.into_iter().flat_map(|action| {
+        std::iter::once((action, action.phrase())).chain(action.covers().iter().map(move |&what| (action, what)))
+    });
+    for (action, what) in rows {
+        table.extend(["| ", what, " | "]);
         match action.scope() {
             Some(scope) => table.extend(["`", scope, "` |"]),
             None => table.push_str("people only |"),

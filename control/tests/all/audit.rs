@@ -176,6 +176,36 @@ async fn the_trail_is_listed_newest_first_by_pages_and_filters() {
         .collect();
     let reversed: Vec<Value> = events.iter().rev().cloned().collect();
     assert_eq!(lines, reversed);
+    let exported = async |query: &str| {
+        let answer = world
+            .service
+            .get(&world.path(&format!("/export{query}")), &world.ada)
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        answer.text.lines().count()
+    };
+    assert_eq!(exported("?action=key.create").await, 5);
+    assert_eq!(exported("?action=key.create&status=failure").await, 0);
+    assert_eq!(exported("?since=1h").await, events.len());
+    assert_eq!(exported("?until=1h").await, 0);
+    assert_eq!(
+        world.get("?since=1h").await["data"].as_array().map(Vec::len),
+        Some(events.len())
+    );
+    assert_eq!(world.get("?until=1h").await["data"], json!([]));
+    for bad in [
+        "?format=csv",
+        "?limit=5",
+        "?status=maybe",
+        "?since=yesterday",
+        "?actor=%00",
+    ] {
+        let answer = world
+            .service
+            .get(&world.path(&format!("/export{bad}")), &world.ada)
+            .await;
+        answer.assert_error(400, "invalid_request");
+    }
     let head = world.get("/head").await;
     assert_eq!((&head["seq"], &head["hash"]), (&events[0]["seq"], &events[0]["hash"]));
 }

@@ -118,6 +118,18 @@ async fn no_secret_is_ever_written_anywhere() {
         json!({ "name": "B", "type": "secret" }),
     )
     .await;
+    let body = json!({ "name": "CI", "scopes": ["workspace:read"] });
+    let made = post(format!("/workspaces/{workspace}/tokens"), body).await;
+    let tokens = http
+        .get(format!("{base}/workspaces/{workspace}/tokens"))
+        .bearer_auth(token)
+        .send()
+        .await
+        .unwrap();
+    let tokens: Value = tokens.json().await.unwrap();
+    for field in ["createdAt", "expiresAt"] {
+        assert_eq!(tokens["data"][0][field], made[field], "told as it is kept");
+    }
     let keys = http
         .get(format!("{base}/applications/{id}/keys"))
         .bearer_auth(token)

@@ -71,14 +71,21 @@ async fn wrong_fields_are_named_all_at_once() {
         answer.assert_error(400, "invalid_request");
         assert!(answer.field("name").contains("1 to 200"), "{}", answer.text);
     }
-    for slug in ["", "A", "-a", "a b", "a'--", &"x".repeat(64)] {
+    for name in [
+        "https://evil.example",
+        "www.evil.example",
+        "Claim at evil.example/x",
+        "a\u{202e}b",
+    ] {
+        let answer = post(json!({ "name": name })).await;
+        answer.assert_error(400, "invalid_request");
+        assert!(!answer.field("name").is_empty(), "{}", answer.text);
+    }
+    for slug in ["", "A", "-a", "a b", "a'--", "api", "admin", &"x".repeat(64)] {
         let answer = post(json!({ "name": "Fine", "slug": slug })).await;
         answer.assert_error(400, "invalid_request");
         assert!(!answer.field("slug").is_empty(), "{}", answer.text);
     }
-    post(json!({ "name": "日本" }))
-        .await
-        .assert_error(400, "invalid_request");
     for body in [
         json!({}),
         json!([]),
@@ -139,6 +146,36 @@ async fn of_many_who_want_a_slug_exactly_one_gets_it() {
     let rows = "SELECT (SELECT count(*) FROM workspaces) + (SELECT count(*) FROM team_members)
                      + (SELECT count(*) FROM audit_events WHERE action = 'workspace.create')";
     assert_eq!(service.count(rows).await, 3, "the refused ones left nothing behind");
+}
+
+#[tokio::test]
+async fn a_slug_that_is_left_out_is_found_whatever_the_name_is_and_whoever_has_it() {
+    let service = Service::new().await;
+    let ada = service.person("ada@example.com").await;
+    let create = async |name: &str| {
+        let answer = service.post("/api/v1/workspaces", &ada, json!({ "name": name })).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        answer.string("slug")
+    };
+    assert_eq!(create("Acme").await, "acme");
+    let others = join_all((0..4).map(|_| create("ACME"))).await;
+    assert!(others.iter().all(|slug| slug.starts_with("acme-")), "{others:?}");
+    assert_eq!(create("🦀").await, "workspace");
+    assert!(create("日本").await.starts_with("workspace-"));
+    assert!(create("API").await.starts_with("api-"));
+    let audited = "SELECT count(*) FROM audit_events WHERE action = 'workspace.create'";
+    assert_eq!(service.count(audited).await, 8);
+
+    // Whatever is chosen by hand is not changed behind the chooser's back.
+    let id = service
+        .post("/api/v1/workspaces", &ada, json!({ "name": "X" }))
+        .await
+        .string("id");
+    let path = format!("/api/v1/workspaces/{id}");
+    let reserved = service.patch(&path, &ada, json!({ "slug": "admin" })).await;
+    assert_eq!(reserved.field("slug"), "is reserved; choose another");
+    let taken = service.patch(&path, &ada, json!({ "slug": "acme" })).await;
+    taken.assert_error(409, "conflict");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use authsome_core::id::WorkspaceId;
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 
-use super::slug_taken;
+use super::{own_slug, slug_taken};
 use crate::audit::{self, Deed};
 use crate::command::application::config::holds_nul;
 use crate::command::{merge_patch, name};
@@ -44,11 +44,16 @@ pub async fn update(
         return Err(Problem::precondition_failed());
     }
     let mut fields = Fields::new();
-    let title = change.name.map_or(Ok(before.name.clone()), name::name);
+    let title = match change.name {
+        // One that was given before addresses were refused may stay.
+        Some(name) if name != before.name => name::title(name),
+        _ => Ok(before.name.clone()),
+    };
     let title = fields.take("name", title).unwrap_or_default();
-    let slug = change
-        .slug
-        .map_or(Ok(before.slug.clone()), |slug| name::slug(Some(slug), ""));
+    let slug = match change.slug {
+        Some(slug) if slug != before.slug => own_slug(slug),
+        _ => Ok(before.slug.clone()),
+    };
     let slug = fields.take("slug", slug).unwrap_or_default();
     let mut metadata = before.metadata.clone();
     match change.metadata {
