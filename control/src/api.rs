@@ -14,6 +14,7 @@ mod catalogue;
 mod edge_policy;
 mod edges;
 mod etag;
+mod examples;
 mod fault;
 mod hosts;
 mod identities;
@@ -165,6 +166,7 @@ pub fn routes() -> OpenApiRouter<App> {
 pub fn document() -> String {
     let mut document = routes().to_openapi();
     manners::describe(&mut document);
+    examples::add(&mut document);
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text

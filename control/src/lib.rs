@@ -16,6 +16,7 @@ pub mod identity;
 pub mod instance_logs;
 pub mod mail;
 pub mod metrics;
+pub mod names;
 pub mod outbound;
 pub mod period;
 pub mod readiness;

@@ -21,7 +21,7 @@ use crate::state::App;
 pub(super) struct ActionBegun {
     #[schema(value_type = String, example = "app_01h455vb4pex5vsknk084sn02q")]
     id: ApplicationId,
-    #[schema(value_type = String, example = "restarting")]
+    #[schema(value_type = crate::names::ApplicationStatus)]
     status: AppStatus,
     /// What to watch: `GET /operations/{operationId}`. `null` where nothing was left to do.
     #[schema(value_type = Option<String>)]

@@ -30,7 +30,7 @@ pub(super) struct LogsQuery {
     #[param(minimum = 1, maximum = 1000, default = 100)]
     tail: Option<u32>,
     /// At least of this level. Lines that have none count as `info`.
-    #[param(pattern = "^(trace|debug|info|warn|error)$")]
+    #[param(value_type = Option<crate::names::LogLevel>, inline)]
     level: Option<String>,
     /// `nextCursor` of an answer, for what was written since; `start` for the oldest lines that are kept.
     #[param(max_length = 512)]
@@ -54,8 +54,8 @@ struct LogLine {
     /// `null` where neither the line nor one before it says.
     #[serde(with = "time::serde::rfc3339::option")]
     timestamp: Option<OffsetDateTime>,
-    /// `trace`, `debug`, `info`, `warn` or `error`; `null` where the line has none.
-    #[schema(value_type = Option<String>, example = "info")]
+    /// `null` where the line has none.
+    #[schema(value_type = Option<crate::names::LogLevel>)]
     level: Option<LogLevel>,
     #[schema(example = "listening")]
     message: String,

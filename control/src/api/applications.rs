@@ -36,7 +36,7 @@ pub(super) struct CreateApplication {
     #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", example = "shop")]
     slug: Option<String>,
     /// Decides whether the keys say `live` or `test`.
-    #[schema(value_type = String, pattern = "^(production|staging|development)$")]
+    #[schema(value_type = crate::names::Environment)]
     environment: Environment,
     /// The platform's default region where it is left out.
     region: Option<String>,
@@ -55,10 +55,10 @@ pub(super) struct Application {
     workspace_id: WorkspaceId,
     name: String,
     slug: String,
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::names::Environment)]
     environment: Environment,
     region: String,
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::names::ApplicationStatus)]
     status: AppStatus,
     /// The oldest public key that can be used.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,9 +145,9 @@ pub(super) struct CreatedApplication {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListFilter {
-    #[param(value_type = Option<String>, pattern = "^(production|staging|development)$")]
+    #[param(value_type = Option<crate::names::Environment>, inline)]
     environment: Option<Environment>,
-    #[param(value_type = Option<String>, pattern = "^(provisioning|active|suspended|updating|restarting|failed|deleting|purging|deleted)$")]
+    #[param(value_type = Option<crate::names::ApplicationStatus>, inline)]
     status: Option<AppStatus>,
     /// Whose name or slug begins with it, in any case, or whose id it is.
     #[param(min_length = 1, max_length = 200)]

@@ -40,7 +40,7 @@ pub(super) struct AuditQuery {
     /// Id of an application.
     application: Option<String>,
     /// `success` or `failure`.
-    #[param(pattern = "^(success|failure)$")]
+    #[param(value_type = Option<crate::names::AuditStatus>, inline)]
     status: Option<String>,
     /// Not before: RFC 3339, or how long ago (`90s`, `15m`, `6h`, `7d`).
     #[param(max_length = 64, example = "6h")]
@@ -154,7 +154,7 @@ pub(super) struct AuditEvent {
     timestamp: OffsetDateTime,
     /// Who did it; `null` where that could not be told.
     actor: Option<String>,
-    /// `user`, `api_key` or `service`.
+    #[schema(value_type = crate::names::ActorType)]
     actor_type: String,
     #[schema(example = "application.create")]
     action: String,
@@ -166,7 +166,7 @@ pub(super) struct AuditEvent {
     changes: Value,
     ip_address: Option<String>,
     user_agent: Option<String>,
-    /// `success` or `failure`.
+    #[schema(value_type = crate::names::AuditStatus)]
     status: String,
     request_id: Option<String>,
 }

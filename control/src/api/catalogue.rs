@@ -19,7 +19,7 @@ pub(super) struct Plans {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PlanDetails {
-    #[schema(value_type = String, example = "free")]
+    #[schema(value_type = crate::names::Plan)]
     id: Plan,
     /// It can be chosen without talking to anybody.
     self_service: bool,

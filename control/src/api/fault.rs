@@ -13,9 +13,7 @@ pub(super) struct ErrorEnvelope {
 #[serde(rename_all = "camelCase")]
 struct ErrorBody {
     /// One of a closed set.
-    #[schema(
-        pattern = "^(invalid_request|unauthorized|forbidden|not_found|conflict|payload_too_large|rate_limit_exceeded|internal_error|bad_gateway|service_unavailable|gateway_timeout)$"
-    )]
+    #[schema(value_type = crate::names::ErrorCode)]
     code: &'static str,
     /// For people.
     message: String,

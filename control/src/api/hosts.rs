@@ -35,7 +35,7 @@ pub(super) struct Host {
     #[schema(example = "login.example.com")]
     host: String,
     /// `pending`: the record was not found yet. `verified`: requests for the name go to the application.
-    #[schema(pattern = "^(pending|verified)$")]
+    #[schema(value_type = crate::names::HostStatus)]
     status: &'static str,
     record: ChallengeRecord,
     #[serde(with = "time::serde::rfc3339::option")]

@@ -23,14 +23,14 @@ use crate::server::extract::{Json, PathIds};
 use crate::state::App;
 
 /// What to change: a JSON merge patch (RFC 7396). What is left out stays; `null` gives a field its default.
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[expect(dead_code, reason = "describes a merge patch; the patch is read as JSON")]
 pub(super) struct UpdateKey {
     #[schema(min_length = 1, max_length = 200, example = "Backend")]
     name: Option<String>,
     /// Secret keys only; `null` for all scopes (`*`).
-    #[schema(example = json!(["users:read"]))]
+    #[schema(value_type = Option<Vec<crate::names::KeyScope>>, example = json!(["users:read"]))]
     scopes: Option<Vec<String>>,
     /// Addresses or CIDR blocks that may use the key; empty for any.
     networks: Option<Vec<String>>,
@@ -39,6 +39,7 @@ pub(super) struct UpdateKey {
     /// `false` refuses the key until it is enabled again.
     enabled: Option<bool>,
     /// RFC 3339; `null` for never.
+    #[serde(default, with = "time::serde::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<OffsetDateTime>,
 }
@@ -92,7 +93,7 @@ pub(super) struct LeakReport {
 pub(super) struct LeakReported {
     /// `revoked`: it could be used and cannot any more. `inactive`: it cannot be used. `public`: it is a public key, which
     /// everybody may read.
-    #[schema(pattern = "^(revoked|inactive|public)$")]
+    #[schema(value_type = crate::names::LeakResult)]
     result: &'static str,
 }
 

@@ -32,10 +32,10 @@ pub(super) struct CreateKey {
     #[schema(min_length = 1, max_length = 200, example = "Backend")]
     name: String,
     #[serde(rename = "type")]
-    #[schema(value_type = String, pattern = "^(public|secret)$")]
+    #[schema(value_type = crate::names::KeyType)]
     key_type: KeyType,
     /// Secret keys only; all scopes (`*`) where they are left out.
-    #[schema(example = json!(["users:read", "users:write"]))]
+    #[schema(value_type = Option<Vec<crate::names::KeyScope>>, example = json!(["users:read", "users:write"]))]
     scopes: Option<Vec<String>>,
     /// RFC 3339; never where it is left out.
     #[serde(default, with = "time::serde::rfc3339::option")]
@@ -59,11 +59,12 @@ pub(super) struct Key {
     id: KeyId,
     name: String,
     #[serde(rename = "type")]
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::names::KeyType)]
     key_type: KeyType,
     /// A public key whole, a secret one masked.
     #[schema(example = "sk_live_ab12cd34_…wXyz")]
     key: String,
+    #[schema(value_type = Vec<crate::names::KeyScope>)]
     scopes: Vec<String>,
     networks: Vec<String>,
     origins: Vec<String>,

@@ -37,7 +37,7 @@ pub(super) struct InviteMember {
 pub(super) struct UpdateMember {
     role: Option<Role>,
     /// `suspended` members take no part and stay in the list.
-    #[schema(pattern = "^(active|suspended)$")]
+    #[schema(value_type = Option<crate::names::MemberStatusChange>)]
     status: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Member {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     role: Role,
-    #[schema(pattern = "^(active|invited|suspended)$")]
+    #[schema(value_type = crate::names::MemberStatus)]
     status: &'static str,
     #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     invited_at: Option<OffsetDateTime>,

@@ -43,7 +43,7 @@ const LONGEST: Duration = Duration::from_mins(15);
 pub(super) struct OperationEvent {
     /// For `Last-Event-ID`.
     id: String,
-    #[schema(pattern = "^(operation|step)$")]
+    #[schema(value_type = crate::names::OperationEventName)]
     event: String,
     /// JSON.
     data: String,

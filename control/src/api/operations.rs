@@ -35,9 +35,9 @@ pub(super) struct OperationDetails {
 pub(super) struct Operation {
     #[schema(value_type = String, example = "op_01h455vb4pex5vsknk084sn02q")]
     id: OperationId,
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::names::OperationKind)]
     kind: JobKind,
-    /// `queued`, `running`, `succeeded`, `failed`, `cancelled` or `superseded`.
+    #[schema(value_type = crate::names::OperationStatus)]
     status: &'static str,
     #[schema(value_type = String)]
     application_id: ApplicationId,
@@ -70,11 +70,11 @@ struct Progress {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Step {
-    #[schema(value_type = String, example = "database")]
+    #[schema(value_type = crate::names::StepName)]
     name: StepName,
     /// For people.
     title: &'static str,
-    /// `pending`, `running`, `done`, `skipped`, `failed` or `undone`.
+    #[schema(value_type = crate::names::StepStatus)]
     status: String,
     detail: Option<String>,
     attempts: i32,
@@ -89,9 +89,9 @@ struct Step {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListFilter {
-    #[param(value_type = Option<String>, pattern = "^(provision|update|restart|suspend|resume|delete|undelete|purge|rotate)$")]
+    #[param(value_type = Option<crate::names::OperationKind>, inline)]
     kind: Option<JobKind>,
-    #[param(pattern = "^(queued|running|succeeded|failed|cancelled|superseded)$")]
+    #[param(value_type = Option<crate::names::OperationStatus>, inline)]
     status: Option<String>,
 }
 
@@ -102,9 +102,9 @@ pub(super) struct ListFilter {
 pub(super) struct WorkspaceFilter {
     /// Id of an application.
     application: Option<String>,
-    #[param(value_type = Option<String>, pattern = "^(provision|update|restart|suspend|resume|delete|undelete|purge|rotate)$")]
+    #[param(value_type = Option<crate::names::OperationKind>, inline)]
     kind: Option<JobKind>,
-    #[param(pattern = "^(queued|running|succeeded|failed|cancelled|superseded)$")]
+    #[param(value_type = Option<crate::names::OperationStatus>, inline)]
     status: Option<String>,
 }
 

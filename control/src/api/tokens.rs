@@ -25,7 +25,7 @@ pub(super) struct CreateServiceToken {
     #[schema(min_length = 1, max_length = 200, example = "Deployment")]
     name: String,
     /// What it may do.
-    #[schema(min_items = 1, max_items = 32, example = json!(["applications:read", "applications:write"]))]
+    #[schema(value_type = Vec<crate::names::ServiceTokenScope>, min_items = 1, max_items = 32, example = json!(["applications:read", "applications:write"]))]
     scopes: Vec<String>,
     /// In 90 days where it is left out; at most 366.
     #[serde(default, with = "time::serde::rfc3339::option")]
@@ -42,6 +42,7 @@ pub(super) struct ServiceToken {
     /// Its beginning.
     #[schema(example = "ast_abc123***")]
     token: String,
+    #[schema(value_type = Vec<crate::names::ServiceTokenScope>)]
     scopes: Vec<String>,
     #[schema(value_type = String)]
     created_by: UserId,

@@ -30,7 +30,7 @@ pub(super) struct CreateWebhook {
     url: String,
     /// All events where there are none.
     #[serde(default)]
-    #[schema(example = json!(["application.provisioned", "application.failed"]))]
+    #[schema(value_type = Vec<crate::names::WebhookEvent>, example = json!(["application.provisioned", "application.failed"]))]
     events: Vec<String>,
     /// Events of this application only.
     #[schema(value_type = Option<String>)]
@@ -48,6 +48,7 @@ pub(super) struct Webhook {
     id: WebhookId,
     url: String,
     /// All events where there are none.
+    #[schema(value_type = Vec<crate::names::WebhookEvent>)]
     events: Vec<String>,
     #[schema(value_type = Option<String>)]
     application_id: Option<ApplicationId>,
@@ -67,10 +68,12 @@ pub(super) struct CreatedWebhook {
 }
 
 /// What to change: a JSON merge patch (RFC 7396).
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "describes a merge patch; the patch is read as JSON")]
 pub(super) struct UpdateWebhook {
     url: Option<String>,
+    #[schema(value_type = Option<Vec<crate::names::WebhookEvent>>)]
     events: Option<Vec<String>>,
     enabled: Option<bool>,
 }
@@ -103,10 +106,11 @@ pub(super) struct Delivery {
     id: String,
     /// `webhook-id` of the request.
     message_id: String,
+    #[schema(value_type = crate::names::WebhookEvent)]
     event: String,
     #[schema(value_type = Object)]
     data: Value,
-    /// `pending`, `succeeded` or `failed`.
+    #[schema(value_type = crate::names::DeliveryStatus)]
     status: String,
     attempts: i32,
     /// Only while it is pending.

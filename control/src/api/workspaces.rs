@@ -31,7 +31,7 @@ pub(super) struct CreateWorkspace {
     #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", example = "acme")]
     slug: Option<String>,
     /// `free` where it is left out. Which others can be chosen is the operator's decision; enterprise is by contract.
-    #[schema(value_type = Option<String>, pattern = "^(free|pro|enterprise)$")]
+    #[schema(value_type = Option<crate::names::Plan>)]
     plan: Option<Plan>,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct TransferWorkspace {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListFilter {
-    #[param(value_type = Option<String>, pattern = "^(active|suspended|deleted)$")]
+    #[param(value_type = Option<crate::names::WorkspaceStatus>, inline)]
     status: Option<WorkspaceStatus>,
 }
 
@@ -79,9 +79,9 @@ pub(super) struct Workspace {
     id: WorkspaceId,
     name: String,
     slug: String,
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::names::Plan)]
     plan: Plan,
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::names::WorkspaceStatus)]
     status: WorkspaceStatus,
     #[schema(value_type = String)]
     owner_id: UserId,

@@ -53,6 +53,8 @@ mod oidc;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod openapi_examples;
+#[cfg(test)]
 mod operation_events;
 #[cfg(test)]
 mod operations;

@@ -46,7 +46,7 @@ struct PasswordConfig {
     require_lowercase: Option<bool>,
     require_digit: Option<bool>,
     require_special: Option<bool>,
-    #[schema(value_type = Option<String>, pattern = "^(bcrypt|argon2id)$")]
+    #[schema(value_type = Option<crate::names::PasswordAlgorithm>)]
     algorithm: Option<String>,
     #[schema(minimum = 10, maximum = 15)]
     bcrypt_cost: Option<u32>,
@@ -83,7 +83,7 @@ struct LockoutConfig {
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct MailerConfig {
-    #[schema(value_type = Option<String>, pattern = "^(noop|smtp|resend)$")]
+    #[schema(value_type = Option<crate::names::MailProvider>)]
     provider: Option<String>,
     resend: Option<ResendConfig>,
     smtp: Option<SmtpConfig>,
