@@ -14,6 +14,7 @@ pub mod db;
 pub mod drift;
 pub mod execution;
 pub mod instance_config;
+pub mod instance_credentials;
 pub mod instance_logs;
 pub mod lease;
 pub mod ledger;

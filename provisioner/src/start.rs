@@ -158,6 +158,7 @@ fn engine(
         caches,
         runtime,
         ring: Arc::clone(&config.platform_ring),
+        edge_ring: Arc::clone(&config.edge_ring),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         public_base_url: config.public_url.clone(),

@@ -46,6 +46,11 @@ impl Kubernetes {
             "kubernetes.edge_pods",
             "authsome-system/app.kubernetes.io/name=authsome-proxy",
         );
+        let provisioner = pods(
+            reader,
+            "kubernetes.provisioner_pods",
+            "authsome-system/app.kubernetes.io/name=authsome-provisioner",
+        );
         let dns = pods(reader, "kubernetes.dns_pods", "kube-system/k8s-app=kube-dns");
         let database = server(reader, "kubernetes.database_networks", database, 5432);
         let redis = server(reader, "kubernetes.redis_networks", redis, 6379);
@@ -80,6 +85,7 @@ impl Kubernetes {
                 cluster_domain,
                 grows: reader.or("kubernetes.cluster_grows", false),
                 edge: edge?,
+                provisioner: provisioner?,
                 dns: dns?,
                 database: database?,
                 redis: redis?,
@@ -160,13 +166,20 @@ fn image(reader: &mut Reader) -> Option<Image> {
     reader.check("kubernetes.image_port", port >= 1024, "must be from 1024 to 65535");
     let mut path = |key, default: &str| {
         let path = reader.or(key, default.to_owned());
-        let absolute = path.starts_with('/') && !path.contains(['?', '#', ' ']);
+        let absolute = is_path(&path);
         reader.check(key, absolute, "must be a path that begins with /");
         path
     };
     let health_path = path("kubernetes.health_path", "/v1/health");
     let config_path = path("kubernetes.config_path", "/etc/authsome/config.yaml");
     let metrics_path = path("kubernetes.metrics_path", "/_/metrics");
+    let bootstrap_path: Option<String> = reader.optional("kubernetes.bootstrap_path");
+    let absolute = bootstrap_path.as_deref().is_none_or(is_path);
+    reader.check(
+        "kubernetes.bootstrap_path",
+        absolute,
+        "must be a path that begins with /",
+    );
     Some(Image {
         reference: reference?,
         pull_policy,
@@ -176,10 +189,14 @@ fn image(reader: &mut Reader) -> Option<Image> {
         health_path,
         config_path,
         migrate_command: reader.or("kubernetes.migrate_command", Vec::new()),
-        bootstrap_path: None,
+        bootstrap_path,
         metrics_path,
         user,
     })
+}
+
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && !path.contains(['?', '#', ' '])
 }
 
 /// `namespace/label=value`

@@ -71,6 +71,20 @@ pub async fn forget_credentials(pool: &PgPool, fence: &Fence) -> Result<(), Reco
     Ok(tx.commit().await?)
 }
 
+/// Writes what the edge shows to the instances, sealed; `None` for nothing. What is written already stays, and tells nobody.
+pub async fn record_edge_credentials(pool: &PgPool, fence: &Fence, sealed: Option<&[u8]>) -> Result<(), RecordError> {
+    let mut tx = pool.begin().await?;
+    lease::hold(&mut tx, fence).await?;
+    sqlx::query!(
+        "UPDATE applications SET edge_credentials = $2 WHERE id = $1 AND edge_credentials IS DISTINCT FROM $2",
+        fence.application_id() as ApplicationId,
+        sealed,
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(tx.commit().await?)
+}
+
 /// Where the instances of an application are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses {

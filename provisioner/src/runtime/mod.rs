@@ -328,6 +328,12 @@ pub trait Runtime: Send + Sync {
     /// Why a step is not taken here, fit for the customer; `None` where it is.
     fn skips(&self, step: Step) -> Option<&'static str>;
 
+    /// Path below an application's base path where its instances may offer credentials of their own. Asked only where
+    /// [`Step::Bootstrap`] is not skipped.
+    fn bootstrap_path(&self) -> Option<&str> {
+        None
+    }
+
     /// What keeps applications apart by servers of their own beside their instances, where it can run such.
     fn own_servers(&self) -> OwnServers {
         OwnServers::default()

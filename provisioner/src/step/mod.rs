@@ -6,6 +6,7 @@
 //! that the customer may read; the engine decides when to try again. Nothing here retries a whole step by itself.
 
 mod activate;
+mod bootstrap;
 mod database;
 mod failure;
 mod instance;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use authsome_contract::model::Step;
-use authsome_core::{clock::Clock, entropy::Entropy, seal::PlatformRing};
+use authsome_core::{clock::Clock, entropy::Entropy, seal::EdgeRing, seal::PlatformRing};
 use sqlx::PgPool;
 
 use crate::database::DatabaseStrategy;
@@ -127,6 +128,8 @@ pub struct Facilities {
     pub runtime: Arc<dyn Runtime>,
     /// Seals generated credentials.
     pub ring: Arc<PlatformRing>,
+    /// Seals what the edge shows to instances.
+    pub edge_ring: Arc<EdgeRing>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for credentials.
@@ -198,7 +201,7 @@ pub fn action(step: Step) -> &'static dyn StepAction {
         Step::Instance => &instance::Instance,
         Step::Rollout => &rollout::Rollout,
         Step::Migrate => &migrate::Migrate,
-        Step::Bootstrap => &own::Own(Step::Bootstrap),
+        Step::Bootstrap => &bootstrap::Bootstrap,
         Step::Monitoring => &own::Own(Step::Monitoring),
         Step::Activate => &activate::Activate,
         Step::Retire => &retire::Retire,

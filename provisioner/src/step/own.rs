@@ -1,4 +1,4 @@
-//! The steps that only a runtime can take: namespace, bootstrap, monitoring. One that it leaves out is recorded with its reason.
+//! The steps that only a runtime can take: namespace, monitoring. One that it leaves out is recorded with its reason.
 
 use async_trait::async_trait;
 use authsome_contract::model::Step;

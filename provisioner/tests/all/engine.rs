@@ -11,7 +11,7 @@ use authsome_core::clock::{Clock, SystemClock};
 use authsome_core::entropy::{Entropy, SystemEntropy};
 use authsome_core::id::{ApplicationId, OperationId, UserId, WorkspaceId};
 use authsome_core::retry::Backoff;
-use authsome_core::seal::{PlatformRing, SealKey};
+use authsome_core::seal::{EdgeRing, PlatformRing, SealKey};
 use authsome_core::secret::{SecretString, SecretUrl};
 use authsome_db::operation::{self, NewOperation, Operation, StepRow};
 use authsome_provisioner::database::{self, DatabaseError, DatabaseStrategy, names::Slot};
@@ -227,6 +227,7 @@ impl Control {
             caches: Caches::only(RedisChoice::Acl, Arc::new(Nowhere)),
             runtime: Arc::new(Nowhere),
             ring: Arc::new(PlatformRing::single(SealKey::new(1, &[7; 32]))),
+            edge_ring: Arc::new(EdgeRing::single(SealKey::new(1, &[9; 32]))),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             public_base_url: "https://edge.example".to_owned(),

@@ -6,6 +6,7 @@
 )]
 
 mod api_double;
+mod bootstrap;
 mod captured;
 mod consumer;
 mod database;

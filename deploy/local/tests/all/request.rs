@@ -95,6 +95,8 @@ async fn a_request_goes_from_the_control_api_to_an_instance_and_into_the_usage()
     assert_eq!(seen["headers"]["x-authsome-app-id"], json!([app]));
     assert_eq!(seen["headers"]["x-authsome-key-type"], json!(["secret"]));
     assert!(!seen.to_string().contains(secret));
+    // It is shown its own name of the application, which it was asked for when it came up.
+    assert_eq!(seen["headers"]["x-app-id"], json!([app]));
 
     // These are refused, and metered to nobody.
     let users = |key: String| platform.edge(Method::GET, app, "/users").header("x-api-key", key);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::db::signing_keys;
 use crate::error::ApiError;
 use crate::state::Instance;
+use crate::token;
 
 /// `GET /.well-known/jwks.json`
 pub(crate) async fn jwks(State(instance): State<Arc<Instance>>) -> Result<Json<Value>, ApiError> {
@@ -23,6 +24,7 @@ pub(crate) async fn manifest(State(instance): State<Arc<Instance>>) -> Json<Valu
         "name": "authsome-sample",
         "version": env!("CARGO_PKG_VERSION"),
         "platform_app_id": instance.app_id,
+        "publishable_key": publishable_key(&instance.app_id),
         "base_path": instance.base_path,
         "base_url": instance.public_base_url,
         "endpoints": {
@@ -35,6 +37,15 @@ pub(crate) async fn manifest(State(instance): State<Arc<Instance>>) -> Json<Valu
             "jwks": "/.well-known/jwks.json",
         },
     }))
+}
+
+/// The instance's own publishable key, in the form of the real server's. It is the same for all instances of an application and
+/// opens nothing here.
+fn publishable_key(app_id: &str) -> String {
+    let digest = token::digest_of(app_id);
+    digest
+        .iter()
+        .fold("pk_test_".to_owned(), |key, byte| key + &format!("{byte:02x}"))
 }
 
 /// `GET /v1/client-config`

@@ -48,6 +48,9 @@ async fn every_path_lies_under_the_base_path() {
         .unwrap();
     assert_eq!(manifest["base_path"], "/api/auth");
     assert_eq!(manifest["platform_app_id"], "app_01jd0000000000000000000000");
+    let key = manifest["publishable_key"].as_str().unwrap();
+    let digits = key.strip_prefix("pk_test_").unwrap();
+    assert!(digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
     let seen: Value = instance.get("/v1/echo", "").await.json().await.unwrap();
     assert_eq!(seen["path"], "/api/auth/v1/echo");
     let outside = instance

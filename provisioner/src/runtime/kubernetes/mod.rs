@@ -202,12 +202,18 @@ impl Runtime for KubernetesRuntime {
             Step::Migrate if self.settings.image.migrate_command.is_empty() => {
                 Some("The instance prepares its own schema when it starts; its health check proves it.")
             }
-            Step::Bootstrap => Some("The image offers no credentials of its own."),
+            Step::Bootstrap if self.settings.image.bootstrap_path.is_none() => {
+                Some("The image offers no credentials of its own.")
+            }
             Step::Monitoring if !self.settings.monitoring.enabled => {
                 Some("Monitoring is not set up in this installation.")
             }
             _ => None,
         }
+    }
+
+    fn bootstrap_path(&self) -> Option<&str> {
+        self.settings.image.bootstrap_path.as_deref()
     }
 
     fn patience(&self) -> Patience {

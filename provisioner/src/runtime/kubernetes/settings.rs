@@ -113,6 +113,8 @@ pub struct Settings {
     pub grows: bool,
     /// The pods of the edge; nobody else reaches instances.
     pub edge: Pods,
+    /// The pods of the provisioner; they reach instances where an image has a [`Image::bootstrap_path`], and only then.
+    pub provisioner: Pods,
     /// The pods that answer DNS.
     pub dns: Pods,
     /// Postgres.

@@ -12,6 +12,9 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest answer that is read; a manifest has under a kilobyte.
 const LARGEST: usize = 64 * 1024;
 
+/// What an instance says about itself.
+pub(super) const MANIFEST: &str = "/.well-known/authsome/manifest";
+
 /// Asks instances.
 #[derive(Clone)]
 pub(super) struct Health(reqwest::Client);
@@ -45,7 +48,7 @@ impl Health {
     /// Asks `/v1/health`, and first the manifest: two processes may race for a port, and the requests of one customer must
     /// never reach the instance of another.
     pub(super) async fn ask(&self, address: SocketAddr, base_path: &str, application: ApplicationId) -> Answer {
-        match self.get(address, base_path, "/.well-known/authsome/manifest").await {
+        match self.get(address, base_path, MANIFEST).await {
             Ok((200, body)) => {
                 let manifest: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
                 if manifest["platform_app_id"] != application.to_string() {

@@ -114,12 +114,13 @@ impl Runtime for LocalRuntime {
         match step {
             Step::Namespace => Some("Not used by the local runtime: instances are processes on this machine."),
             Step::Migrate => Some("The instance prepares its own schema when it starts; its health check proves it."),
-            Step::Bootstrap => {
-                Some("Not used by the local runtime: its instances ask for no credentials of their own.")
-            }
             Step::Monitoring => Some("Not used by the local runtime."),
             _ => None,
         }
+    }
+
+    fn bootstrap_path(&self) -> Option<&str> {
+        Some(health::MANIFEST)
     }
 
     async fn check(&self) -> Result<(), RuntimeError> {

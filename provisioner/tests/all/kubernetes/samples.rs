@@ -83,6 +83,7 @@ pub fn settings() -> Settings {
         cluster_domain: "cluster.local".to_owned(),
         grows: false,
         edge: pods("authsome-system", "app.kubernetes.io/name", "authsome-proxy"),
+        provisioner: pods("authsome-system", "app.kubernetes.io/name", "authsome-provisioner"),
         dns: pods("kube-system", "k8s-app", "kube-dns"),
         database: Server::Shared {
             networks: vec!["10.20.0.0/24".parse().unwrap()],
@@ -117,6 +118,7 @@ pub fn elaborate() -> Settings {
     settings.redis = dedicated("redis:7.4");
     settings.image.migrate_command = vec!["/authsome".to_owned(), "migrate".to_owned()];
     settings.image.command = vec!["/authsome".to_owned(), "serve".to_owned()];
+    settings.image.bootstrap_path = Some("/v1/admin/bootstrap".to_owned());
     settings.image.pull_secret = Some("registry".to_owned());
     settings.private_networks = vec!["203.0.112.0/24".parse().unwrap(), "2001:db9::/32".parse().unwrap()];
     settings.monitoring.scrapers = Some(pods("monitoring", "app.kubernetes.io/name", "prometheus"));

@@ -64,6 +64,15 @@ pub fn policies(spec: &Spec<'_>) -> Vec<Manifest> {
             spec.settings.image.port,
         ));
     }
+    if spec.settings.image.bootstrap_path.is_some() {
+        all.push(ingress(
+            spec,
+            "allow-bootstrap",
+            Component::Instance,
+            &json!([peer(&spec.settings.provisioner)]),
+            spec.settings.image.port,
+        ));
+    }
     if let Secrets::Vault(vault) = &spec.settings.secrets {
         all.push(egress(
             spec,

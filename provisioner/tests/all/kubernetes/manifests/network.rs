@@ -70,13 +70,14 @@ fn only_the_flows_that_are_needed_are_open() {
     let flows = flows(&dedicated);
     for flow in [
         "ingress allow-scraping TCP/8080",
+        "ingress allow-bootstrap TCP/8080",
         "egress allow-vault TCP/8200",
         "ingress allow-postgres-from-instance TCP/5432",
         "ingress allow-redis-from-instance TCP/6379",
     ] {
         assert!(flows.iter().any(|one| one == flow), "{flow} is not among {flows:?}");
     }
-    assert_eq!(flows.len(), 10);
+    assert_eq!(flows.len(), 11);
     for (name, component) in [
         ("allow-postgres-from-instance", "postgres"),
         ("allow-redis-from-instance", "redis"),
