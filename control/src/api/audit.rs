@@ -69,7 +69,7 @@ pub(super) struct ExportQuery {
     /// Id of an application.
     application: Option<String>,
     /// `success` or `failure`.
-    #[param(pattern = "^(success|failure)$")]
+    #[param(value_type = Option<crate::names::AuditStatus>, inline)]
     status: Option<String>,
     /// Not before: RFC 3339, or how long ago (`90s`, `15m`, `6h`, `7d`).
     #[param(max_length = 64, example = "7d")]

@@ -115,6 +115,7 @@ fn hex(text: &str) -> String {
 #[tokio::test]
 async fn a_secret_is_in_no_answer_no_log_and_no_column() {
     let world = World::new().await;
+    authsome_testkit::ask_every_subscriber();
     let captured = Captured::default();
     let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt()

@@ -19,6 +19,7 @@ impl std::io::Write for Captured {
 
 impl Captured {
     pub fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        authsome_testkit::ask_every_subscriber();
         let captured = Self::default();
         let writer = captured.clone();
         let subscriber = tracing_subscriber::fmt()

@@ -6,6 +6,7 @@
 //! server that cannot be started is a typed [`Error`] that carries the end of its log; nothing here panics.
 
 pub mod account;
+mod callsites;
 pub mod chaos;
 pub mod databases;
 mod db;
@@ -27,6 +28,7 @@ pub mod server;
 pub mod smtp;
 pub mod wait;
 
+pub use callsites::ask_every_subscriber;
 pub use chaos::{ChaosProxy, Mode};
 pub use databases::{Database, fresh_database, shared_postgres};
 pub use db::population::{self, Population};

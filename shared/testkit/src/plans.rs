@@ -33,6 +33,7 @@ impl Plans {
     /// Listens from now on. Takes the place of this thread's subscriber.
     #[must_use]
     pub fn listen() -> Self {
+        crate::ask_every_subscriber();
         let told = Arc::new(Mutex::new(Vec::new()));
         let guard = tracing::subscriber::set_default(registry().with(Listener(Arc::clone(&told))));
         Self { told, _guard: guard }
