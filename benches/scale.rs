@@ -178,21 +178,21 @@ async fn events(question: Question, workspace: WorkspaceId, connection: &mut PgC
     let nothing = audit_trail::Filter::default();
     let filter = match question {
         Question::RareAction => audit_trail::Filter {
-            action: Some("application.delete"),
+            action: Some("application.delete".to_owned()),
             ..nothing
         },
         Question::Actor => audit_trail::Filter {
-            actor: Some(&actor),
+            actor: Some(actor),
             ..nothing
         },
         Question::Application => audit_trail::Filter {
-            application: Some(&app),
+            application: Some(app),
             ..nothing
         },
         Question::LongAgo => {
             // Events are a second apart, so the oldest tenth is of this time.
-            let since =
-                audit_trail::after(connection, workspace, 0, 1).await.unwrap()[0].created_at + time::Duration::hours(1);
+            let oldest = audit_trail::after(connection, workspace, &nothing, 0, 1).await.unwrap();
+            let since = oldest[0].created_at + time::Duration::hours(1);
             audit_trail::Filter {
                 since: Some(since),
                 until: Some(since + time::Duration::hours(1)),
