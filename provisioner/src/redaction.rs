@@ -91,7 +91,7 @@ impl Redaction {
     }
 }
 
-/// The last lines of a log for a person to read, without secrets: at most [`LINES`], each cut after [`WIDTH`] characters, and
+/// The last lines of a log for a person to read, without secrets: at most `LINES`, each cut after `WIDTH` characters, and
 /// nothing that would steer a terminal.
 pub fn excerpt(text: &str, redaction: &Redaction) -> String {
     // Before, since a secret may have such characters in it; and after, since taking them out may put one together.
