@@ -13,7 +13,7 @@ use super::fault::{ErrorEnvelope, Refusals};
 use super::page::{Listing, Page, PageQuery};
 use crate::command::account;
 use crate::db::{second_factors, sessions};
-use crate::error::Outcome;
+use crate::error::{Fields, Outcome};
 use crate::identity::{self, Actor, Person, Session};
 use crate::server::extract::{Json, PathId};
 use crate::state::App;
@@ -121,6 +121,13 @@ impl From<Session> for LoggedIn {
         (status = 429, body = ErrorEnvelope, description = "Too many wrong codes of the second factor")))]
 pub(super) async fn login(State(app): State<App>, actor: Actor, Json(body): Json<Login>) -> Outcome<Answer<LoggedIn>> {
     let code = body.code.as_ref().map(ExposeSecret::expose_secret);
+    let mut fields = Fields::new();
+    fields.require(
+        code.is_none_or(|code| code.chars().count() <= 64),
+        "code",
+        "must be at most 64 characters long",
+    );
+    fields.finish()?;
     let session = identity::sign_in(&app, &actor, &body.email, body.password, code).await?;
     Ok(Answer(session.into()))
 }
