@@ -1,4 +1,5 @@
-//! The operators' port: liveness, readiness, metrics. Not for the internet, and without authentication.
+//! The operators' port: liveness, readiness, metrics, and the edges with all that is known of them. Not for the internet, and without
+//! authentication.
 
 use authsome_core::telemetry::METRICS_CONTENT_TYPE;
 use axum::Router;
@@ -7,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use serde_json::json;
+use time::format_description::well_known::Rfc3339;
 
+use crate::error::Outcome;
 use crate::state::App;
 
 /// The router of the admin port.
@@ -16,6 +19,7 @@ pub fn router(app: App) -> Router {
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/edges", get(edges))
         .with_state(app)
 }
 
@@ -33,6 +37,29 @@ pub async fn ready(State(app): State<App>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     (status, axum::Json(report)).into_response()
+}
+
+/// The edges that count, with how much each holds and how far it has come.
+async fn edges(State(app): State<App>) -> Outcome<Response> {
+    let mut connection = app.pool().acquire().await?;
+    let members = app.edges().members(&mut connection).await?;
+    let shown: Vec<_> = members
+        .iter()
+        .map(|edge| {
+            json!({
+                "id": edge.id,
+                "name": edge.name,
+                "region": edge.region,
+                "version": edge.version,
+                "live": edge.is_live,
+                "epoch": edge.epoch,
+                "position": edge.position,
+                "table": { "keys": edge.table.keys, "applications": edge.table.apps, "bytes": edge.table.bytes },
+                "lastReportAt": edge.last_report_at.format(&Rfc3339).unwrap_or_default(),
+            })
+        })
+        .collect();
+    Ok(axum::Json(json!({ "edges": shown })).into_response())
 }
 
 async fn metrics(State(app): State<App>) -> Response {

@@ -29,6 +29,7 @@ mod page;
 mod reference;
 mod second_factor;
 mod tokens;
+mod webhook_deliveries;
 mod webhooks;
 mod workspaces;
 
@@ -152,10 +153,11 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(operation_events::cancel))
         .routes(routes!(operation_events::watch))
         .routes(routes!(webhooks::create, webhooks::list))
-        .routes(routes!(webhooks::update, webhooks::remove))
-        .routes(routes!(webhooks::rotate))
-        .routes(routes!(webhooks::deliveries))
-        .routes(routes!(webhooks::replay))
+        .routes(routes!(webhooks::create_for_application, webhooks::list_of_application))
+        .routes(routes!(webhooks::get, webhooks::update, webhooks::remove))
+        .routes(routes!(webhook_deliveries::rotate))
+        .routes(routes!(webhook_deliveries::deliveries))
+        .routes(routes!(webhook_deliveries::replay))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(audit::head))

@@ -6,7 +6,7 @@
 pub mod checkpoint;
 pub mod verify;
 
-use authsome_core::id::{ApplicationId, EventId, KeyId, MemberId, TokenId, UserId, WorkspaceId};
+use authsome_core::id::{ApplicationId, EventId, KeyId, MemberId, TokenId, UserId, WebhookId, WorkspaceId};
 use authsome_db::audit::{ActorType, Event};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -97,6 +97,22 @@ impl Deed {
             resource: "api_key",
             resource_id: Some(key.to_string()),
             ..Self::of_application(action, workspace, application, changes)
+        }
+    }
+
+    /// To a webhook endpoint, which may be that of one application.
+    pub fn of_webhook(
+        action: &'static str,
+        workspace: WorkspaceId,
+        application: Option<ApplicationId>,
+        webhook: WebhookId,
+        changes: Value,
+    ) -> Self {
+        Self {
+            resource: "webhook",
+            resource_id: Some(webhook.to_string()),
+            application,
+            ..Self::of_workspace(action, workspace, changes)
         }
     }
 

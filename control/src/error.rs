@@ -29,7 +29,7 @@ pub struct Problem {
 pub type Outcome<T> = Result<T, Problem>;
 
 impl Problem {
-    /// A code's own status, refined where HTTP has a better one for the same code (405, 415).
+    /// A code's own status, refined where HTTP has a better one for the same code (405, 408, 415).
     fn with_status(failure: Failure, status: StatusCode) -> Self {
         Self { failure, status }
     }
@@ -39,6 +39,13 @@ impl Problem {
         let failure =
             Failure::invalid_request("This path does not answer that method").with_reason("method_not_allowed");
         Self::with_status(failure, StatusCode::METHOD_NOT_ALLOWED)
+    }
+
+    /// 408: the client did not send the whole body in time.
+    pub fn request_timeout() -> Self {
+        let failure = Failure::invalid_request("The request body did not arrive in time; send it again")
+            .with_reason("body_timeout");
+        Self::with_status(failure, StatusCode::REQUEST_TIMEOUT)
     }
 
     /// 415: the body is not of the type that is read here.

@@ -23,6 +23,7 @@ pub mod readiness;
 pub mod router;
 pub mod server;
 pub mod settings;
+pub mod shape;
 pub mod start;
 pub mod state;
 pub mod tasks;

@@ -9,7 +9,7 @@ use axum::{Router, middleware};
 use http::header;
 
 use crate::error::Problem;
-use crate::server::{cors, envelope, extract, idempotency, rate_limit, unread};
+use crate::server::{body, conditional, cors, envelope, idempotency, rate_limit, unread};
 use crate::state::App;
 use crate::{admin, api, dashboard};
 
@@ -43,7 +43,8 @@ pub fn router(app: App, pages: Router<App>) -> Router {
     router
         .fallback(dashboard::missing)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
+        .layer(DefaultBodyLimit::max(body::BODY_LIMIT))
+        .layer(middleware::from_fn(conditional::answer))
         .layer(middleware::from_fn_with_state(app.clone(), cors::allow))
         .layer(middleware::from_fn(unread::settle))
         .layer(middleware::from_fn_with_state(app.clone(), envelope::wrap))

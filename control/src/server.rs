@@ -1,7 +1,11 @@
 //! HTTP below the handlers: connections, and what every request has in common.
 
+mod arrival;
+pub mod body;
 mod client_address;
+pub mod conditional;
 pub mod cors;
+pub mod document;
 pub mod envelope;
 pub mod extract;
 mod gcra;

@@ -11,7 +11,7 @@ use super::fault::{ErrorEnvelope, Refusals};
 use crate::command::account::{self, NewAccount};
 use crate::error::Outcome;
 use crate::identity::{Actor, Person};
-use crate::server::extract::Json;
+use crate::server::body::Json;
 use crate::state::App;
 
 /// A new account.

@@ -163,6 +163,8 @@ struct Counted {
     bytes_in: i64,
     /// Sent to clients.
     bytes_out: i64,
+    /// `null`, since the platform does not count users.
+    active_users: Option<i64>,
 }
 
 impl Counted {

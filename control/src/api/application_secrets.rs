@@ -16,7 +16,8 @@ use super::page::{Listing, Page, PageQuery};
 use crate::command::application::secret;
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
-use crate::server::extract::{Json, PathId, PathIdName};
+use crate::server::body::Json;
+use crate::server::extract::{PathId, PathIdName};
 use crate::state::App;
 
 /// The value of a secret.

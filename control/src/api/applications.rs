@@ -22,7 +22,8 @@ use crate::db::applications::{self, Filter};
 use crate::error::{Fields, Outcome};
 use crate::identity::{self, Action, Caller};
 use crate::server::FirstId;
-use crate::server::extract::{Json, PathId};
+use crate::server::body::Json;
+use crate::server::extract::PathId;
 use crate::settings::Settings;
 use crate::state::App;
 
@@ -125,6 +126,12 @@ struct Resources {
 #[serde(rename_all = "camelCase")]
 struct Metrics {
     api_requests: i64,
+    /// Monthly active users: `null`, since the platform does not count them.
+    mau: Option<i64>,
+    /// Milliseconds: `null`, since the edge does not sum them up. `GET …/metrics` has them where they are measured.
+    avg_latency: Option<f64>,
+    /// Share of the time in which it could be used: `null`, since nobody keeps a record of it.
+    uptime: Option<f64>,
 }
 
 /// An application that is being built. `secretKey` is shown here and never again.
@@ -300,6 +307,9 @@ pub(super) async fn details(
         },
         metrics: Metrics {
             api_requests: row.api_requests,
+            mau: None,
+            avg_latency: None,
+            uptime: None,
         },
         application: Application::of(row, app.settings()),
     };

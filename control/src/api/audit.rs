@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::fault::{ErrorEnvelope, Refusals};
 use super::moment::moment;
+use super::page::{Continued, CursorQuery};
 use crate::audit::verify;
 use crate::db::audit_trail::{self, Filter};
 use crate::error::{Fields, Outcome};
@@ -26,7 +27,7 @@ use crate::state::App;
 /// Events of one page of an export.
 const EXPORT_PAGE: i64 = 500;
 
-/// Which events to list.
+/// Which events to list or to export.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
@@ -48,51 +49,6 @@ pub(super) struct AuditQuery {
     /// Before: likewise.
     #[param(max_length = 64, example = "15m")]
     until: Option<String>,
-    /// `nextCursor` of the page before.
-    cursor: Option<String>,
-    /// From 1 to 100.
-    #[param(minimum = 1, maximum = 100, default = 50)]
-    limit: Option<u32>,
-}
-
-/// Which events to export.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
-pub(super) struct ExportQuery {
-    /// Such as `application.create`.
-    action: Option<String>,
-    /// Id of who did it.
-    actor: Option<String>,
-    /// Id of what it was done to.
-    resource_id: Option<String>,
-    /// Id of an application.
-    application: Option<String>,
-    /// `success` or `failure`.
-    #[param(value_type = Option<crate::names::AuditStatus>, inline)]
-    status: Option<String>,
-    /// Not before: RFC 3339, or how long ago (`90s`, `15m`, `6h`, `7d`).
-    #[param(max_length = 64, example = "7d")]
-    since: Option<String>,
-    /// Before: likewise.
-    #[param(max_length = 64, example = "15m")]
-    until: Option<String>,
-}
-
-impl From<ExportQuery> for AuditQuery {
-    fn from(query: ExportQuery) -> Self {
-        Self {
-            action: query.action,
-            actor: query.actor,
-            resource_id: query.resource_id,
-            application: query.application,
-            status: query.status,
-            since: query.since,
-            until: query.until,
-            cursor: None,
-            limit: None,
-        }
-    }
 }
 
 impl AuditQuery {
@@ -206,7 +162,7 @@ impl From<audit_trail::Event> for AuditEvent {
 
 /// The audit trail of a workspace, newest first
 #[utoipa::path(get, path = "/workspaces/{workspaceId}/audit", tag = "audit", operation_id = "listAuditEvents",
-    security(("bearer" = [])), params(("workspaceId" = String, Path), AuditQuery),
+    security(("bearer" = [])), params(("workspaceId" = String, Path), AuditQuery, CursorQuery),
     responses((status = 200, body = AuditPage), Refusals,
         (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
         (status = 404, body = ErrorEnvelope, description = "There is no such workspace, or the caller is no member")))]
@@ -214,18 +170,18 @@ pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     PathId(workspace): PathId<WorkspaceKind>,
-    Query(query): Query<AuditQuery>,
+    Continued { filter, place }: Continued<AuditQuery>,
 ) -> Outcome<Answer<AuditPage>> {
     let mut fields = Fields::new();
-    let limit = query.limit.unwrap_or(50);
+    let limit = place.limit.unwrap_or(50);
     fields.require((1..=100).contains(&limit), "limit", "must be from 1 to 100");
-    let before = query.cursor.as_deref().map_or(Some(i64::MAX), |text| text.parse().ok());
+    let before = place.cursor.as_deref().map_or(Some(i64::MAX), |text| text.parse().ok());
     fields.require(
         before.is_some_and(|seq| seq > 0),
         "cursor",
         "must be the nextCursor of a page",
     );
-    let filter = query.filter(app.clock().now(), &mut fields);
+    let filter = filter.filter(app.clock().now(), &mut fields);
     fields.finish()?;
     let mut connection = app.pool().acquire().await?;
     identity::workspace(&mut connection, &caller, workspace, Action::ReadAudit).await?;
@@ -251,7 +207,7 @@ pub(super) async fn list(
 ///
 /// All of it, or what the filters of the list leave.
 #[utoipa::path(get, path = "/workspaces/{workspaceId}/audit/export", tag = "audit", operation_id = "exportAuditEvents",
-    security(("bearer" = [])), params(("workspaceId" = String, Path), ExportQuery),
+    security(("bearer" = [])), params(("workspaceId" = String, Path), AuditQuery),
     responses((status = 200, body = String, content_type = "application/x-ndjson", description = "JSON lines of `AuditEvent`"),
         Refusals,
         (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
@@ -260,10 +216,10 @@ pub(super) async fn export(
     State(app): State<App>,
     caller: Caller,
     PathId(workspace): PathId<WorkspaceKind>,
-    Query(query): Query<ExportQuery>,
+    Query(query): Query<AuditQuery>,
 ) -> Outcome<Response> {
     let mut fields = Fields::new();
-    let filter = Arc::new(AuditQuery::from(query).filter(app.clock().now(), &mut fields));
+    let filter = Arc::new(query.filter(app.clock().now(), &mut fields));
     fields.finish()?;
     {
         let mut connection = app.pool().acquire().await?;

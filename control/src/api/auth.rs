@@ -15,7 +15,8 @@ use crate::command::account;
 use crate::db::{second_factors, sessions};
 use crate::error::{Fields, Outcome};
 use crate::identity::{self, Actor, Person, Session};
-use crate::server::extract::{Json, PathId};
+use crate::server::body::Json;
+use crate::server::extract::PathId;
 use crate::state::App;
 
 /// An e-mail address and a password.

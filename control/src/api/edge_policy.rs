@@ -18,7 +18,8 @@ use crate::command::application::{self, Changes};
 use crate::command::edge_policy::{self, EdgeSettings};
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
-use crate::server::extract::{Json, PathId};
+use crate::server::body::{Json, Patch};
+use crate::server::extract::PathId;
 use crate::state::App;
 
 /// What to change: a JSON merge patch (RFC 7396). What is left out stays; `null` gives a setting its default.
@@ -92,7 +93,7 @@ pub(super) async fn update(
     caller: Caller,
     PathId(id): PathId<ApplicationKind>,
     headers: HeaderMap,
-    Json(body): Json<UpdateApplication>,
+    Patch(body, _): Patch<UpdateApplication>,
 ) -> Outcome<([(HeaderName, String); 1], Answer<UpdatedApplication>)> {
     let changes = Changes {
         name: body.name,

@@ -1,4 +1,5 @@
-//! The edges of the platform: whoever has keys may see how far the edges have come. Names and regions, no addresses.
+//! The edges of the platform, as its customers see them: which there are, and whether their changes have come there. How large the
+//! platform is, and which programs run, is told at the operators' port ([`crate::admin`]).
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -28,13 +29,8 @@ pub(super) struct Edge {
     region: String,
     /// `missing`: it has not reported for three seconds.
     state: EdgeState,
-    /// Of its program.
-    version: String,
-    /// Up to which position of changes its table is complete.
-    position: u64,
     /// Changes that it does not have yet; `null` while it is of another restore epoch than the platform.
     lag: Option<u64>,
-    table_size: TableSize,
     #[serde(with = "time::serde::rfc3339")]
     last_report_at: OffsetDateTime,
 }
@@ -45,14 +41,6 @@ pub(super) struct Edge {
 enum EdgeState {
     Live,
     Missing,
-}
-
-/// How much an edge holds in memory.
-#[derive(Debug, Serialize, ToSchema)]
-struct TableSize {
-    keys: u64,
-    applications: u64,
-    bytes: u64,
 }
 
 impl From<(edges::Edge, Pulse)> for Edge {
@@ -67,14 +55,7 @@ impl From<(edges::Edge, Pulse)> for Edge {
             } else {
                 EdgeState::Missing
             },
-            version: edge.version,
-            position: edge.position,
             lag: same_epoch.then(|| pulse.last.unsigned_abs().saturating_sub(edge.position)),
-            table_size: TableSize {
-                keys: edge.table.keys,
-                applications: edge.table.apps,
-                bytes: edge.table.bytes,
-            },
             last_report_at: edge.last_report_at,
         }
     }

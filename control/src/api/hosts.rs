@@ -14,7 +14,8 @@ use crate::command::host;
 use crate::db::hosts;
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
-use crate::server::extract::{Json, PathId, PathIdName};
+use crate::server::body::Json;
+use crate::server::extract::{PathId, PathIdName};
 use crate::state::App;
 use crate::tasks::host_checks::GRACE;
 

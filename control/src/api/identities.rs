@@ -15,7 +15,8 @@ use crate::db::identities;
 use crate::error::Outcome;
 use crate::identity::Person;
 use crate::identity::federated::{IdentityId, IdentityKind};
-use crate::server::extract::{Json, PathId};
+use crate::server::body::Json;
+use crate::server::extract::PathId;
 use crate::state::App;
 
 /// A token of an identity provider, and the caller's password if they have one.

@@ -7,7 +7,6 @@ use axum::extract::State;
 use http::{HeaderMap, HeaderName, StatusCode};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 use utoipa::ToSchema;
 
@@ -19,7 +18,8 @@ use crate::db::keys;
 use crate::error::Outcome;
 use crate::identity::{self, Action, Actor, Caller};
 use crate::server::FirstId;
-use crate::server::extract::{Json, PathIds};
+use crate::server::body::{Json, Patch};
+use crate::server::extract::PathIds;
 use crate::state::App;
 
 /// What to change: a JSON merge patch (RFC 7396). What is left out stays; `null` gives a field its default.
@@ -131,7 +131,7 @@ pub(super) async fn update(
     caller: Caller,
     PathIds(application, id): PathIds<Application, KeyKind>,
     headers: HeaderMap,
-    Json(patch): Json<Value>,
+    Patch(_form, patch): Patch<UpdateKey>,
 ) -> Outcome<([(HeaderName, String); 1], Answer<Key>)> {
     let changed = key::change(&app, &caller, application, id, patch, |version| {
         matches(&headers, version)

@@ -21,7 +21,8 @@ use crate::db::keys;
 use crate::error::{Fields, Outcome};
 use crate::identity::{self, Action, Caller};
 use crate::server::FirstId;
-use crate::server::extract::{Json, PathId, PathIds, Query};
+use crate::server::body::Json;
+use crate::server::extract::{PathId, PathIds, Query};
 use crate::state::App;
 use crate::tasks::edges::Acknowledged;
 

@@ -1,5 +1,5 @@
-//! What the document says of all operations alike: `Idempotency-Key` on every POST of a signed-in caller, and what any
-//! operation may answer besides its own results. An answer that does not say what it means is described by what it holds.
+//! What the document says of all operations alike: `Idempotency-Key` on every POST of a signed-in caller, `If-None-Match` on every GET
+//! with a tag, the types of merge patches, and what any operation may answer besides its own results. An answer that does not say what it means is described by what it holds.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,15 @@ pub(super) fn describe(document: &mut OpenApi) {
         for operation in [&mut item.post, &mut item.patch, &mut item.put].into_iter().flatten() {
             refuses(operation, "413", "The request body is larger than 1 MiB");
             if operation.request_body.is_some() {
-                refuses(operation, "415", "The request body is not JSON");
+                refuses(operation, "408", "The request body did not arrive in time");
+                refuses(operation, "415", "The request body is not JSON in UTF-8");
             }
+        }
+        if let Some(operation) = &mut item.patch {
+            take_merge_patch(operation);
+        }
+        if let Some(operation) = &mut item.get {
+            tell_unchanged(operation);
         }
         let operations = [
             &mut item.get,
@@ -115,6 +122,40 @@ fn take_key(operation: &mut Operation) {
         "A request with the same `Idempotency-Key` is under way",
     );
     refuses(operation, "422", "The `Idempotency-Key` was used for another request");
+}
+
+/// RFC 7396 has a type of its own, which says more than `application/json`, and both are taken.
+fn take_merge_patch(operation: &mut Operation) {
+    if let Some(RefOr::T(body)) = &mut operation.request_body
+        && let Some(content) = body.content.get("application/json").cloned()
+    {
+        body.content.insert("application/merge-patch+json".to_owned(), content);
+    }
+}
+
+/// An answer with a tag is not sent to whoever has it.
+fn tell_unchanged(operation: &mut Operation) {
+    let Some(RefOr::T(response)) = operation.responses.responses.get("200") else {
+        return;
+    };
+    let Some(tag) = response.headers.get("ETag").cloned() else {
+        return;
+    };
+    let parameter = ParameterBuilder::new()
+        .name("If-None-Match")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "The `ETag` of an answer that the client has: 304 without a body while it is the present one",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
+        .build();
+    operation.parameters.get_or_insert_default().push(parameter.into());
+    let mut unchanged = ResponseBuilder::new()
+        .description("The client has it already: `If-None-Match` names it")
+        .build();
+    unchanged.headers.insert("ETag".to_owned(), tag);
+    operation.responses.responses.insert("304".to_owned(), unchanged.into());
 }
 
 fn refuses(operation: &mut Operation, status: &str, description: &str) {

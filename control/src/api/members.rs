@@ -19,7 +19,8 @@ use crate::command::member::{self, Change};
 use crate::db::members;
 use crate::error::{Fields, Outcome};
 use crate::identity::{self, Action, Caller, Person, Role};
-use crate::server::extract::{Json, PathId, PathIds};
+use crate::server::body::{Json, Patch};
+use crate::server::extract::{PathId, PathIds};
 use crate::state::App;
 
 /// Whom to invite.
@@ -179,7 +180,7 @@ pub(super) async fn update(
     caller: Caller,
     PathIds(workspace, id): PathIds<WorkspaceKind, MemberKind>,
     headers: HeaderMap,
-    Json(body): Json<UpdateMember>,
+    Patch(body, _): Patch<UpdateMember>,
 ) -> Outcome<Tagged> {
     let mut fields = Fields::new();
     let suspended = body.status.map(|status| match status.as_str() {

@@ -17,6 +17,8 @@ const PAGE_MAX: u32 = 1_000_000;
 /// The largest page.
 const SIZE_MAX: u32 = 100;
 const SIZE_DEFAULT: u32 = 20;
+/// The parameters of [`PageQuery`].
+const PAGE: [&str; 2] = ["page", "pageSize"];
 
 /// Which page is asked for.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -47,7 +49,7 @@ impl<F: DeserializeOwned> FromRequestParts<App> for Listing<F> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Outcome<Self> {
-        let (page, filter) = split(parts.uri.query().unwrap_or_default());
+        let (page, filter) = split(parts.uri.query().unwrap_or_default(), PAGE);
         let page: PageQuery = query(&page)?;
         Ok(Self {
             window: page.window()?,
@@ -56,14 +58,45 @@ impl<F: DeserializeOwned> FromRequestParts<App> for Listing<F> {
     }
 }
 
-/// The query in two: which page, and everything else.
-fn split(text: &str) -> (String, String) {
+/// Where a list goes on that has no pages: it grows at the end that is read.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CursorQuery {
+    /// `nextCursor` of the page before.
+    pub(super) cursor: Option<String>,
+    /// From 1 to 100.
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    pub(super) limit: Option<u32>,
+}
+
+/// What such a list is asked for. `F` must deny unknown fields.
+#[derive(Debug)]
+pub(super) struct Continued<F> {
+    pub(super) filter: F,
+    pub(super) place: CursorQuery,
+}
+
+impl<F: DeserializeOwned> FromRequestParts<App> for Continued<F> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Outcome<Self> {
+        let (place, filter) = split(parts.uri.query().unwrap_or_default(), ["cursor", "limit"]);
+        Ok(Self {
+            place: query(&place)?,
+            filter: query(&filter)?,
+        })
+    }
+}
+
+/// The query in two: which part of the list, by these names, and everything else.
+fn split(text: &str, names: [&str; 2]) -> (String, String) {
     let (mut page, mut filter) = (
         form_urlencoded::Serializer::new(String::new()),
         form_urlencoded::Serializer::new(String::new()),
     );
     for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-        let part = if matches!(&*name, "page" | "pageSize") {
+        let part = if names.contains(&&*name) {
             &mut page
         } else {
             &mut filter
@@ -138,8 +171,8 @@ mod tests {
 
     #[test]
     fn the_page_is_told_from_the_filters() {
-        assert_eq!(split(""), (String::new(), String::new()));
-        let (page, filter) = split("status=a%20b&page=2&kind=x&pageSize=5&page=3");
+        assert_eq!(split("", PAGE), (String::new(), String::new()));
+        let (page, filter) = split("status=a%20b&page=2&kind=x&pageSize=5&page=3", PAGE);
         assert_eq!((&*page, &*filter), ("page=2&pageSize=5&page=3", "status=a+b&kind=x"));
         let given_twice = query::<PageQuery>(&page).unwrap_err();
         assert!(

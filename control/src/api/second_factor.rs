@@ -11,7 +11,7 @@ use super::fault::{ErrorEnvelope, Refusals};
 use crate::command::account;
 use crate::error::Outcome;
 use crate::identity::Person;
-use crate::server::extract::Json;
+use crate::server::body::Json;
 use crate::state::App;
 
 /// The caller's password.

@@ -15,7 +15,8 @@ use crate::command::service_token::{self, NewServiceToken};
 use crate::db::service_tokens;
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
-use crate::server::extract::{Json, PathId, PathIds};
+use crate::server::body::Json;
+use crate::server::extract::{PathId, PathIds};
 use crate::state::App;
 
 /// A new service token.

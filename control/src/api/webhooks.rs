@@ -1,16 +1,18 @@
-//! Webhook endpoints of a workspace, and what was delivered to them.
+//! Webhook endpoints of workspaces and of applications.
 
 use authsome_core::error::Failure;
-use authsome_core::id::{ApplicationId, Webhook as WebhookKind, WebhookId, Workspace as WorkspaceKind};
+use authsome_core::id::{
+    Application as ApplicationKind, ApplicationId, Webhook as WebhookKind, WebhookId, Workspace as WorkspaceKind,
+};
 use axum::Json as Answer;
 use axum::extract::State;
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use super::etag::{etag_of, matches_shown};
 use super::fault::{ErrorEnvelope, Refusals};
 use super::page::{Listing, Page, PageQuery};
 use crate::command::webhook::{self, NewEndpoint};
@@ -18,14 +20,15 @@ use crate::db::webhooks;
 use crate::error::Outcome;
 use crate::identity::{self, Action, Caller};
 use crate::server::FirstId;
-use crate::server::extract::{Json, PathId, PathIds, PathIdsName};
+use crate::server::body::{Json, Patch};
+use crate::server::extract::{PathId, PathIds};
 use crate::state::App;
 
 /// A new endpoint.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct CreateWebhook {
-    /// https, at a public address.
+    /// https, at a public address. http only where the operator allows it for networks of their own.
     #[schema(max_length = 2048, example = "https://hooks.shop.example/authsome")]
     url: String,
     /// All events where there are none.
@@ -35,6 +38,22 @@ pub(super) struct CreateWebhook {
     /// Events of this application only.
     #[schema(value_type = Option<String>)]
     application_id: Option<ApplicationId>,
+    /// `whsec_` and 24 to 64 bytes in base64; made where it is left out.
+    #[schema(value_type = Option<String>)]
+    secret: Option<SecretString>,
+}
+
+/// A new endpoint for the events of one application.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateApplicationWebhook {
+    /// https, at a public address. http only where the operator allows it for networks of their own.
+    #[schema(max_length = 2048, example = "https://hooks.shop.example/authsome")]
+    url: String,
+    /// All events where there are none.
+    #[serde(default)]
+    #[schema(value_type = Vec<crate::names::WebhookEvent>)]
+    events: Vec<String>,
     /// `whsec_` and 24 to 64 bytes in base64; made where it is left out.
     #[schema(value_type = Option<String>)]
     secret: Option<SecretString>,
@@ -78,62 +97,6 @@ pub(super) struct UpdateWebhook {
     enabled: Option<bool>,
 }
 
-/// How to rotate a secret.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct RotateSecret {
-    /// For how many seconds the old secret signs as well, at most 7 days.
-    #[serde(default = "a_day")]
-    #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
-    overlap_seconds: u32,
-}
-
-fn a_day() -> u32 {
-    86_400
-}
-
-/// A new secret. It is shown here and never again.
-#[derive(Serialize, ToSchema)]
-pub(super) struct NewSecret {
-    secret: String,
-}
-
-/// A delivery.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Delivery {
-    #[schema(example = "1042")]
-    id: String,
-    /// `webhook-id` of the request.
-    message_id: String,
-    #[schema(value_type = crate::names::WebhookEvent)]
-    event: String,
-    #[schema(value_type = Object)]
-    data: Value,
-    #[schema(value_type = crate::names::DeliveryStatus)]
-    status: String,
-    attempts: i32,
-    /// Only while it is pending.
-    #[serde(with = "time::serde::rfc3339::option")]
-    next_attempt_at: Option<OffsetDateTime>,
-    /// Of the last attempt.
-    response_status: Option<i32>,
-    /// Of the last attempt.
-    error: Option<String>,
-    /// Milliseconds of the last attempt.
-    duration_ms: Option<i32>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    attempted_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-}
-
-/// A delivery that was begun.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Replayed {
-    id: String,
-}
-
 impl From<webhooks::Endpoint> for Webhook {
     fn from(row: webhooks::Endpoint) -> Self {
         Self {
@@ -148,21 +111,11 @@ impl From<webhooks::Endpoint> for Webhook {
     }
 }
 
-impl From<webhooks::Delivery> for Delivery {
-    fn from(row: webhooks::Delivery) -> Self {
+impl From<(webhooks::Endpoint, SecretString)> for CreatedWebhook {
+    fn from((endpoint, secret): (webhooks::Endpoint, SecretString)) -> Self {
         Self {
-            id: row.id.to_string(),
-            message_id: row.message_id,
-            event: row.event,
-            data: row.data,
-            next_attempt_at: (row.status == "pending").then_some(row.next_attempt_at),
-            status: row.status,
-            attempts: row.attempts,
-            response_status: row.response_status,
-            error: row.error,
-            duration_ms: row.duration_ms,
-            attempted_at: row.attempted_at,
-            created_at: row.created_at,
+            webhook: endpoint.into(),
+            secret: secret.expose_secret().to_owned(),
         }
     }
 }
@@ -188,12 +141,59 @@ pub(super) async fn create(
         application: body.application_id,
         secret: body.secret,
     };
-    let (endpoint, secret) = webhook::create(&app, &caller, workspace, id.of(&app), new).await?;
-    let answer = CreatedWebhook {
-        webhook: endpoint.into(),
-        secret: secret.expose_secret().to_owned(),
+    let created = webhook::create(&app, &caller, workspace, id.of(&app), new).await?;
+    Ok((StatusCode::CREATED, Answer(created.into())))
+}
+
+/// Creates a webhook endpoint for the events of one application
+///
+/// The same as one of the workspace with `applicationId`, and changed and removed as one of the workspace.
+#[utoipa::path(post, path = "/applications/{applicationId}/webhooks", tag = "webhooks",
+    operation_id = "createApplicationWebhook", security(("bearer" = [])), params(("applicationId" = String, Path)),
+    request_body = CreateApplicationWebhook,
+    responses((status = 201, body = CreatedWebhook), Refusals,
+        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it, or there are too many"),
+        (status = 404, body = ErrorEnvelope, description = "There is no such application, or the caller is no member")))]
+pub(super) async fn create_for_application(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(application): PathId<ApplicationKind>,
+    id: FirstId,
+    Json(body): Json<CreateApplicationWebhook>,
+) -> Outcome<(StatusCode, Answer<CreatedWebhook>)> {
+    let workspace = {
+        let mut connection = app.pool().acquire().await?;
+        identity::application(&mut connection, &caller, application, Action::ChangeApplications).await?
     };
-    Ok((StatusCode::CREATED, Answer(answer)))
+    let new = NewEndpoint {
+        url: &body.url,
+        events: &body.events,
+        application: Some(application),
+        secret: body.secret,
+    };
+    let created = webhook::create(&app, &caller, workspace, id.of(&app), new).await?;
+    Ok((StatusCode::CREATED, Answer(created.into())))
+}
+
+/// The webhook endpoints for the events of one application, oldest first
+///
+/// Those of its workspace, which are told of it as well, are not among them.
+#[utoipa::path(get, path = "/applications/{applicationId}/webhooks", tag = "webhooks",
+    operation_id = "listApplicationWebhooks", security(("bearer" = [])),
+    params(("applicationId" = String, Path), PageQuery),
+    responses((status = 200, body = Page<Webhook>), Refusals,
+        (status = 404, body = ErrorEnvelope, description = "There is no such application, or the caller is no member")))]
+pub(super) async fn list_of_application(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(application): PathId<ApplicationKind>,
+    Listing { window, .. }: Listing,
+) -> Outcome<Answer<Page<Webhook>>> {
+    let mut connection = app.pool().acquire().await?;
+    let workspace = identity::application(&mut connection, &caller, application, Action::ReadApplications).await?;
+    let (limit, offset) = (window.limit(), window.offset());
+    let rows = webhooks::of_application(&mut connection, workspace, application, limit, offset).await?;
+    Ok(Answer(window.of(rows)))
 }
 
 /// The webhook endpoints of a workspace, oldest first
@@ -213,41 +213,49 @@ pub(super) async fn list(
     Ok(Answer(window.of(rows)))
 }
 
+/// A webhook endpoint
+#[utoipa::path(get, path = "/workspaces/{workspaceId}/webhooks/{webhookId}", tag = "webhooks", operation_id = "getWebhook",
+    security(("bearer" = [])), params(("workspaceId" = String, Path), ("webhookId" = String, Path)),
+    responses((status = 200, body = Webhook, headers(("ETag" = String, description = "For `If-Match`"))), Refusals,
+        (status = 404, body = ErrorEnvelope, description = "There is no such endpoint, or the caller is no member")))]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    PathIds(workspace, id): PathIds<WorkspaceKind, WebhookKind>,
+) -> Outcome<Tagged> {
+    let mut connection = app.pool().acquire().await?;
+    identity::workspace(&mut connection, &caller, workspace, Action::ReadApplications).await?;
+    let found = webhooks::find(&mut connection, workspace, id).await?;
+    let found = found.ok_or_else(|| Failure::not_found("Webhook endpoint not found"))?;
+    Ok(tagged(found))
+}
+
+type Tagged = ([(HeaderName, String); 1], Answer<Webhook>);
+
+fn tagged(endpoint: webhooks::Endpoint) -> Tagged {
+    let shown = Webhook::from(endpoint);
+    (etag_of(&shown), Answer(shown))
+}
+
 /// Changes a webhook endpoint
 #[utoipa::path(patch, path = "/workspaces/{workspaceId}/webhooks/{webhookId}", tag = "webhooks", operation_id = "updateWebhook",
-    security(("bearer" = [])), params(("workspaceId" = String, Path), ("webhookId" = String, Path)), request_body = UpdateWebhook,
-    responses((status = 200, body = Webhook), Refusals,
+    security(("bearer" = [])), params(("workspaceId" = String, Path), ("webhookId" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the endpoint that the change was made from")),
+    request_body = UpdateWebhook, responses(
+        (status = 200, body = Webhook, headers(("ETag" = String, description = "Of the endpoint as it now is"))), Refusals,
         (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
-        (status = 404, body = ErrorEnvelope, description = "There is no such endpoint, or the caller is no member")))]
+        (status = 404, body = ErrorEnvelope, description = "There is no such endpoint, or the caller is no member"),
+        (status = 412, body = ErrorEnvelope, description = "The endpoint is not the one that `If-Match` names")))]
 pub(super) async fn update(
     State(app): State<App>,
     caller: Caller,
     PathIds(workspace, id): PathIds<WorkspaceKind, WebhookKind>,
-    Json(patch): Json<Value>,
-) -> Outcome<Answer<Webhook>> {
-    Ok(Answer(
-        webhook::change(&app, &caller, workspace, id, patch).await?.into(),
-    ))
-}
-
-/// Gives a webhook endpoint a new secret
-#[utoipa::path(post, path = "/workspaces/{workspaceId}/webhooks/{webhookId}/rotate-secret", tag = "webhooks",
-    operation_id = "rotateWebhookSecret", security(("bearer" = [])),
-    params(("workspaceId" = String, Path), ("webhookId" = String, Path)), request_body = RotateSecret,
-    responses((status = 200, body = NewSecret), Refusals,
-        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
-        (status = 404, body = ErrorEnvelope, description = "There is no such endpoint, or the caller is no member")))]
-pub(super) async fn rotate(
-    State(app): State<App>,
-    caller: Caller,
-    PathIds(workspace, id): PathIds<WorkspaceKind, WebhookKind>,
-    Json(body): Json<RotateSecret>,
-) -> Outcome<Answer<NewSecret>> {
-    let overlap = Duration::seconds(i64::from(body.overlap_seconds));
-    let secret = webhook::rotate(&app, &caller, workspace, id, overlap).await?;
-    Ok(Answer(NewSecret {
-        secret: secret.expose_secret().to_owned(),
-    }))
+    headers: HeaderMap,
+    Patch(_form, patch): Patch<UpdateWebhook>,
+) -> Outcome<Tagged> {
+    let if_match = |present: &webhooks::Endpoint| matches_shown(&headers, &Webhook::from(present.clone()));
+    let changed = webhook::change(&app, &caller, workspace, id, patch, if_match).await?;
+    Ok(tagged(changed))
 }
 
 /// Removes a webhook endpoint
@@ -263,45 +271,4 @@ pub(super) async fn remove(
 ) -> Outcome<StatusCode> {
     webhook::remove(&app, &caller, workspace, id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// What was, and is to be, delivered to a webhook endpoint, newest first
-#[utoipa::path(get, path = "/workspaces/{workspaceId}/webhooks/{webhookId}/deliveries", tag = "webhooks",
-    operation_id = "listWebhookDeliveries", security(("bearer" = [])),
-    params(("workspaceId" = String, Path), ("webhookId" = String, Path), PageQuery),
-    responses((status = 200, body = Page<Delivery>), Refusals,
-        (status = 404, body = ErrorEnvelope, description = "There is no such endpoint, or the caller is no member")))]
-pub(super) async fn deliveries(
-    State(app): State<App>,
-    caller: Caller,
-    PathIds(workspace, id): PathIds<WorkspaceKind, WebhookKind>,
-    Listing { window, .. }: Listing,
-) -> Outcome<Answer<Page<Delivery>>> {
-    let mut transaction = app.pool().begin().await?;
-    identity::workspace(&mut transaction, &caller, workspace, Action::ReadApplications).await?;
-    let found = webhooks::lock(&mut transaction, workspace, id).await?;
-    found.ok_or_else(|| Failure::not_found("Webhook endpoint not found"))?;
-    let rows = webhooks::deliveries(&mut transaction, id, window.limit(), window.offset()).await?;
-    Ok(Answer(window.of(rows)))
-}
-
-/// Delivers a message once more
-#[utoipa::path(post, path = "/workspaces/{workspaceId}/webhooks/{webhookId}/deliveries/{deliveryId}/replay", tag = "webhooks",
-    operation_id = "replayWebhookDelivery", security(("bearer" = [])),
-    params(("workspaceId" = String, Path), ("webhookId" = String, Path), ("deliveryId" = String, Path)),
-    responses((status = 202, body = Replayed), Refusals,
-        (status = 403, body = ErrorEnvelope, description = "The caller's role does not allow it"),
-        (status = 404, body = ErrorEnvelope, description = "There is no such delivery, or the caller is no member")))]
-pub(super) async fn replay(
-    State(app): State<App>,
-    caller: Caller,
-    PathIdsName(workspace, id, delivery): PathIdsName<WorkspaceKind, WebhookKind>,
-) -> Outcome<(StatusCode, Answer<Replayed>)> {
-    // A text that is no number is the number of no delivery.
-    let delivery = delivery.parse().unwrap_or(-1);
-    let replayed = webhook::replay(&app, &caller, workspace, id, delivery).await?;
-    let answer = Replayed {
-        id: replayed.to_string(),
-    };
-    Ok((StatusCode::ACCEPTED, Answer(answer)))
 }

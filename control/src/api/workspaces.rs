@@ -18,7 +18,8 @@ use crate::command::workspace::{self, NewWorkspace, Settings};
 use crate::db::workspaces;
 use crate::error::Outcome;
 use crate::identity::{Caller, Person, Role};
-use crate::server::extract::{Json, PathId};
+use crate::server::body::{Json, Patch};
+use crate::server::extract::PathId;
 use crate::state::App;
 
 /// A new workspace.
@@ -205,7 +206,7 @@ pub(super) async fn update(
     caller: Caller,
     PathId(id): PathId<WorkspaceKind>,
     headers: HeaderMap,
-    Json(body): Json<UpdateWorkspace>,
+    Patch(body, _): Patch<UpdateWorkspace>,
 ) -> Outcome<Tagged> {
     let change = Settings {
         name: body.name.as_deref(),

@@ -29,21 +29,38 @@ pub async fn current(connection: &mut PgConnection, id: ApplicationId) -> Outcom
     Ok((read(&stored, id)?, stored.version))
 }
 
-/// Merges `patch` into the settings (RFC 7396) within the transaction of a change of the application, whose row is locked, and
-/// returns what differs. `if_match` decides by the row's version whether the caller knows what it changes.
-pub(super) async fn apply(
+/// What a patch makes of the settings.
+pub(super) struct Merged {
+    before: EdgeSettings,
+    after: EdgeSettings,
+}
+
+/// Merges `patch` into the settings (RFC 7396) of an application whose row is locked; what is wrong with the outcome stands in `fields`.
+/// `if_match` decides by the row's version whether the caller knows what it changes.
+pub(super) async fn merge(
     connection: &mut PgConnection,
     id: ApplicationId,
     patch: Option<Value>,
     if_match: impl FnOnce(Version) -> bool,
-) -> Outcome<Option<Value>> {
+    fields: &mut Fields,
+) -> Outcome<Option<Merged>> {
     let stored = edge_policy::lock(connection, id).await?.ok_or_else(missing)?;
     if !if_match(stored.version) {
         return Err(Problem::precondition_failed());
     }
     let Some(patch) = patch else { return Ok(None) };
     let before = read(&stored, id)?;
-    let after = merge_patch::merged(&before, patch, "edge")?.checked()?;
+    let after = merge_patch::merged(&before, patch, "edge", fields)?;
+    let after = after.map(|after| after.checked(fields));
+    Ok(after.map(|after| Merged { before, after }))
+}
+
+/// Writes what was merged, and returns what differs.
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    id: ApplicationId,
+    Merged { before, after }: Merged,
+) -> Outcome<Option<Value>> {
     if after == before {
         return Ok(None);
     }

@@ -4,34 +4,26 @@ use authsome_core::error::Failure;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::error::{Fields, Outcome};
+use crate::shape;
 
-/// What `before` becomes by the patch, or which field of the outcome is wrong. `below` is the name of the whole in the
-/// request, empty where it is the request.
-pub(super) fn merged<T: Serialize + DeserializeOwned>(before: &T, patch: Value, below: &str) -> Outcome<T> {
+/// What `before` becomes by the patch; nothing where the outcome has wrong fields, which are refused. `below` is the name of the whole
+/// in the request, empty where it is the request.
+pub(super) fn merged<T: Serialize + DeserializeOwned + ToSchema>(
+    before: &T,
+    patch: Value,
+    below: &str,
+    fields: &mut Fields,
+) -> Outcome<Option<T>> {
     if !patch.is_object() {
-        let mut fields = Fields::new();
         fields.refuse(if below.is_empty() { "body" } else { below }, "must be an object");
-        fields.finish()?;
+        return Ok(None);
     }
     let mut document = serde_json::to_value(before).map_err(Failure::internal)?;
     apply(&mut document, patch);
-    serde_path_to_error::deserialize(document).map_err(|error| {
-        let path = error.path().to_string();
-        let path = match (below, path.as_str()) {
-            ("", ".") => "body".to_owned(),
-            ("", path) => path.to_owned(),
-            (below, ".") => below.to_owned(),
-            (below, path) => format!("{below}.{path}"),
-        };
-        let mut fields = Fields::new();
-        fields.refuse(path, error.into_inner().to_string());
-        match fields.finish() {
-            Err(problem) => problem,
-            Ok(()) => Failure::invalid_request("The settings are not understood").into(),
-        }
-    })
+    Ok(shape::take(&document, below, fields))
 }
 
 /// Changes `target` as `patch` says.

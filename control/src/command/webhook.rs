@@ -4,13 +4,14 @@ use authsome_core::error::Failure;
 use authsome_core::id::{ApplicationId, WebhookId, WorkspaceId};
 use authsome_core::seal::Aad;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use time::Duration;
+use utoipa::ToSchema;
 
 use crate::audit::{self, Deed};
 use crate::command::merge_patch;
-use crate::db::memberships;
 use crate::db::webhooks::{self, Endpoint};
 use crate::error::{Fields, Outcome, Problem};
 use crate::identity::{self, Action, Caller};
@@ -56,8 +57,7 @@ pub async fn create(
         );
     }
     if let Some(application) = new.application {
-        let found = memberships::role_at_application(&mut transaction, caller.user, application).await?;
-        let ours = found.is_some_and(|(owner, _)| owner == workspace);
+        let ours = webhooks::may_tell_of(&mut transaction, workspace, application).await?;
         fields.require(ours, "applicationId", "must be an application of this workspace");
     }
     fields.finish()?;
@@ -71,47 +71,59 @@ pub async fn create(
         workspace_id: workspace,
         application_id: new.application,
         url: new.url.to_owned(),
-        events: new.events.to_vec(),
+        events: once_each(new.events),
         enabled: true,
         disabled_reason: None,
         created_at: app.clock().now(),
     };
     let sealed = seal(app, id, &secret)?;
     webhooks::insert(&mut transaction, &endpoint, &sealed, caller.user).await?;
-    let changes = json!({ "id": id, "url": endpoint.url, "events": endpoint.events, "applicationId": new.application });
-    record(&mut transaction, app, caller, workspace, "webhook.create", changes).await?;
+    let changes = json!({ "url": endpoint.url, "events": endpoint.events, "applicationId": new.application });
+    record(&mut transaction, app, caller, &endpoint, "webhook.create", changes).await?;
     transaction.commit().await?;
     Ok((endpoint, secret))
 }
 
-/// Merges a patch of `url`, `events`, `enabled` (RFC 7396).
+/// Merges a patch of `url`, `events`, `enabled` (RFC 7396). `if_match` decides by the endpoint whether the caller knows what it changes.
 pub async fn change(
     app: &App,
     caller: &Caller,
     workspace: WorkspaceId,
     id: WebhookId,
     patch: Value,
+    if_match: impl FnOnce(&Endpoint) -> bool,
 ) -> Outcome<Endpoint> {
     let mut transaction = app.pool().begin().await?;
     identity::workspace(&mut transaction, caller, workspace, Action::ChangeApplications).await?;
     let found = webhooks::lock(&mut transaction, workspace, id)
         .await?
         .ok_or_else(missing)?;
+    if !if_match(&found) {
+        return Err(Problem::precondition_failed());
+    }
     let before = Settings {
-        url: found.url,
-        events: found.events,
+        url: found.url.clone(),
+        events: found.events.clone(),
         enabled: found.enabled,
     };
-    let after = merge_patch::merged(&before, patch, "")?;
     let mut fields = Fields::new();
-    check(app, &after.url, &after.events, &mut fields);
-    fields.finish()?;
-    if after != before {
-        webhooks::update(&mut transaction, id, &after.url, &after.events, after.enabled).await?;
-        let changes = json!({ "id": id, "from": before, "to": after });
-        record(&mut transaction, app, caller, workspace, "webhook.update", changes).await?;
+    let asked = merge_patch::merged(&before, patch, "", &mut fields)?;
+    if let Some(asked) = &asked {
+        check(app, &asked.url, &asked.events, &mut fields);
     }
-    let changed = webhooks::lock(&mut transaction, workspace, id).await?;
+    fields.finish()?;
+    let asked = asked.ok_or_else(|| Failure::invalid_request("The change is not understood"))?;
+    let after = Settings {
+        events: once_each(&asked.events),
+        ..asked
+    };
+    if after == before {
+        return Ok(found);
+    }
+    webhooks::update(&mut transaction, id, &after.url, &after.events, after.enabled).await?;
+    let changes = json!({ "from": before, "to": after });
+    record(&mut transaction, app, caller, &found, "webhook.update", changes).await?;
+    let changed = webhooks::find(&mut transaction, workspace, id).await?;
     transaction.commit().await?;
     changed.ok_or_else(missing)
 }
@@ -133,7 +145,7 @@ pub async fn rotate(
         "must be from 0 to 604800 (7 days)",
     );
     fields.finish()?;
-    webhooks::lock(&mut transaction, workspace, id)
+    let endpoint = webhooks::lock(&mut transaction, workspace, id)
         .await?
         .ok_or_else(missing)?;
     let secret = signature::new_secret(app.entropy());
@@ -143,9 +155,9 @@ pub async fn rotate(
         &mut transaction,
         app,
         caller,
-        workspace,
+        &endpoint,
         "webhook.rotate_secret",
-        json!({ "id": id }),
+        json!({}),
     )
     .await?;
     transaction.commit().await?;
@@ -156,18 +168,12 @@ pub async fn rotate(
 pub async fn remove(app: &App, caller: &Caller, workspace: WorkspaceId, id: WebhookId) -> Outcome<()> {
     let mut transaction = app.pool().begin().await?;
     identity::workspace(&mut transaction, caller, workspace, Action::ChangeApplications).await?;
-    if !webhooks::remove(&mut transaction, workspace, id).await? {
-        return Err(missing());
-    }
-    record(
-        &mut transaction,
-        app,
-        caller,
-        workspace,
-        "webhook.remove",
-        json!({ "id": id }),
-    )
-    .await?;
+    let endpoint = webhooks::lock(&mut transaction, workspace, id)
+        .await?
+        .ok_or_else(missing)?;
+    webhooks::remove(&mut transaction, workspace, id).await?;
+    let changes = json!({ "url": endpoint.url });
+    record(&mut transaction, app, caller, &endpoint, "webhook.remove", changes).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -176,19 +182,19 @@ pub async fn remove(app: &App, caller: &Caller, workspace: WorkspaceId, id: Webh
 pub async fn replay(app: &App, caller: &Caller, workspace: WorkspaceId, id: WebhookId, delivery: i64) -> Outcome<i64> {
     let mut transaction = app.pool().begin().await?;
     identity::workspace(&mut transaction, caller, workspace, Action::ChangeApplications).await?;
-    webhooks::lock(&mut transaction, workspace, id)
+    let endpoint = webhooks::lock(&mut transaction, workspace, id)
         .await?
         .ok_or_else(missing)?;
     let replayed = webhooks::replay(&mut transaction, id, delivery, app.clock().now()).await?;
     let replayed = replayed.ok_or_else(|| Failure::not_found("The endpoint has no such delivery"))?;
-    let changes = json!({ "id": id, "delivery": delivery });
-    record(&mut transaction, app, caller, workspace, "webhook.replay", changes).await?;
+    let changes = json!({ "delivery": delivery });
+    record(&mut transaction, app, caller, &endpoint, "webhook.replay", changes).await?;
     transaction.commit().await?;
     Ok(replayed)
 }
 
 /// What a team changes of an endpoint.
-#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
     url: String,
@@ -209,7 +215,17 @@ fn check(app: &App, url: &str, events: &[String], fields: &mut Fields) {
         let expected = format!("must be one of {}", EVENTS.join(", "));
         fields.require(known, &format!("events[{position}]"), &expected);
     }
-    fields.require(events.len() <= EVENTS.len(), "events", "must not name an event twice");
+}
+
+/// An event that is named twice is sent once.
+fn once_each(events: &[String]) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for event in events {
+        if !kept.contains(event) {
+            kept.push(event.clone());
+        }
+    }
+    kept
 }
 
 fn seal(app: &App, id: WebhookId, secret: &SecretString) -> Outcome<Vec<u8>> {
@@ -228,17 +244,18 @@ async fn record(
     connection: &mut PgConnection,
     app: &App,
     caller: &Caller,
-    workspace: WorkspaceId,
+    endpoint: &Endpoint,
     action: &'static str,
     changes: Value,
 ) -> Outcome<()> {
-    audit::record(
-        connection,
-        app,
-        &caller.actor,
-        &Deed::of_workspace(action, workspace, changes),
-    )
-    .await
+    let deed = Deed::of_webhook(
+        action,
+        endpoint.workspace_id,
+        endpoint.application_id,
+        endpoint.id,
+        changes,
+    );
+    audit::record(connection, app, &caller.actor, &deed).await
 }
 
 fn missing() -> Problem {

@@ -76,6 +76,70 @@ pub async fn of_workspace(
     Ok((rows, count(connection, workspace).await?))
 }
 
+/// The endpoints of one application alone, oldest first, and how many there are in all.
+pub async fn of_application(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    application: ApplicationId,
+    limit: i64,
+    offset: i64,
+) -> Result<(Vec<Endpoint>, i64), DbError> {
+    let rows = sqlx::query_as!(
+        Endpoint,
+        r#"SELECT id AS "id: WebhookId", workspace_id AS "workspace_id: WorkspaceId",
+                  application_id AS "application_id: ApplicationId", url, events, enabled, disabled_reason, created_at
+           FROM webhook_endpoints WHERE workspace_id = $1 AND application_id = $2
+           ORDER BY created_at, id LIMIT $3 OFFSET $4"#,
+        workspace as WorkspaceId,
+        application as ApplicationId,
+        limit,
+        offset,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM webhook_endpoints WHERE workspace_id = $1 AND application_id = $2"#,
+        workspace as WorkspaceId,
+        application as ApplicationId,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((rows, total))
+}
+
+/// Is this an application of the workspace that is not gone?
+pub async fn may_tell_of(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    application: ApplicationId,
+) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM applications WHERE id = $2 AND workspace_id = $1 AND status <> 'deleted') AS "exists!""#,
+        workspace as WorkspaceId,
+        application as ApplicationId,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// An endpoint of a workspace.
+pub async fn find(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    id: WebhookId,
+) -> Result<Option<Endpoint>, DbError> {
+    Ok(sqlx::query_as!(
+        Endpoint,
+        r#"SELECT id AS "id: WebhookId", workspace_id AS "workspace_id: WorkspaceId",
+                  application_id AS "application_id: ApplicationId", url, events, enabled, disabled_reason, created_at
+           FROM webhook_endpoints WHERE workspace_id = $1 AND id = $2"#,
+        workspace as WorkspaceId,
+        id as WebhookId,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
 /// An endpoint of a workspace, its row locked.
 pub async fn lock(
     connection: &mut PgConnection,

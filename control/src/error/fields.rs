@@ -7,6 +7,9 @@ use serde_json::json;
 
 use super::{Outcome, Problem};
 
+/// The most refusals of one request: a body may have more wrong fields than anybody reads.
+const MOST: usize = 100;
+
 /// The fields that were refused, each with what is expected of it.
 #[derive(Debug, Default)]
 pub struct Fields(BTreeMap<String, String>);
@@ -19,7 +22,14 @@ impl Fields {
 
     /// Refuses a field. The first reason for a field stays.
     pub fn refuse(&mut self, field: impl Into<String>, reason: impl Into<String>) {
-        self.0.entry(field.into()).or_insert_with(|| reason.into());
+        if self.0.len() < MOST {
+            self.0.entry(field.into()).or_insert_with(|| reason.into());
+        }
+    }
+
+    /// How many were refused.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// Refuses a field unless `holds`.

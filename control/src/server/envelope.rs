@@ -20,6 +20,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
 use super::ClientAddress;
+use super::arrival::Arrival;
 use crate::error::Problem;
 use crate::state::App;
 
@@ -54,10 +55,13 @@ pub async fn wrap(State(app): State<App>, mut request: Request, next: Next) -> R
     let method = request.method().clone();
     let route = route(&request);
 
+    let arrival = Arrival::default();
+    let request = request.map(|body| arrival.watch(body));
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
     let mut response = match tokio::time::timeout(app.settings().request_deadline, handled).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Problem::from(Failure::internal(Panicked(text_of(&*panic)))).into_response(),
+        Err(_) if arrival.is_awaited() => stalled(),
         Err(_) => Problem::busy("The request took too long; try again", "timeout").into_response(),
     };
 
@@ -78,6 +82,15 @@ pub async fn wrap(State(app): State<App>, mut request: Request, next: Next) -> R
         target: "access", request_id = %id, method, %route, status,
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX), address, "request"
     );
+    response
+}
+
+/// The rest of the body may come yet, and is not read any more: the connection ends.
+fn stalled() -> Response {
+    let mut response = Problem::request_timeout().into_response();
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -1,24 +1,15 @@
-//! Extractors that refuse in the platform's own words: which field, what is expected, and nothing of the inside.
+//! What handlers take of paths and queries, refused in the platform's own words: which parameter, what is expected, and nothing of the
+//! inside. Bodies are read by [`super::body`].
 
 use authsome_core::error::Failure;
 use authsome_core::id::{Id, Kind};
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
-use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use http::header::CONTENT_TYPE;
+use axum::extract::{FromRequestParts, RawPathParams};
+use http::Uri;
 use http::request::Parts;
-use http::{HeaderMap, Uri};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Outcome, Problem};
 use crate::state::App;
-
-/// The largest body that is read, in bytes.
-pub const BODY_LIMIT: usize = 1 << 20;
-
-/// A JSON body.
-#[derive(Debug)]
-pub struct Json<T>(pub T);
 
 /// The query string.
 #[derive(Debug)]
@@ -39,68 +30,6 @@ pub struct PathIdName<K: Kind>(pub Id<K>, pub String);
 /// The two ids and the name after them in the path.
 #[derive(Debug)]
 pub struct PathIdsName<K: Kind, L: Kind>(pub Id<K>, pub Id<L>, pub String);
-
-impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, app: &App) -> Outcome<Self> {
-        if !is_json(request.headers()) {
-            return Err(Problem::unsupported_media_type("application/json"));
-        }
-        let body = Bytes::from_request(request, app).await.map_err(unreadable)?;
-        if body.is_empty() {
-            return Err(Failure::invalid_request("The request body is empty; send a JSON object").into());
-        }
-        // Structures could be read of lists as well, field by field in their order, which no client means; and the reader would
-        // repeat a bare text, which may be a secret.
-        if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-            let failure = Failure::invalid_request("The request body must be a JSON object");
-            return Err(failure
-                .with_details(serde_json::json!({ "fields": { "body": "must be a JSON object" } }))
-                .into());
-        }
-        let mut text = serde_json::Deserializer::from_slice(&body);
-        let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
-            let parent = error.path().to_string();
-            let error = error.into_inner();
-            if error.is_syntax() || error.is_eof() {
-                let failure = Failure::invalid_request(format!("The request body is not JSON: {error}"));
-                return failure.with_details(serde_json::json!({ "fields": { "body": "is not JSON" } }));
-            }
-            let (path, reason) = fault(&parent, &error.to_string());
-            Failure::invalid_request(format!("{path}: {reason}"))
-                .with_details(serde_json::json!({ "fields": { path: reason } }))
-        })?;
-        text.end()
-            .map_err(|error| Failure::invalid_request(format!("The request body goes on after its end: {error}")))?;
-        Ok(Self(value))
-    }
-}
-
-/// Which field it is, and what is wrong with it, in the words of the API. A field that is missing, or there twice, is named by the
-/// reader's words alone, below `parent`.
-fn fault(parent: &str, words: &str) -> (String, String) {
-    let words = words.split(" at line ").next().unwrap_or(words);
-    let below = |name: &str| match parent {
-        "." => name.to_owned(),
-        _ => format!("{parent}.{name}"),
-    };
-    for (said, reason) in [
-        ("missing field `", "is required"),
-        ("duplicate field `", "is there twice"),
-        ("unknown field `", "is not known"),
-    ] {
-        let name = words.strip_prefix(said).and_then(|rest| rest.split('`').next());
-        if let Some(name) = name {
-            // The path of an unknown field ends with it already.
-            let named = parent == name || parent.ends_with(&format!(".{name}"));
-            let path = if named { parent.to_owned() } else { below(name) };
-            return (path, reason.to_owned());
-        }
-    }
-    let path = if parent == "." { "body" } else { parent };
-    (path.to_owned(), words.to_owned())
-}
 
 impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
     type Rejection = Problem;
@@ -189,24 +118,4 @@ fn nth<K: Kind>(params: &RawPathParams, position: usize) -> Outcome<Id<K>> {
     let text = params.iter().nth(position).map_or("", |(_, value)| value);
     text.parse()
         .map_err(|_| Failure::not_found(format!("There is no such id: {} id is expected", K::NOUN)).into())
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let essence = |value: &str| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map(essence)
-        .is_some_and(|essence| essence == "application/json" || essence.ends_with("+json"))
-}
-
-fn unreadable(rejection: BytesRejection) -> Problem {
-    match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            Failure::payload_too_large("The request body is larger than 1 MiB").into()
-        }
-        other => Failure::invalid_request("The request body could not be read")
-            .with_internal(other)
-            .into(),
-    }
 }

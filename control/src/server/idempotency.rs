@@ -23,7 +23,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::extract::BODY_LIMIT;
+use super::body::BODY_LIMIT;
 use crate::db::idempotency::{self, Claim, Claimed};
 use crate::error::{Outcome, Problem};
 use crate::identity::Caller;

@@ -8,7 +8,12 @@ use ipnet::IpNet;
 
 /// Is this a public address, or one of the networks that the operator allows?
 pub fn is_allowed(address: IpAddr, allowed: &[IpNet]) -> bool {
-    is_public(address) || allowed.iter().any(|network| network.contains(&address))
+    is_public(address) || is_within(address, allowed)
+}
+
+/// Is this in one of the networks that the operator allows?
+pub fn is_within(address: IpAddr, allowed: &[IpNet]) -> bool {
+    allowed.iter().any(|network| network.contains(&address))
 }
 
 fn is_public(address: IpAddr) -> bool {

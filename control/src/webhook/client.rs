@@ -15,7 +15,7 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
-use super::address::is_allowed;
+use super::address::{is_allowed, is_within};
 use crate::dns::{Dns, DnsError};
 use crate::outbound::{self, ExchangeError};
 
@@ -41,6 +41,9 @@ pub enum DeliveryError {
     /// An internal address.
     #[error("the name leads to an address that is not public")]
     Internal,
+    /// Without TLS to where the operator has not allowed it.
+    #[error("the URL begins with http://, and the name leads outside of the networks that the operator allows it for")]
+    Plain,
     /// Nobody answers there.
     #[error("cannot connect: {0}")]
     Connect(#[source] std::io::Error),
@@ -67,8 +70,12 @@ impl WebhookClient {
         Self { dns, allowed, tls }
     }
 
-    /// Is this a URL that requests may be sent to? Names are not resolved for it.
+    /// Is this a URL that requests may be sent to? Names are not resolved for it: where one leads is looked at for each request.
     pub fn accepts(&self, text: &str) -> Result<(), &'static str> {
+        // The reader of URLs would leave them out, and what is kept would not be what was meant.
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err("must be a URL without spaces and line breaks");
+        }
         let url = Url::parse(text).map_err(|_| "must be a URL")?;
         if text.len() > 2048 || !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
             return Err("must be at most 2048 bytes long, without user, password and fragment");
@@ -84,7 +91,9 @@ impl WebhookClient {
         }
         match url.scheme() {
             "https" => Ok(()),
-            "http" if !self.allowed.is_empty() => Ok(()),
+            "http" if !self.allowed.is_empty() && literal.is_none_or(|address| is_within(address, &self.allowed)) => {
+                Ok(())
+            }
             _ => Err("must begin with https://"),
         }
     }
@@ -121,6 +130,9 @@ impl WebhookClient {
         // One that leads inside makes the whole name suspect.
         if !addresses.iter().all(|address| is_allowed(*address, &self.allowed)) {
             return Err(DeliveryError::Internal);
+        }
+        if url.scheme() == "http" && !addresses.iter().all(|address| is_within(*address, &self.allowed)) {
+            return Err(DeliveryError::Plain);
         }
         let stream = connect(&addresses, port).await?;
         let mut request = http::Request::post(outbound::target(&url))

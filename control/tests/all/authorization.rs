@@ -89,7 +89,7 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         // The member has accepted.
         "resendInvitation" => (Who::Members(ADMINS), 409, None),
         "createWorkspace" => (Who::SignedIn, 201, Some(json!({ "name": "New" }))),
-        "getWorkspace" | "listApplications" | "getApplication" | "listWebhooks" | "listWebhookDeliveries" | "getApplicationMetrics" | "getOperation" | "listOperations" | "listWorkspaceOperations" => {
+        "getWorkspace" | "listApplications" | "getApplication" | "listWebhooks" | "getWebhook" | "listApplicationWebhooks" | "listWebhookDeliveries" | "getApplicationMetrics" | "getOperation" | "listOperations" | "listWorkspaceOperations" => {
             (Who::Members(EVERYBODY), 200, None)
         }
         "createApplication" => (
@@ -113,7 +113,7 @@ fn case(operation: &str) -> Option<(Who, u16, Option<Value>)> {
         | "undeleteApplication" | "cancelOperation"
         // The record is not published.
         | "verifyHost" => (Who::Members(BUILDERS), 409, None),
-        "createWebhook" => (Who::Members(BUILDERS), 201, Some(json!({ "url": "https://hooks.example/x" }))),
+        "createWebhook" | "createApplicationWebhook" => (Who::Members(BUILDERS), 201, Some(json!({ "url": "https://hooks.example/x" }))),
         "updateWebhook" => (Who::Members(BUILDERS), 200, Some(json!({ "enabled": true }))),
         "rotateWebhookSecret" => (Who::Members(BUILDERS), 200, Some(json!({}))),
         // One that is not there; other members are refused before it is looked for.

@@ -9,8 +9,11 @@ use authsome_control::tasks::edges::{Edge, Edges};
 use authsome_core::clock::SystemClock;
 use authsome_core::secret::SecretUrl;
 use authsome_testkit::{NatsOptions, NatsServer, wait_for};
+use axum::body::Body;
+use http::Request;
 use sqlx::PgPool;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::service::{Person, Service};
@@ -301,7 +304,7 @@ async fn an_edge_of_another_epoch_has_acknowledged_nothing() {
 }
 
 #[tokio::test]
-async fn the_list_shows_state_position_lag_and_size_by_pages() {
+async fn customers_see_state_and_lag_by_pages_and_operators_everything() {
     let world = World::new().await;
     let server = NatsServer::start(NatsOptions::default()).await.unwrap();
     let replica = Replica::listen(world.service.app.edges().clone(), &world.service.pool, &server).await;
@@ -326,9 +329,21 @@ async fn the_list_shows_state_position_lag_and_size_by_pages() {
         (&"one".into(), &"live".into(), &7.into()),
         "{one}"
     );
+    // How large the platform is, and what runs there, is for its operators.
+    let names: Vec<&str> = one.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["id", "lag", "lastReportAt", "name", "region", "state"]);
+    let request = Request::builder().uri("/edges").body(Body::empty()).unwrap();
+    let admin = authsome_control::admin::router(world.service.app.clone());
+    let answer = admin.oneshot(request).await.unwrap();
+    let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(
-        one["tableSize"],
+        told["edges"][0]["table"],
         serde_json::json!({ "keys": 2, "applications": 1, "bytes": 4096 })
+    );
+    assert_eq!(
+        (&told["edges"][0]["position"], &told["edges"][0]["live"]),
+        (&5.into(), &true.into())
     );
     let page = world.service.get("/api/v1/edges?pageSize=1&page=2", &world.owner).await;
     assert_eq!(page.json["data"][0]["name"], "two", "{}", page.text);

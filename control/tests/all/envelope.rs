@@ -10,6 +10,7 @@ use authsome_testkit::{ChaosProxy, Mode, PostgresServer, shared_postgres};
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use futures::StreamExt;
 use http::{Method, Request, StatusCode, header};
 use serde_json::json;
 use sqlx::PgPool;
@@ -180,6 +181,26 @@ async fn a_request_that_takes_too_long_is_a_503() {
     answer.assert_error(503, "service_unavailable");
     assert_eq!(answer.json["error"]["reason"], "timeout");
     assert!(answer.headers.contains_key(header::RETRY_AFTER));
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_a_408_and_ends_the_connection() {
+    let service = odd().await;
+    for key in [None, Some("once")] {
+        let begun = futures::stream::iter([Ok::<_, std::io::Error>("{\"email\":")]);
+        let stalled = begun.chain(futures::stream::pending());
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri("/api/v1/auth/login")
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let answer = service.send(request.body(Body::from_stream(stalled)).unwrap()).await;
+        answer.assert_error(408, "invalid_request");
+        assert_eq!(answer.json["error"]["reason"], "body_timeout");
+        assert_eq!(answer.headers[header::CONNECTION], "close");
+    }
 }
 
 #[tokio::test]

@@ -67,6 +67,8 @@ mod reference;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]
+mod request_bodies;
+#[cfg(test)]
 mod routing_table;
 #[cfg(test)]
 mod rows;
@@ -84,6 +86,8 @@ mod sessions;
 mod sign_in_attempts;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod webhook_settings;
 #[cfg(test)]
 mod webhooks;
 #[cfg(test)]

@@ -48,7 +48,7 @@ fn every_operation_says_who_may_call_it_and_how_it_refuses() {
             let needs_token = operation["security"][0].get("bearer").is_some();
             assert!(!needs_token || responses.contains_key("403"), "{name} lacks 403");
             let takes_body = operation.get("requestBody").is_some();
-            for status in ["413", "415"] {
+            for status in ["408", "413", "415"] {
                 assert!(!takes_body || responses.contains_key(status), "{name} lacks {status}");
             }
             let in_path = operation["parameters"]
@@ -60,6 +60,47 @@ fn every_operation_says_who_may_call_it_and_how_it_refuses() {
             assert_eq!(in_path, path.matches('{').count(), "{name}");
             assert_eq!(responses.contains_key("404"), in_path > 0, "{name}");
             assert!(operation["security"].is_array(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_answer_with_a_tag_can_be_asked_for_only_if_it_is_new() {
+    let document: Value = serde_json::from_str(&api::document()).unwrap();
+    let mut seen = Vec::new();
+    for item in document["paths"].as_object().unwrap().values() {
+        let Some(operation) = item.get("get") else { continue };
+        let has_tag = operation["responses"]["200"]["headers"].get("ETag").is_some();
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let takes_tag = parameters
+            .into_iter()
+            .any(|parameter| parameter["name"] == "If-None-Match");
+        let unchanged = operation["responses"].get("304").is_some();
+        assert_eq!(
+            (takes_tag, unchanged),
+            (has_tag, has_tag),
+            "{}",
+            operation["operationId"]
+        );
+        if has_tag {
+            seen.push(operation["operationId"].as_str().unwrap().to_owned());
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, ["getApplication", "getKey", "getWebhook", "getWorkspace"]);
+}
+
+#[test]
+fn changes_are_taken_as_merge_patches_and_nothing_else_is() {
+    let document: Value = serde_json::from_str(&api::document()).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let Some(content) = operation["requestBody"]["content"].as_object() else {
+                continue;
+            };
+            let patch = content.contains_key("application/merge-patch+json");
+            assert!(content.contains_key("application/json"), "{method} {path}");
+            assert_eq!(patch, method == "patch", "{method} {path}");
         }
     }
 }

@@ -117,16 +117,49 @@ fn examples_are_right_by_their_schemas() {
             assert_eq!(fault(&document, schema, example, name), None);
             let mut wrong = example.clone();
             wrong.as_object_mut().unwrap().clear();
-            let nothing_is_needed = schema["required"].as_array().is_none_or(Vec::is_empty);
             assert_eq!(
                 fault(&document, schema, &wrong, name).is_none(),
-                nothing_is_needed,
+                !needs_something(&document, schema),
                 "{name}"
             );
             seen += 1;
         }
     }
     assert!(seen >= 38, "{seen}");
+}
+
+/// Has members that must be there.
+fn needs_something(document: &Value, schema: &Value) -> bool {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return needs_something(document, document.pointer(&reference[1..]).unwrap());
+    }
+    let mut parts = schema["allOf"].as_array().into_iter().flatten();
+    schema["required"].as_array().is_some_and(|names| !names.is_empty())
+        || parts.any(|part| needs_something(document, part))
+}
+
+#[test]
+fn every_answer_that_is_one_thing_has_an_example() {
+    let document: Value = serde_json::from_str(&api::document()).unwrap();
+    let mut seen = 0;
+    for item in document["paths"].as_object().unwrap().values() {
+        for operation in item.as_object().unwrap().values() {
+            let good = operation["responses"].as_object().unwrap().iter();
+            for (status, response) in good.filter(|(status, _)| status.starts_with('2')) {
+                let Some(reference) = response["content"]["application/json"]["schema"]["$ref"].as_str() else {
+                    continue;
+                };
+                let named = document.pointer(&reference[1..]).unwrap();
+                assert!(
+                    reference.contains("/Page_") || named["examples"][0].is_object(),
+                    "{} {status}: {reference} has no example",
+                    operation["operationId"]
+                );
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 50, "{seen}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::error::Fields;
+use crate::shape;
 
 /// The largest configuration, in bytes of JSON.
 const CONFIG_MAX: usize = 64 * 1024;
@@ -124,15 +125,8 @@ pub fn check(config: &Value, fields: &mut Fields) {
     if let Some(path) = list_in(config, "config".to_owned()) {
         fields.refuse(path, "must not be a list");
     }
-    match serde_path_to_error::deserialize::<_, ApplicationConfig>(config) {
-        Ok(typed) => bounds(&typed, fields),
-        Err(error) => {
-            let path = match error.path().to_string().as_str() {
-                "." => "config".to_owned(),
-                path => format!("config.{path}"),
-            };
-            fields.refuse(path, error.into_inner().to_string());
-        }
+    if let Some(typed) = shape::take::<ApplicationConfig>(config, "config", fields) {
+        bounds(&typed, fields);
     }
 }
 

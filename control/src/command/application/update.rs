@@ -46,7 +46,7 @@ pub async fn update(
     app: &App,
     caller: &Caller,
     id: ApplicationId,
-    changes: Changes,
+    mut changes: Changes,
     if_match: impl FnOnce(Version) -> bool,
 ) -> Outcome<Option<OperationId>> {
     let mut transaction = app.pool().begin().await?;
@@ -62,9 +62,15 @@ pub async fn update(
             .with_reason("deleting")
             .into());
     }
+    let mut fields = Fields::new();
+    let edge = changes.edge.take();
+    let edge = edge_policy::merge(&mut transaction, id, edge, if_match, &mut fields).await?;
     let stays = stays(&changes, &intent);
-    let after = validate(changes, &intent, stays)?;
-    let edge = edge_policy::apply(&mut transaction, id, after.edge, if_match).await?;
+    let after = validate(changes, &intent, stays, fields)?;
+    let edge = match edge {
+        Some(merged) => edge_policy::write(&mut transaction, id, merged).await?,
+        None => None,
+    };
 
     let mut audited = Map::new();
     let mut differs = |field: &str, from: &Value, to: &Value| {
@@ -148,7 +154,6 @@ struct After {
     slug: String,
     config: Value,
     metadata: Value,
-    edge: Option<Value>,
 }
 
 /// What cannot be changed, and why.
@@ -170,8 +175,12 @@ fn stays(changes: &Changes, intent: &Intent) -> Vec<(&'static str, &'static str)
     refused
 }
 
-fn validate(changes: Changes, intent: &Intent, stays: Vec<(&'static str, &'static str)>) -> Outcome<After> {
-    let mut fields = Fields::new();
+fn validate(
+    changes: Changes,
+    intent: &Intent,
+    stays: Vec<(&'static str, &'static str)>,
+    mut fields: Fields,
+) -> Outcome<After> {
     for (field, reason) in stays {
         fields.refuse(field, reason);
     }
@@ -208,7 +217,6 @@ fn validate(changes: Changes, intent: &Intent, stays: Vec<(&'static str, &'stati
         slug: slug.unwrap_or_default(),
         config,
         metadata,
-        edge: changes.edge,
     })
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::key::origin;
-use crate::error::{Fields, Outcome};
+use crate::error::Fields;
 
 /// Most origins, and most rules for paths, of one application: the edge looks at each of them.
 const LIST_MAX: usize = 100;
@@ -100,8 +100,7 @@ impl Default for CacheSettings {
 
 impl EdgeSettings {
     /// As they are kept: origins as browsers send them. Names every field that is not allowed, below `edge`.
-    pub(super) fn checked(mut self) -> Outcome<Self> {
-        let mut fields = Fields::new();
+    pub(super) fn checked(mut self, fields: &mut Fields) -> Self {
         fields.require(self.origins.len() <= LIST_MAX, "edge.origins", "must be at most 100");
         let mut origins = Vec::with_capacity(self.origins.len().min(LIST_MAX));
         for (position, text) in self.origins.iter().enumerate() {
@@ -124,12 +123,11 @@ impl EdgeSettings {
             "must be at most 100",
         );
         for (position, rule) in self.path_policy.iter().enumerate() {
-            rule.check(&format!("edge.pathPolicy[{position}]"), &mut fields);
+            rule.check(&format!("edge.pathPolicy[{position}]"), fields);
         }
         CachePolicy::from(&self.cache_policy)
             .check(&mut |field, reason| fields.refuse(format!("edge.cachePolicy.{field}"), reason));
-        fields.finish()?;
-        Ok(self)
+        self
     }
 }
 

@@ -7,18 +7,19 @@ use authsome_core::key::KeyType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use super::NewKey;
 use super::settings::validate;
 use crate::audit::{self, Deed};
 use crate::command::merge_patch::merged;
 use crate::db::keys;
-use crate::error::{Outcome, Problem};
+use crate::error::{Fields, Outcome, Problem};
 use crate::identity::{self, Action, Caller};
 use crate::state::App;
 
 /// What of a key can be changed, as a client writes it.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Settings {
     name: String,
@@ -32,6 +33,7 @@ struct Settings {
     #[serde(default = "yes")]
     enabled: bool,
     #[serde(default, with = "time::serde::rfc3339::option")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<OffsetDateTime>,
 }
 
@@ -65,7 +67,10 @@ pub async fn change(
         enabled: key.enabled,
         expires_at: key.expires_at,
     };
-    let asked = merged(&before, patch, "")?;
+    let mut fields = Fields::new();
+    let asked = merged(&before, patch, "", &mut fields)?;
+    fields.finish()?;
+    let asked = asked.ok_or_else(|| Failure::invalid_request("The change is not understood"))?;
     let input = validate(
         &NewKey {
             name: &asked.name,
