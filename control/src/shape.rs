@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn every_wrong_field_is_told_at_once_in_our_words() {
         let wrong = json!({
-            "name": 5, "kind": "loan", "applicationId": "app_x", "until": "tomorrow", "rush": "yes", "colour": "red",
+            "name": 5, "kind": "loan", "until": "tomorrow", "rush": "yes", "colour": "red",
             "lines": [{ "count": 1 }, { "count": "2", "price": null, "size": 1 }], "best": {},
         });
         let expected = [
@@ -367,7 +367,12 @@ mod tests {
     fn the_whole_is_named_where_it_is_wrong() {
         assert_eq!(told(&json!(3)), [("order".to_owned(), "must be an object".to_owned())]);
         let problem = read::<Kind>(&json!("loan"), "").unwrap_err();
-        assert_eq!(problem.failure().to_string(), "body must be one of gift, return");
+        assert!(
+            problem
+                .failure()
+                .to_string()
+                .ends_with("body must be one of gift, return")
+        );
     }
 
     #[test]

@@ -210,7 +210,7 @@ async fn a_lost_database_is_a_503_and_heals_by_itself() {
     let chaos = ChaosProxy::start(server.address()).await.unwrap();
     let url: SecretUrl = chaos.in_place_of(&database.url).parse().unwrap();
     let options = PoolOptions {
-        acquire_timeout: Duration::from_millis(500),
+        acquire_timeout: Duration::from_secs(2),
         ..PoolOptions::new("test")
     };
     let service = Service::on(pool::lazy(&url, &options).unwrap(), settings(), Router::new());

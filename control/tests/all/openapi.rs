@@ -87,7 +87,10 @@ fn every_answer_with_a_tag_can_be_asked_for_only_if_it_is_new() {
         }
     }
     seen.sort();
-    assert_eq!(seen, ["getApplication", "getKey", "getWebhook", "getWorkspace"]);
+    assert_eq!(
+        seen,
+        ["getApplication", "getKey", "getMember", "getWebhook", "getWorkspace"]
+    );
 }
 
 #[test]

@@ -84,7 +84,7 @@ async fn every_wrong_field_of_a_body_is_told_at_once() {
         reasons,
         [
             "is not known",
-            "must be one of development, staging, production",
+            "must be one of production, staging, development",
             "is required",
             "must be a string or null",
             "must be a string or null",
