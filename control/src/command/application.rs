@@ -187,9 +187,12 @@ struct Input<'a> {
 fn validate<'a>(app: &'a App, new: &NewApplication<'_>) -> Outcome<Input<'a>> {
     let mut fields = Fields::new();
     let name = fields.take("name", name::name(new.name));
-    let slug = name
-        .as_deref()
-        .and_then(|name| fields.take("slug", name::slug(new.slug, name)));
+    // One that is left out is made of the name, and cannot be of a wrong one.
+    let slug = if name.is_some() || new.slug.is_some() {
+        fields.take("slug", name::slug(new.slug, name.as_deref().unwrap_or_default()))
+    } else {
+        None
+    };
     let settings = app.settings();
     let region = match new.region {
         None => Some(settings.default_region()),

@@ -213,7 +213,7 @@ async fn without_prometheus_the_edges_counters_are_told_and_said_to_be() {
     assert_eq!(
         alone.json,
         json!({ "period": "24h", "interval": "1h", "source": "counters", "series": [],
-            "totals": { "requests": 0, "errors": 0, "bytesIn": 0, "bytesOut": 0 } })
+            "totals": { "requests": 0, "errors": 0, "bytesIn": 0, "bytesOut": 0, "activeUsers": null } })
     );
 }
 

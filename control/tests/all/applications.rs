@@ -87,7 +87,10 @@ async fn a_new_application_is_an_intent_two_keys_and_a_job() {
     );
     let resources = json!({ "cpuLimit": "500m", "memoryLimit": "512Mi", "storageLimit": "5Gi", "replicas": 0 });
     assert_eq!(shown.json["resources"], resources);
-    assert_eq!(shown.json["metrics"], json!({ "apiRequests": 0 }));
+    assert_eq!(
+        shown.json["metrics"],
+        json!({ "apiRequests": 0, "mau": null, "avgLatency": null, "uptime": null })
+    );
     assert!(!shown.text.contains(&secret), "the secret key is shown once");
 }
 
@@ -302,7 +305,10 @@ async fn what_was_measured_and_what_failed_is_told() {
     .await
     .unwrap();
     let answer = service.get(&format!("/api/v1/applications/{id}"), &ada).await;
-    assert_eq!(answer.json["metrics"], json!({ "apiRequests": 42 }));
+    assert_eq!(
+        answer.json["metrics"],
+        json!({ "apiRequests": 42, "mau": null, "avgLatency": null, "uptime": null })
+    );
     assert_eq!(answer.json["resources"]["replicas"], 2);
     let failure = json!({ "reason": "The image could not be pulled", "remediation": "Check the image name" });
     assert_eq!(answer.json["failure"], failure);

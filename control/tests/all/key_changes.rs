@@ -142,7 +142,7 @@ async fn what_a_key_cannot_become_is_named_by_field_and_changes_nothing() {
     let before = world.announced().await;
     for (id, body, field) in [
         (&secret, json!({ "name": "" }), "name"),
-        (&secret, json!({ "name": null }), "body"),
+        (&secret, json!({ "name": null }), "name"),
         (&secret, json!({ "scopes": [] }), "scopes"),
         (&secret, json!({ "scopes": ["all"] }), "scopes"),
         (&secret, json!({ "origins": ["https://a.example"] }), "origins"),
