@@ -70,9 +70,14 @@ pub(crate) async fn count(around: &Surroundings<'_>, plan: &Plan, out: &Path) ->
             .await
             .unwrap();
             counters = back;
-            let name = format!("instructions-{}-{work:?}.txt", contender.name()).to_lowercase();
+            let name = format!("instructions-{}-{work:?}", contender.name()).to_lowercase();
             fs::create_dir_all(out).unwrap();
-            fs::write(out.join(name), counted.where_they_go(plan.instructions)).unwrap();
+            fs::write(
+                out.join(format!("{name}.txt")),
+                counted.where_they_go(plan.instructions),
+            )
+            .unwrap();
+            fs::copy(&counted.file, out.join(format!("{name}.callgrind"))).unwrap();
             found.push(Instructions {
                 contender: contender.name(),
                 work: work.name(),

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -15,6 +15,7 @@ use crate::error::Refusal;
 use crate::filter::cors;
 use crate::filter::headers::{Identity, identify};
 use crate::filter::lines::{Fields, Lines};
+use crate::filter::name;
 
 /// A refused body up to this length is read to its end, and the connection kept.
 const DRAINED: u64 = 64 * 1024;
@@ -23,8 +24,6 @@ pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Of a longer body so much is read before the connection is closed: a close with unread bytes resets the connection, and
 /// the reset can overtake the answer.
 const LINGERED: usize = 1024 * 1024;
-
-const RETRY_AFTER: HeaderName = header::RETRY_AFTER;
 
 /// Whether the connection can be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +49,13 @@ pub async fn refuse(
 /// The head of a refusal but for what [`of_json`] adds; its body.
 pub(crate) fn of_refusal(head: &mut impl Lines, refusal: Refusal, identity: &Identity<'_>) -> String {
     if let Some(seconds) = refusal.retry_after() {
-        head.say(RETRY_AFTER, itoa::Buffer::new().format(seconds).as_bytes());
+        head.say(&name::RETRY_AFTER, itoa::Buffer::new().format(seconds).as_bytes());
     }
     if refusal.asks_for_credential() {
-        head.say(header::WWW_AUTHENTICATE, b"Bearer");
+        head.say(&name::WWW_AUTHENTICATE, b"Bearer");
     }
     identify(head, identity);
-    refusal.body(&identity.request_id.text())
+    refusal.body(identity.request_id)
 }
 
 /// The head of the answer to a preflight.
@@ -67,9 +66,9 @@ pub(crate) fn of_preflight(head: &mut impl Lines, asked: &impl Fields, identity:
 
 /// What the head of an answer in JSON says of its body.
 pub(crate) fn of_json(head: &mut impl Lines, length: usize) {
-    head.say(header::CONTENT_TYPE, b"application/json");
-    head.say(header::CACHE_CONTROL, b"no-store");
-    head.say(header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
+    head.say(&name::CONTENT_TYPE, b"application/json");
+    head.say(&name::CACHE_CONTROL, b"no-store");
+    head.say(&name::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
 }
 
 /// Tells a browser what it may send.

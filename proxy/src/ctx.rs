@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use authsome_core::id::{ApplicationId, RequestId};
+use authsome_core::id::{ApplicationId, IdText, RequestId};
 use authsome_core::key::KeyType;
 use http::HeaderValue;
 use pingora::Error;
@@ -30,8 +30,12 @@ use crate::upstream::{Call, Prepared, Replay, Upstreams, Way};
 pub struct Ctx {
     /// Made here, for every request.
     pub request_id: RequestId,
+    /// The same as text: it is said to the instance and to the client.
+    pub request_id_text: IdText,
     /// When the head was complete.
     pub began: Instant,
+    /// The same in milliseconds since the Unix epoch.
+    pub began_ms: i64,
     /// The connection.
     pub accepted: Option<Arc<Accepted>>,
     /// Keeps the connection on the list of those that are closed with their key.
@@ -113,7 +117,8 @@ impl Forwarding {
 
     /// The path relative to the application.
     pub fn tail(&self) -> &str {
-        let path = self.target.split('?').next().unwrap_or_default();
+        let end = memchr::memchr(b'?', self.target.as_bytes()).unwrap_or(self.target.len());
+        let path = self.target.get(..end).unwrap_or_default();
         path.strip_prefix(&*self.admission.app.record.base_path).unwrap_or(path)
     }
 
@@ -128,9 +133,9 @@ impl Forwarding {
         self.way.carry(trailers);
     }
 
-    /// Where the next attempt goes, if there is an endpoint and time.
-    pub fn next_call(&mut self, upstreams: &Upstreams) -> Option<Call> {
-        self.way.call(upstreams, self.admission.app.prepared.get()?)
+    /// Where the next attempt goes, if at this moment there is an endpoint and time.
+    pub fn next_call(&mut self, upstreams: &Upstreams, now: Instant) -> Option<Call> {
+        self.way.call(upstreams, self.admission.app.prepared.get()?, now)
     }
 
     /// The connection for the next attempt, if there is an endpoint and time.

@@ -195,7 +195,7 @@ pub fn headers(input: &[u8]) {
         key: None,
         prefix: Some(&HeaderValue::from_static("/v1/app_x")),
         instance: &InstanceCredentials::default(),
-        request_id: RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1)),
+        request_id: &RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1)).text(),
         trace: None,
         client: None,
         scheme: "https",

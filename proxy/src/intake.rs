@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use authsome_contract::model::{Refusal as Unavailability, Serve};
 use authsome_core::id::ApplicationId;
-use http::{Method, header};
+use http::Method;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora::proxy::Session;
@@ -20,6 +20,7 @@ use crate::edge::Edge;
 use crate::error::Refusal;
 use crate::filter::cors::{self, Browser, Grant};
 use crate::filter::lines::Fields;
+use crate::filter::name;
 use crate::filter::normalise::{self, BadHead, Target};
 use crate::filter::{credential, own_host};
 use crate::gate::Request;
@@ -178,7 +179,7 @@ impl Edge {
         self.metrics.presented(&presented);
         let client = ctx.client.address;
         let now = Now {
-            unix_ms: self.clock.unix_millis(),
+            unix_ms: ctx.began_ms,
             moment: self.limiter.moment_of(ctx.began),
         };
         let now_ms = now.unix_ms;
@@ -269,14 +270,14 @@ fn exists(app: &AppEntry) -> bool {
 }
 
 fn declared_length(headers: &impl Fields) -> Option<u64> {
-    headers.text(header::CONTENT_LENGTH)?.parse().ok()
+    headers.text(&name::CONTENT_LENGTH)?.parse().ok()
 }
 
 /// May the answer be an event stream?
 pub(crate) fn wants_events(method: &Method, headers: &impl Fields) -> bool {
     const EVENTS: &[u8] = b"text/event-stream";
     *method == Method::GET
-        && headers.all(header::ACCEPT).any(|value| {
+        && headers.all(&name::ACCEPT).any(|value| {
             value
                 .windows(EVENTS.len())
                 .any(|part| part.eq_ignore_ascii_case(EVENTS))

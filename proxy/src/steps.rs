@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use authsome_core::id::RequestId;
-use http::{Method, header};
+use http::Method;
 use pingora::Error;
 
 use crate::abandoned::Unsettled;
@@ -20,6 +20,7 @@ use crate::filter::client_address::Client;
 use crate::filter::cors::Grant;
 use crate::filter::headers::{self, Forward, Identity, Reply};
 use crate::filter::lines::{Fields, Lines};
+use crate::filter::name;
 use crate::filter::shared_host;
 use crate::live::Full;
 use crate::meter::Tally;
@@ -35,7 +36,7 @@ pub(crate) struct Question<'a> {
     /// The method.
     pub(crate) method: &'a Method,
     /// The host that the client names.
-    pub(crate) host: &'a str,
+    pub(crate) host: &'a [u8],
     /// `1.1`, `2`.
     pub(crate) protocol: &'static str,
     /// The status of what was answered so far.
@@ -47,8 +48,12 @@ pub(crate) struct Question<'a> {
 impl Edge {
     /// A request whose head is complete.
     pub(crate) fn begin(&self) -> Ctx {
+        let began_ms = self.clock.unix_millis();
+        let request_id = RequestId::at(began_ms, &*self.entropy);
         Ctx {
-            request_id: RequestId::generate(&*self.clock, &*self.entropy),
+            request_id,
+            request_id_text: request_id.text(),
+            began_ms,
             began: Instant::now(),
             accepted: None,
             listing: None,
@@ -78,7 +83,7 @@ impl Edge {
     pub(crate) fn identity<'a>(&'a self, ctx: &'a Ctx) -> Identity<'a> {
         Identity {
             app: ctx.app.as_ref().map(|app| &app.headers),
-            request_id: ctx.request_id,
+            request_id: &ctx.request_id_text,
             region: &self.region,
             cors: &ctx.cors,
             standing: ctx.standing.as_ref(),
@@ -139,7 +144,7 @@ impl Edge {
         if let (Some(forward), false) = (&ctx.forward, ctx.in_background) {
             // Before anything is sent on: a killed edge has then billed whatever it answered.
             let usage = &forward.admission.app.usage;
-            usage.count(self.clock.unix_millis(), Tally::REQUEST);
+            usage.count(ctx.began_ms, Tally::REQUEST);
         }
         Ok(())
     }
@@ -189,7 +194,7 @@ impl Edge {
                 key: forward.key_type().zip(key.as_ref()),
                 prefix: (!ctx.own_host).then_some(&prepared.prefix_value),
                 instance: prepared.instance.as_ref().unwrap_or(&none),
-                request_id: ctx.request_id,
+                request_id: &ctx.request_id_text,
                 trace: ctx.timeline.trace.as_ref(),
                 client: ctx.client.address,
                 scheme: ctx.scheme,
@@ -282,7 +287,7 @@ impl Edge {
 
 fn is_event_stream(answer: &impl Fields) -> bool {
     answer
-        .first(header::CONTENT_TYPE)
+        .first(&name::CONTENT_TYPE)
         .and_then(|value| value.get(..EVENT_STREAM.len()))
         .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
 }

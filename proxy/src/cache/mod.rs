@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use authsome_contract::model::AppRecord;
 use authsome_core::id::ApplicationId;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, header};
 use pingora::cache::key::HashBinary;
 use pingora::cache::lock::{CacheKeyLockImpl, CacheLock};
 use pingora::cache::{
@@ -32,6 +32,7 @@ pub use policy::{Asked, Usage};
 pub use storage::Bounds;
 
 use crate::filter::lines::Fields;
+use crate::filter::name;
 use metrics::Outcome;
 use purged::Purged;
 use storage::{Memory, Origin};
@@ -84,7 +85,7 @@ pub struct Place<'a> {
     /// Scheme and host as the client sees them: instances put them into what they answer.
     pub scheme: &'a str,
     /// See `scheme`.
-    pub host: &'a str,
+    pub host: &'a [u8],
     /// Path before the application's own, on the shared host.
     pub prefix: &'a str,
     /// The target that the instance is asked for.
@@ -200,7 +201,7 @@ impl ResponseCache {
         }
         self.metrics.invalidated();
         self.memory.forget(&key(app, place));
-        for name in [header::LOCATION, header::CONTENT_LOCATION] {
+        for name in [&name::LOCATION, &name::CONTENT_LOCATION] {
             let target = response.text(name);
             // Only of the instance that answered: an absolute address may be anybody's.
             if let Some(target) = target.filter(|target| target.starts_with('/') && !target.starts_with("//")) {
@@ -257,9 +258,7 @@ impl Part {
                 let value = if name.starts_with("x-authsome-") {
                     key_id.unwrap_or_default().as_bytes().to_vec()
                 } else {
-                    let values = HeaderName::from_bytes(name.as_bytes())
-                        .map(|name| request.all(name).collect::<Vec<_>>())
-                        .unwrap_or_default();
+                    let values: Vec<&[u8]> = request.all_named(&name).collect();
                     values.join(&b", "[..])
                 };
                 variance.add_owned_name_value(name, value);
@@ -272,13 +271,18 @@ impl Part {
 /// Each component with its length before it, the application's id first: nothing that a client sends can look like another's
 /// key. GET and HEAD share one.
 fn key(app: &ApplicationId, place: &Place<'_>) -> CacheKey {
-    let parts = [place.scheme, place.host, place.prefix, place.target];
+    let parts = [
+        place.scheme.as_bytes(),
+        place.host,
+        place.prefix.as_bytes(),
+        place.target.as_bytes(),
+    ];
     let length: usize = parts.iter().map(|part| part.len() + 4).sum();
     let mut primary = Vec::with_capacity(16 + length);
     primary.extend_from_slice(app.uuid().as_bytes());
     for part in parts {
         primary.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-        primary.extend_from_slice(part.as_bytes());
+        primary.extend_from_slice(part);
     }
     CacheKey::new(primary, "")
 }

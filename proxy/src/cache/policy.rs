@@ -7,13 +7,14 @@
 use std::time::{Duration, SystemTime};
 
 use authsome_contract::model::CachePolicy;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pingora::cache::cache_control::CacheControl;
 use pingora::cache::filters::resp_cacheable;
 use pingora::cache::{CacheMeta, CacheMetaDefaults, NoCacheReason, RespCacheable};
 use pingora::http::ResponseHeader;
 
 use crate::filter::lines::Fields;
+use crate::filter::name::{self, Name, name};
 use crate::filter::names::Names;
 
 /// How a request may use the cache.
@@ -76,11 +77,11 @@ pub(super) fn usage<H: Fields>(policy: &CachePolicy, asked: &Asked<'_, H>) -> Op
         return None;
     }
     let headers = asked.headers;
-    let has_body = headers.has(header::TRANSFER_ENCODING)
+    let has_body = headers.has(&name::TRANSFER_ENCODING)
         || headers
-            .first(header::CONTENT_LENGTH)
+            .first(&name::CONTENT_LENGTH)
             .is_some_and(|length| length != b"0");
-    if has_body || headers.has(header::UPGRADE) || names(headers, header::ACCEPT, b"text/event-stream") {
+    if has_body || headers.has(&name::UPGRADE) || names(headers, &name::ACCEPT, b"text/event-stream") {
         return None;
     }
     let kind = match policy.rule(asked.tail) {
@@ -95,7 +96,7 @@ pub(super) fn usage<H: Fields>(policy: &CachePolicy, asked: &Asked<'_, H>) -> Op
     }
     Some(Usage {
         kind,
-        credentialed: asked.has_key || headers.has(header::AUTHORIZATION) || headers.has(header::COOKIE),
+        credentialed: asked.has_key || headers.has(&name::AUTHORIZATION) || headers.has(&name::COOKIE),
         partial: asked.method == Method::HEAD || headers.has_any(&PARTIAL),
         validate: control.is_some_and(|control| control.no_cache() || control.max_age().ok().flatten() == Some(0)),
     })
@@ -103,12 +104,12 @@ pub(super) fn usage<H: Fields>(policy: &CachePolicy, asked: &Asked<'_, H>) -> Op
 
 /// `Cache-Control`, if it is there.
 fn control(headers: &impl Fields) -> Option<CacheControl> {
-    if !headers.has(header::CACHE_CONTROL) {
+    if !headers.has(&name::CACHE_CONTROL) {
         return None;
     }
     // The library reads it out of a map only.
     let mut lines = HeaderMap::new();
-    for value in headers.all(header::CACHE_CONTROL) {
+    for value in headers.all(&name::CACHE_CONTROL) {
         lines.append(header::CACHE_CONTROL, HeaderValue::from_bytes(value).ok()?);
     }
     CacheControl::from_headers_named("cache-control", &lines)
@@ -125,7 +126,7 @@ const PARTIAL: Names = Names::new(&[
 ]);
 
 /// Is `token` in a header of this name, whatever its case?
-fn names(headers: &impl Fields, name: header::HeaderName, token: &[u8]) -> bool {
+fn names(headers: &impl Fields, name: &Name, token: &[u8]) -> bool {
     headers
         .all(name)
         .any(|value| value.windows(token.len()).any(|part| part.eq_ignore_ascii_case(token)))
@@ -198,10 +199,10 @@ fn judge(usage: &Usage, response: &ResponseHeader) -> RespCacheable {
     if headers.contains_key(header::SET_COOKIE) || headers.contains_key("x-authsome-user-id") {
         return refuse("personal");
     }
-    if names(headers, header::VARY, b"*") {
+    if names(headers, &name::VARY, b"*") {
         return refuse("vary");
     }
-    if names(headers, header::CONTENT_TYPE, b"text/event-stream") {
+    if names(headers, &name::CONTENT_TYPE, b"text/event-stream") {
         return refuse("stream");
     }
     let control = CacheControl::from_resp_headers(response);
@@ -286,7 +287,7 @@ const TAG_BYTES: usize = 128;
 /// The tags that a response is thrown away by: `Cache-Tag: a, b`.
 pub(super) fn tags(headers: &HeaderMap) -> Vec<Box<str>> {
     headers
-        .get_all(CACHE_TAG)
+        .get_all(CACHE_TAG.header())
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split([',', ' ']))
@@ -297,7 +298,7 @@ pub(super) fn tags(headers: &HeaderMap) -> Vec<Box<str>> {
 }
 
 /// Named by the instance, for the edge alone.
-pub(crate) const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
+pub(crate) static CACHE_TAG: Name = name!("cache-tag");
 
 #[cfg(test)]
 mod tests;

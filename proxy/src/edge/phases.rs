@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -155,7 +156,7 @@ impl ProxyHttp for Edge {
         let peer = forward.next_peer(&self.upstreams);
         // An endpoint there was when the request was let through; it is gone since, or its time is.
         if let Some(address) = peer.as_ref().and_then(|peer| peer.address().as_inet()) {
-            ctx.timeline.connecting(*address);
+            ctx.timeline.connecting(*address, Instant::now());
         }
         peer.map(Box::new)
             .ok_or_else(|| Error::new_up(ErrorType::ConnectNoRoute))
@@ -408,7 +409,7 @@ pub(super) fn question(session: &Session) -> Question<'_> {
     let request = session.req_header();
     Question {
         method: &request.method,
-        host: own_host::of(request),
+        host: own_host::of(request).as_bytes(),
         protocol: protocol(request.version),
         answered: session.response_written().map(|head| head.status.as_u16()),
         by: By::Proxy,

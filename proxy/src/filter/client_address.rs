@@ -7,13 +7,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderName, header};
 use ipnet::IpNet;
 
 use super::lines::Fields;
+use super::name::{self, Name, name};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_FOR: Name = name!("x-forwarded-for");
+static X_FORWARDED_PROTO: Name = name!("x-forwarded-proto");
 
 /// Hops that are followed. A longer chain is no chain of proxies of ours.
 const HOPS: usize = 32;
@@ -115,7 +115,7 @@ struct Hop {
 }
 
 /// The elements of a list header, the last one first. Empty elements do not count (RFC 9110, 5.6.1).
-fn from_the_right(headers: &impl Fields, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+fn from_the_right<'a>(headers: &'a impl Fields, name: &'a Name) -> impl Iterator<Item = &'a [u8]> {
     headers
         .all(name)
         .rev()
@@ -150,7 +150,7 @@ impl<'a> Iterator for Elements<'a> {
 }
 
 fn x_forwarded_for(headers: &impl Fields) -> impl Iterator<Item = Hop> {
-    from_the_right(headers, X_FORWARDED_FOR).map(|element| Hop {
+    from_the_right(headers, &X_FORWARDED_FOR).map(|element| Hop {
         address: node(element),
         https: None,
     })
@@ -158,11 +158,11 @@ fn x_forwarded_for(headers: &impl Fields) -> impl Iterator<Item = Hop> {
 
 /// What the nearest proxy says; it either replaces what it was told or adds to it.
 fn last_proto(headers: &impl Fields) -> Option<bool> {
-    scheme(from_the_right(headers, X_FORWARDED_PROTO).next()?)
+    scheme(from_the_right(headers, &X_FORWARDED_PROTO).next()?)
 }
 
 fn forwarded(headers: &impl Fields) -> impl Iterator<Item = Hop> {
-    from_the_right(headers, header::FORWARDED).map(|element| {
+    from_the_right(headers, &name::FORWARDED).map(|element| {
         let mut hop = Hop {
             address: None,
             https: None,

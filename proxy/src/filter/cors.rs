@@ -5,13 +5,14 @@
 //! functions of the request and the records.
 
 use authsome_contract::model::{AppRecord, Environment};
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderValue, Method};
 
 use super::lines::{self, Fields, Lines};
+use super::name::{self, Name, name};
 use super::names::Names;
 use crate::routing::HeldKey;
 
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+static SEC_FETCH_SITE: Name = name!("sec-fetch-site");
 
 /// How long a browser may remember the answer to a preflight, seconds: what Chromium remembers at most. Every request is checked
 /// anyway.
@@ -62,7 +63,7 @@ pub struct Browser<'a> {
 impl<'a> Browser<'a> {
     /// Reads the marks. `own_host`: scheme and `Host` of the request, if the host is the application's own.
     pub fn of(headers: &'a impl Fields, own_host: Option<(&str, &str)>) -> Self {
-        let mut origins = headers.all(header::ORIGIN);
+        let mut origins = headers.all(&name::ORIGIN);
         let origin = match (origins.next(), origins.next()) {
             (None, _) => Origin::Unsaid,
             (Some(value), None) => match lines::text(value) {
@@ -80,7 +81,7 @@ impl<'a> Browser<'a> {
         };
         Self {
             origin,
-            is_one: origin != Origin::Unsaid || headers.has(SEC_FETCH_SITE),
+            is_one: origin != Origin::Unsaid || headers.has(&SEC_FETCH_SITE),
             is_at_home,
         }
     }
@@ -150,9 +151,9 @@ impl Grant {
             Self::To(origin) => origin,
         };
         vary(answer, &HeaderValue::from_static("Origin"));
-        answer.say_ref(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        answer.say(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, b"true");
-        answer.say_ref(header::ACCESS_CONTROL_EXPOSE_HEADERS, &EXPOSED);
+        answer.say_ref(&name::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        answer.say(&name::ACCESS_CONTROL_ALLOW_CREDENTIALS, b"true");
+        answer.say_ref(&name::ACCESS_CONTROL_EXPOSE_HEADERS, &EXPOSED);
     }
 }
 
@@ -160,32 +161,32 @@ impl Grant {
 fn vary(answer: &mut impl Lines, on: &HeaderValue) {
     let says = |name: &[u8]| {
         answer
-            .all(header::VARY)
+            .all(&name::VARY)
             .flat_map(|line| line.split(|b| *b == b','))
             .any(|given| given.trim_ascii() == b"*" || given.trim_ascii().eq_ignore_ascii_case(name))
     };
     if !says(on.as_bytes()) {
-        answer.say_ref(header::VARY, on);
+        answer.say_ref(&name::VARY, on);
     }
 }
 
 /// Is this a browser's question whether it may send another request? Such a question never carries a key.
 pub fn is_preflight(method: &Method, headers: &impl Fields) -> bool {
-    *method == Method::OPTIONS && headers.has(header::ORIGIN) && headers.has(header::ACCESS_CONTROL_REQUEST_METHOD)
+    *method == Method::OPTIONS && headers.has(&name::ORIGIN) && headers.has(&name::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// What a preflight is told besides its [`Grant`], if the page is allowed. Any header may be sent: what a client may not say is
 /// removed from requests, whoever sends them.
 pub fn answer_preflight(answer: &mut impl Lines, asked: &impl Fields) {
-    answer.put(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    let mut names = asked.all(header::ACCESS_CONTROL_REQUEST_HEADERS);
+    answer.put(&name::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    let mut names = asked.all(&name::ACCESS_CONTROL_REQUEST_HEADERS);
     if let (Some(names), None) = (names.next(), names.next())
         && is_list_of_names(names)
         && let Ok(names) = HeaderValue::from_bytes(names)
     {
-        answer.put(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+        answer.put(&name::ACCESS_CONTROL_ALLOW_HEADERS, names);
     }
-    answer.put(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    answer.put(&name::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     vary(answer, &HeaderValue::from_static("Access-Control-Request-Method"));
     vary(answer, &HeaderValue::from_static("Access-Control-Request-Headers"));
 }

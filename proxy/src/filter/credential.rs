@@ -5,15 +5,16 @@
 //! what passes here. Pure; keeps digests, never keys.
 
 use authsome_core::key::{Digest, KeyError, KeyType, ParsedKey};
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderValue, Method};
 
 use super::leak::{Leaked, LeakedIn};
 use super::lines::{self, Fields};
+use super::name::{self, Name, name};
 
 /// Carries a key of either type.
-pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub static X_API_KEY: Name = name!("x-api-key");
 /// Carries a publishable key.
-pub const X_PUBLISHABLE_KEY: HeaderName = HeaderName::from_static("x-publishable-key");
+pub static X_PUBLISHABLE_KEY: Name = name!("x-publishable-key");
 
 /// The parameter of a query that may carry a publishable key.
 const QUERY_PARAMETER: &[u8] = b"key";
@@ -98,12 +99,12 @@ impl From<KeyError> for BadCredential {
 /// Finds the keys of a request. Allocates nothing.
 pub fn present(method: &Method, headers: &impl Fields, query: Option<&str>) -> Result<Presented, BadCredential> {
     let mut presented = Presented::default();
-    for name in [X_API_KEY, X_PUBLISHABLE_KEY] {
+    for name in [&X_API_KEY, &X_PUBLISHABLE_KEY] {
         for value in headers.all(name) {
             presented.add(&parse(value)?)?;
         }
     }
-    for value in headers.all(header::AUTHORIZATION) {
+    for value in headers.all(&name::AUTHORIZATION) {
         // Any other token is the end user's session, and none of our business.
         if let Some(token) = bearer(value).filter(|token| claims_to_be_key(token)) {
             presented.add(&parse(token)?)?;
@@ -128,7 +129,7 @@ pub fn present(method: &Method, headers: &impl Fields, query: Option<&str>) -> R
 /// The subprotocols that a WebSocket client offers.
 fn offered(headers: &impl Fields) -> impl Iterator<Item = &[u8]> {
     headers
-        .all(header::SEC_WEBSOCKET_PROTOCOL)
+        .all(&name::SEC_WEBSOCKET_PROTOCOL)
         .flat_map(|line| line.split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
@@ -188,7 +189,7 @@ pub fn leaked(headers: &impl Fields, query: Option<&str>) -> Option<Leaked> {
 
 /// `Referer` without the keys in its query; `None` if it may stay as it is.
 pub fn referer_without_keys(headers: &impl Fields) -> Option<Option<HeaderValue>> {
-    let mut given = headers.all(header::REFERER);
+    let mut given = headers.all(&name::REFERER);
     let (Some(text), None) = (lines::text(given.next()?), given.next()) else {
         // Several, or something that is no text: no browser sent it.
         return Some(None);

@@ -7,13 +7,14 @@
 
 use std::net::IpAddr;
 
-use authsome_core::id::RequestId;
+use authsome_core::id::IdText;
 use authsome_core::key::KeyType;
-use http::{HeaderName, HeaderValue, header};
+use http::HeaderValue;
 
 use super::cors::{self, Grant};
 use super::credential::{self, Places, X_API_KEY, X_PUBLISHABLE_KEY};
 use super::lines::{self, Lines};
+use super::name::{self, Name, name};
 use super::names::Names;
 use super::shared_host::{ORIGIN_WIDE, Place, confine_cookie, is_document, rewrite_location, rewrite_refresh};
 use super::short::of_address;
@@ -25,22 +26,22 @@ use crate::upstream::InstanceCredentials;
 /// All names that begin so are ours, in both directions.
 const RESERVED: &[u8] = b"x-authsome-";
 
-const APP_ID: HeaderName = HeaderName::from_static("x-authsome-app-id");
-const KEY_ID: HeaderName = HeaderName::from_static("x-authsome-key-id");
-const KEY_TYPE: HeaderName = HeaderName::from_static("x-authsome-key-type");
-const ENVIRONMENT: HeaderName = HeaderName::from_static("x-authsome-environment");
-const SCOPES: HeaderName = HeaderName::from_static("x-authsome-scopes");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-authsome-request-id");
-const REGION: HeaderName = HeaderName::from_static("x-authsome-region");
+static APP_ID: Name = name!("x-authsome-app-id");
+static KEY_ID: Name = name!("x-authsome-key-id");
+static KEY_TYPE: Name = name!("x-authsome-key-type");
+static ENVIRONMENT: Name = name!("x-authsome-environment");
+static SCOPES: Name = name!("x-authsome-scopes");
+static REQUEST_ID: Name = name!("x-authsome-request-id");
+static REGION: Name = name!("x-authsome-region");
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_APP_ID: HeaderName = HeaderName::from_static("x-app-id");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+static X_REQUEST_ID: Name = name!("x-request-id");
+static X_APP_ID: Name = name!("x-app-id");
+static X_REAL_IP: Name = name!("x-real-ip");
+static X_CONTENT_TYPE_OPTIONS: Name = name!("x-content-type-options");
+static X_FORWARDED_FOR: Name = name!("x-forwarded-for");
+static X_FORWARDED_PROTO: Name = name!("x-forwarded-proto");
+static X_FORWARDED_HOST: Name = name!("x-forwarded-host");
+static X_FORWARDED_PREFIX: Name = name!("x-forwarded-prefix");
 
 /// Names under which a client could pretend to be a proxy of ours, or an instance's own caller. Some are set anew afterwards.
 const CLIENT_MAY_NOT_SET: Names = Names::new(&[
@@ -90,7 +91,7 @@ pub struct Forward<'a> {
     /// The instance's own credentials.
     pub instance: &'a InstanceCredentials,
     /// The request's id.
-    pub request_id: RequestId,
+    pub request_id: &'a IdText,
     /// The trace that it belongs to.
     pub trace: Option<&'a Trace>,
     /// The client's address.
@@ -106,7 +107,7 @@ pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
     let has_key = forward.keys_in.authorization;
     // All names that are said below, so that those lines can be added without looking for others. What others noted about a
     // trace goes on with it, and with no other.
-    let goes_on = forward.trace.is_some_and(|trace| trace.parent.is_some()) && is_state(request.all(TRACESTATE));
+    let goes_on = forward.trace.is_some_and(|trace| trace.parent.is_some()) && is_state(request.all(&TRACESTATE));
     request.strike_where(|name| {
         is_reserved(name)
             || CLIENT_MAY_NOT_SET.hold(name)
@@ -116,44 +117,44 @@ pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
     });
     if forward.keys_in.subprotocol {
         let kept = credential::subprotocols_without_keys(request);
-        request.strike(&header::SEC_WEBSOCKET_PROTOCOL);
-        put(request, header::SEC_WEBSOCKET_PROTOCOL, kept.as_ref());
+        request.strike(&name::SEC_WEBSOCKET_PROTOCOL);
+        put(request, &name::SEC_WEBSOCKET_PROTOCOL, kept.as_ref());
     }
     // A page whose address holds a key names it to everything that it loads.
     if let Some(without) = credential::referer_without_keys(request) {
-        request.strike(&header::REFERER);
-        put(request, header::REFERER, without.as_ref());
+        request.strike(&name::REFERER);
+        put(request, &name::REFERER, without.as_ref());
     }
 
-    request.say_ref(APP_ID, &forward.app.app_id);
-    request.say_ref(ENVIRONMENT, &forward.app.environment);
+    request.say_ref(&APP_ID, &forward.app.app_id);
+    request.say_ref(&ENVIRONMENT, &forward.app.environment);
     if let Some((_, key)) = forward.key {
-        request.say(KEY_ID, key.key_id.as_bytes());
-        request.say_ref(KEY_TYPE, &key.key_type);
-        request.say_ref(SCOPES, &key.scopes);
+        request.say(&KEY_ID, key.key_id.as_bytes());
+        request.say_ref(&KEY_TYPE, &key.key_type);
+        request.say_ref(&SCOPES, &key.scopes);
     }
     if matches!(forward.key, Some((KeyType::Secret, _))) {
-        say(request, X_APP_ID, forward.instance.app_id.as_ref());
-        say(request, X_API_KEY, forward.instance.service_key.as_ref());
+        say(request, &X_APP_ID, forward.instance.app_id.as_ref());
+        say(request, &X_API_KEY, forward.instance.service_key.as_ref());
     } else {
-        say(request, X_PUBLISHABLE_KEY, forward.instance.publishable_key.as_ref());
+        say(request, &X_PUBLISHABLE_KEY, forward.instance.publishable_key.as_ref());
     }
     // Always ours: a client that chose it could make two requests look like one.
-    request.say(X_REQUEST_ID, forward.request_id.text().as_bytes());
+    request.say(&X_REQUEST_ID, forward.request_id.as_bytes());
     // The edge's span becomes the instance's parent.
     if let Some(trace) = forward.trace {
-        request.say(TRACEPARENT, trace.header().as_bytes());
+        request.say(&TRACEPARENT, trace.header().as_bytes());
     }
     forwarded(request, forward);
 }
 
-fn say(request: &mut impl Lines, name: HeaderName, value: Option<&HeaderValue>) {
+fn say(request: &mut impl Lines, name: &Name, value: Option<&HeaderValue>) {
     if let Some(value) = value {
         request.say_ref(name, value);
     }
 }
 
-fn put(request: &mut impl Lines, name: HeaderName, value: Option<&HeaderValue>) {
+fn put(request: &mut impl Lines, name: &Name, value: Option<&HeaderValue>) {
     if let Some(value) = value {
         request.put_ref(name, value);
     }
@@ -164,12 +165,12 @@ fn forwarded(request: &mut impl Lines, forward: &Forward<'_>) {
     // client would have to know which proxies the platform has.
     if let Some(client) = forward.client {
         let address = of_address(client);
-        request.say(X_FORWARDED_FOR, address.as_bytes());
-        request.say(X_REAL_IP, address.as_bytes());
+        request.say(&X_FORWARDED_FOR, address.as_bytes());
+        request.say(&X_REAL_IP, address.as_bytes());
     }
-    request.say(X_FORWARDED_PROTO, forward.scheme.as_bytes());
-    request.put_copy(X_FORWARDED_HOST, header::HOST);
-    say(request, X_FORWARDED_PREFIX, forward.prefix);
+    request.say(&X_FORWARDED_PROTO, forward.scheme.as_bytes());
+    request.put_copy(&X_FORWARDED_HOST, &name::HOST);
+    say(request, &X_FORWARDED_PREFIX, forward.prefix);
 }
 
 /// What every answer carries, whoever made it.
@@ -178,7 +179,7 @@ pub struct Identity<'a> {
     /// The application's values; `None` before the application is known.
     pub app: Option<&'a AppHeaders>,
     /// The request's id.
-    pub request_id: RequestId,
+    pub request_id: &'a IdText,
     /// The edge's region.
     pub region: &'a HeaderValue,
     /// What browsers are told.
@@ -223,10 +224,10 @@ pub fn identify(response: &mut impl Lines, identity: &Identity<'_>) {
 /// None of the names is left in the head.
 fn say_whose(response: &mut impl Lines, identity: &Identity<'_>) {
     if let Some(app) = identity.app {
-        response.say_ref(APP_ID, &app.app_id);
+        response.say_ref(&APP_ID, &app.app_id);
     }
-    response.say(REQUEST_ID, identity.request_id.text().as_bytes());
-    response.say_ref(REGION, identity.region);
+    response.say(&REQUEST_ID, identity.request_id.as_bytes());
+    response.say_ref(&REGION, identity.region);
     identity.cors.apply(response);
     if let Some(standing) = identity.standing {
         standing.tell(response);
@@ -235,44 +236,42 @@ fn say_whose(response: &mut impl Lines, identity: &Identity<'_>) {
 
 fn on_shared_host(response: &mut impl Lines, place: &Place<'_>) -> usize {
     let mut dropped = 0;
-    if response.has(header::SET_COOKIE) {
+    if response.has(&name::SET_COOKIE) {
         let cookies: Vec<Option<String>> = response
-            .all(header::SET_COOKIE)
+            .all(&name::SET_COOKIE)
             .map(|cookie| confine_cookie(lines::text(cookie)?, place.prefix))
             .collect();
-        response.strike(&header::SET_COOKIE);
+        response.strike(&name::SET_COOKIE);
         for cookie in cookies {
             match cookie.and_then(|text| HeaderValue::from_str(&text).ok()) {
-                Some(value) => response.add(header::SET_COOKIE, value),
+                Some(value) => response.add(&name::SET_COOKIE, value),
                 None => dropped += 1,
             }
         }
     }
-    for (name, rewrite) in ADDRESSES {
-        let given = response.text(name.clone());
+    for (name, rewrite) in &ADDRESSES {
+        let given = response.text(name);
         if let Some(rewritten) = given.and_then(|text| rewrite(text, place))
             && let Ok(value) = HeaderValue::from_str(&rewritten)
         {
             response.put(name, value);
         }
     }
-    let content_type = response
-        .first(header::CONTENT_TYPE)
-        .map(|value| lines::text(value).unwrap_or_default());
+    let content_type = response.first(&name::CONTENT_TYPE);
     if is_document(content_type) {
         // Added: a browser obeys every policy, so the instance's own can only be narrowed.
-        response.add(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+        response.add(&name::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     }
-    response.say(X_CONTENT_TYPE_OPTIONS, b"nosniff");
+    response.say(&X_CONTENT_TYPE_OPTIONS, b"nosniff");
     dropped
 }
 
 /// The headers of an answer that name an address, and how each is rewritten.
 type Rewrite = fn(&str, &Place<'_>) -> Option<String>;
-const ADDRESSES: [(HeaderName, Rewrite); 3] = [
-    (header::LOCATION, rewrite_location),
-    (header::CONTENT_LOCATION, rewrite_location),
-    (header::REFRESH, rewrite_refresh),
+static ADDRESSES: [(&Name, Rewrite); 3] = [
+    (&name::LOCATION, rewrite_location),
+    (&name::CONTENT_LOCATION, rewrite_location),
+    (&name::REFRESH, rewrite_refresh),
 ];
 
 /// Some servers read `_` as `-`, so neither spelling may pass.

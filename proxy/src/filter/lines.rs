@@ -6,20 +6,24 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use super::name::Name;
 use super::names::Names;
 
 /// A head whose lines can be read.
 pub trait Fields {
     /// The values of the lines of this name, in their order.
-    fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]>;
+    fn all(&self, name: &Name) -> impl DoubleEndedIterator<Item = &[u8]>;
+
+    /// As [`Self::all`], of a name that is known only now, in lower case.
+    fn all_named(&self, name: &str) -> impl Iterator<Item = &[u8]>;
 
     /// The value of the first line of this name.
-    fn first(&self, name: HeaderName) -> Option<&[u8]> {
+    fn first(&self, name: &Name) -> Option<&[u8]> {
         self.all(name).next()
     }
 
     /// Is there a line of this name?
-    fn has(&self, name: HeaderName) -> bool {
+    fn has(&self, name: &Name) -> bool {
         self.first(name).is_some()
     }
 
@@ -27,7 +31,7 @@ pub trait Fields {
     fn has_any(&self, names: &Names) -> bool;
 
     /// The value of the first line of this name, if it is text: visible ASCII, blanks and tabs.
-    fn text(&self, name: HeaderName) -> Option<&str> {
+    fn text(&self, name: &Name) -> Option<&str> {
         text(self.first(name)?)
     }
 
@@ -44,37 +48,41 @@ pub fn text(value: &[u8]) -> Option<&str> {
 /// A head whose lines can be changed.
 pub trait Lines: Fields {
     /// Leaves exactly this line of the name.
-    fn put(&mut self, name: HeaderName, value: HeaderValue);
+    fn put(&mut self, name: &Name, value: HeaderValue);
     /// As [`Self::put`], of a value that is kept elsewhere.
-    fn put_ref(&mut self, name: HeaderName, value: &HeaderValue);
+    fn put_ref(&mut self, name: &Name, value: &HeaderValue);
     /// As [`Self::put`], of a value that is not kept anywhere. One that no header can have leaves the line out.
-    fn put_text(&mut self, name: HeaderName, value: &str);
+    fn put_text(&mut self, name: &Name, value: &str);
     /// As [`Self::put_text`], of visible ASCII that was made here.
-    fn put_made(&mut self, name: HeaderName, value: &[u8]);
+    fn put_made(&mut self, name: &Name, value: &[u8]);
     /// As [`Self::put`], with the value of the first line of another name; without one, no line is left.
-    fn put_copy(&mut self, name: HeaderName, from: HeaderName);
+    fn put_copy(&mut self, name: &Name, from: &Name);
     /// Adds a line.
-    fn add(&mut self, name: HeaderName, value: HeaderValue);
+    fn add(&mut self, name: &Name, value: HeaderValue);
 
     /// Adds a line that the edge says itself: of visible ASCII that was made here, and of a name that every other line was struck
     /// of or may stand beside. Nobody asks for it again. On heads without a map it costs a third of [`Self::put_made`].
-    fn say(&mut self, name: HeaderName, value: &[u8]);
+    fn say(&mut self, name: &Name, value: &[u8]);
 
     /// As [`Self::say`], of a value that is kept elsewhere.
-    fn say_ref(&mut self, name: HeaderName, value: &HeaderValue);
+    fn say_ref(&mut self, name: &Name, value: &HeaderValue);
     /// Removes every line of the name.
-    fn strike(&mut self, name: &HeaderName);
+    fn strike(&mut self, name: &Name);
     /// Removes every line whose name is such. Names come in any case.
     fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool);
 }
 
 impl Fields for HeaderMap {
-    fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+    fn all(&self, name: &Name) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.get_all(name.header()).iter().map(HeaderValue::as_bytes)
+    }
+
+    fn all_named(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.get_all(name).iter().map(HeaderValue::as_bytes)
     }
 
-    fn first(&self, name: HeaderName) -> Option<&[u8]> {
-        self.get(name).map(HeaderValue::as_bytes)
+    fn first(&self, name: &Name) -> Option<&[u8]> {
+        self.get(name.header()).map(HeaderValue::as_bytes)
     }
 
     fn has_any(&self, names: &Names) -> bool {
@@ -89,52 +97,52 @@ impl Fields for HeaderMap {
 }
 
 impl Lines for HeaderMap {
-    fn put(&mut self, name: HeaderName, value: HeaderValue) {
+    fn put(&mut self, name: &Name, value: HeaderValue) {
         // Fails only beyond 32,768 names; a head that long is refused long before.
-        let _ = self.try_insert(name, value);
+        let _ = self.try_insert(name.header(), value);
     }
 
-    fn put_ref(&mut self, name: HeaderName, value: &HeaderValue) {
+    fn put_ref(&mut self, name: &Name, value: &HeaderValue) {
         self.put(name, value.clone());
     }
 
-    fn put_text(&mut self, name: HeaderName, value: &str) {
+    fn put_text(&mut self, name: &Name, value: &str) {
         match HeaderValue::from_str(value) {
             Ok(value) => self.put(name, value),
-            Err(_) => self.strike(&name),
+            Err(_) => self.strike(name),
         }
     }
 
-    fn put_made(&mut self, name: HeaderName, value: &[u8]) {
+    fn put_made(&mut self, name: &Name, value: &[u8]) {
         match HeaderValue::from_bytes(value) {
             Ok(value) => self.put(name, value),
-            Err(_) => self.strike(&name),
+            Err(_) => self.strike(name),
         }
     }
 
-    fn put_copy(&mut self, name: HeaderName, from: HeaderName) {
-        match self.get(from).cloned() {
+    fn put_copy(&mut self, name: &Name, from: &Name) {
+        match self.get(from.header()).cloned() {
             Some(value) => self.put(name, value),
-            None => self.strike(&name),
+            None => self.strike(name),
         }
     }
 
-    fn add(&mut self, name: HeaderName, value: HeaderValue) {
-        let _ = self.try_append(name, value);
+    fn add(&mut self, name: &Name, value: HeaderValue) {
+        let _ = self.try_append(name.header(), value);
     }
 
-    fn say(&mut self, name: HeaderName, value: &[u8]) {
+    fn say(&mut self, name: &Name, value: &[u8]) {
         if let Ok(value) = HeaderValue::from_bytes(value) {
             self.add(name, value);
         }
     }
 
-    fn say_ref(&mut self, name: HeaderName, value: &HeaderValue) {
+    fn say_ref(&mut self, name: &Name, value: &HeaderValue) {
         self.add(name, value.clone());
     }
 
-    fn strike(&mut self, name: &HeaderName) {
-        self.remove(name);
+    fn strike(&mut self, name: &Name) {
+        self.remove(name.header());
     }
 
     fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool) {
@@ -157,11 +165,15 @@ fn such(headers: &HeaderMap, is_such: impl Fn(&[u8]) -> bool) -> Vec<HeaderName>
 macro_rules! lines_of {
     ($($head:ty),*) => {$(
         impl Fields for $head {
-            fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+            fn all(&self, name: &Name) -> impl DoubleEndedIterator<Item = &[u8]> {
                 self.headers.all(name)
             }
 
-            fn first(&self, name: HeaderName) -> Option<&[u8]> {
+            fn all_named(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+                self.headers.all_named(name)
+            }
+
+            fn first(&self, name: &Name) -> Option<&[u8]> {
                 self.headers.first(name)
             }
 
@@ -175,51 +187,51 @@ macro_rules! lines_of {
         }
 
         impl Lines for $head {
-            fn put(&mut self, name: HeaderName, value: HeaderValue) {
-                let _ = self.insert_header(name, value);
+            fn put(&mut self, name: &Name, value: HeaderValue) {
+                let _ = self.insert_header(name.header().clone(), value);
             }
 
-            fn put_ref(&mut self, name: HeaderName, value: &HeaderValue) {
+            fn put_ref(&mut self, name: &Name, value: &HeaderValue) {
                 self.put(name, value.clone());
             }
 
-            fn put_text(&mut self, name: HeaderName, value: &str) {
+            fn put_text(&mut self, name: &Name, value: &str) {
                 match HeaderValue::from_str(value) {
                     Ok(value) => self.put(name, value),
-                    Err(_) => self.strike(&name),
+                    Err(_) => self.strike(name),
                 }
             }
 
-            fn put_made(&mut self, name: HeaderName, value: &[u8]) {
+            fn put_made(&mut self, name: &Name, value: &[u8]) {
                 match HeaderValue::from_bytes(value) {
                     Ok(value) => self.put(name, value),
-                    Err(_) => self.strike(&name),
+                    Err(_) => self.strike(name),
                 }
             }
 
-            fn put_copy(&mut self, name: HeaderName, from: HeaderName) {
-                match self.headers.get(from).cloned() {
+            fn put_copy(&mut self, name: &Name, from: &Name) {
+                match self.headers.get(from.header()).cloned() {
                     Some(value) => self.put(name, value),
-                    None => self.strike(&name),
+                    None => self.strike(name),
                 }
             }
 
-            fn add(&mut self, name: HeaderName, value: HeaderValue) {
-                let _ = self.append_header(name, value);
+            fn add(&mut self, name: &Name, value: HeaderValue) {
+                let _ = self.append_header(name.header().clone(), value);
             }
 
-            fn say(&mut self, name: HeaderName, value: &[u8]) {
+            fn say(&mut self, name: &Name, value: &[u8]) {
                 if let Ok(value) = HeaderValue::from_bytes(value) {
                     self.add(name, value);
                 }
             }
 
-            fn say_ref(&mut self, name: HeaderName, value: &HeaderValue) {
+            fn say_ref(&mut self, name: &Name, value: &HeaderValue) {
                 self.add(name, value.clone());
             }
 
-            fn strike(&mut self, name: &HeaderName) {
-                self.remove_header(name);
+            fn strike(&mut self, name: &Name) {
+                self.remove_header(name.header());
             }
 
             fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool) {

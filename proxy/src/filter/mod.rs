@@ -6,6 +6,7 @@ pub mod credential;
 pub mod headers;
 pub mod leak;
 pub mod lines;
+pub mod name;
 pub mod names;
 pub mod normalise;
 pub mod own_host;

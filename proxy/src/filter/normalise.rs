@@ -142,7 +142,11 @@ fn names_header(raw: &[u8], name: &[u8]) -> bool {
 /// Reads `/v1/{appId}/{tail}` from a request target.
 pub fn target(raw: &[u8]) -> Result<Target<'_>, BadHead> {
     let (path, query) = path_and_query(raw)?;
-    let (version, rest) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
+    let (version, rest) = match path.strip_prefix("/v1/") {
+        // All but those that are refused.
+        Some(rest) => ("v1", rest),
+        None => path[1..].split_once('/').unwrap_or((&path[1..], "")),
+    };
     let end = memchr::memchr(b'/', rest.as_bytes()).unwrap_or(rest.len());
     let (app_id, tail) = rest.split_at(end);
     if is_confusing(version) || is_confusing(app_id) {

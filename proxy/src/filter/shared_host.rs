@@ -58,7 +58,7 @@ pub struct Place<'a> {
     /// The prefix that the instance serves below; empty or `/…`.
     pub base_path: &'a str,
     /// The host that the client named.
-    pub host: &'a str,
+    pub host: &'a [u8],
     /// Is this authority (`host:port`) one of the instance's own addresses?
     pub is_internal: &'a dyn Fn(&str) -> bool,
 }
@@ -72,7 +72,7 @@ pub fn rewrite_location(value: &str, place: &Place<'_>) -> Option<String> {
     let path = if let Some(rest) = strip_scheme(value).or_else(|| value.strip_prefix("//")) {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        let own = authority.eq_ignore_ascii_case(place.host) || (place.is_internal)(authority);
+        let own = authority.as_bytes().eq_ignore_ascii_case(place.host) || (place.is_internal)(authority);
         if !own {
             return None;
         }
@@ -131,9 +131,10 @@ fn is_below(path: &str, prefix: &str) -> bool {
 }
 
 /// Would a browser run script in an answer of this content type? Such documents are sandboxed away from the shared origin.
-pub fn is_document(content_type: Option<&str>) -> bool {
+pub fn is_document(content_type: Option<&[u8]>) -> bool {
     let Some(content_type) = content_type else { return true };
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    let essence = content_type[..end].trim_ascii();
     [
         "text/html",
         "application/xhtml+xml",
@@ -143,10 +144,10 @@ pub fn is_document(content_type: Option<&str>) -> bool {
         "application/pdf",
     ]
     .iter()
-    .any(|document| essence.eq_ignore_ascii_case(document))
+    .any(|document| essence.eq_ignore_ascii_case(document.as_bytes()))
         || essence.is_empty()
+        || !content_type.is_ascii()
         || essence
-            .as_bytes()
             .last_chunk::<4>()
             .is_some_and(|end| end.eq_ignore_ascii_case(b"+xml"))
 }
@@ -194,7 +195,7 @@ mod tests {
         let place = Place {
             prefix: PREFIX,
             base_path: "/api/auth",
-            host: "api.authsome.cloud",
+            host: b"api.authsome.cloud",
             is_internal: &|authority| authority == "10.0.0.7:8080",
         };
         rewrite_location(value, &place)
@@ -246,7 +247,7 @@ mod tests {
             let place = Place {
                 prefix: PREFIX,
                 base_path: "",
-                host: "api.authsome.cloud",
+                host: b"api.authsome.cloud",
                 is_internal: &|authority| authority == "localhost:8080",
             };
             rewrite_refresh(value, &place)
@@ -280,11 +281,12 @@ mod tests {
             Some("a/b+xml"),
             None,
         ] {
-            assert!(is_document(document), "{document:?}");
+            assert!(is_document(document.map(str::as_bytes)), "{document:?}");
         }
         for data in ["application/json", "text/plain", "text/event-stream", "image/png"] {
-            assert!(!is_document(Some(data)), "{data}");
+            assert!(!is_document(Some(data.as_bytes())), "{data}");
         }
+        assert!(is_document(Some("text/plaîn".as_bytes())), "nobody knows what that is");
     }
 
     proptest! {

@@ -82,8 +82,7 @@ impl Http1 {
                     accepted: &accepted,
                 };
                 let served = lane.serve(taken, caller, &head, &stopping);
-                // Boxed: a connection that is idle does not carry the space of a request.
-                match accepted.switch.serve(Box::pin(served)).await {
+                match accepted.switch.serve(served).await {
                     Some(Served::Next) => {
                         idle = self.limits.keepalive;
                         continue;

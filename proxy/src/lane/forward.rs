@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use pingora::server::ShutdownWatch;
@@ -51,14 +51,15 @@ impl Lane {
                 return Err(Error::new(ErrorType::InternalError));
             };
             // An endpoint there was when the request was let through; it is gone since, or its time is.
+            let now = Instant::now();
             let call = forward
-                .next_call(upstreams)
+                .next_call(upstreams, now)
                 .ok_or_else(|| Error::new_up(ErrorType::ConnectNoRoute))?;
             let app = Arc::clone(&forward.admission.app);
             let prepared = app.prepared.get().ok_or_else(|| Error::new(ErrorType::InternalError))?;
-            job.ctx.timeline.connecting(call.address);
+            job.ctx.timeline.connecting(call.address, now);
             let owner = self.owner(&call, prepared);
-            let pooled = if call.fresh { None } else { self.pool.take(&owner) };
+            let pooled = if call.fresh { None } else { self.pool.take(&owner, now) };
             let is_reused = pooled.is_some();
             let connected = match pooled {
                 Some(connection) => Ok(connection),

@@ -1,15 +1,16 @@
 //! A request that is answered from what is kept.
 
-use http::{HeaderName, HeaderValue, header};
+use http::HeaderValue;
 use pingora::server::ShutdownWatch;
 
 use super::{Job, Lane, question};
 use crate::answer::Connection;
 use crate::cache::Kept;
 use crate::filter::lines::Lines;
+use crate::filter::name::{self, Name, name};
 use crate::filter::short::Short;
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+static CACHE_STATUS: Name = name!("cache-status");
 
 impl Lane {
     /// What is kept for the request, if that is simple.
@@ -25,12 +26,12 @@ impl Lane {
         let status = kept.status();
         let lines = &mut job.desk.reply;
         lines.begin_with(kept.lines());
-        lines.strike(&header::DATE);
+        lines.strike(&name::DATE);
         // All of it, so parts can be asked for.
-        lines.put(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        lines.put_text(header::AGE, &Short::<20>::default().with_number(kept.age()));
+        lines.put(&name::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        lines.put_text(&name::AGE, &Short::<20>::default().with_number(kept.age()));
         if let Ok(says) = HeaderValue::from_str(&kept.cache_status()) {
-            lines.add(CACHE_STATUS, says);
+            lines.add(&CACHE_STATUS, says);
         }
         if let Some(cache) = &self.edge.cache {
             cache.sent_kept();

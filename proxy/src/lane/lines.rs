@@ -5,9 +5,10 @@
 //! from the heap: the space is used again for the next head. Lines that were received are written anew from name and value; those
 //! that stand in memory exactly so are copied in one go. Pure; nothing here fails.
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
 use crate::filter::lines::{Fields, Lines};
+use crate::filter::name::{Mark, Name};
 use crate::filter::names::Names;
 
 /// The lines of a head.
@@ -16,16 +17,17 @@ pub(super) struct HeadLines {
     /// The head as received, then lines that were added here.
     bytes: Vec<u8>,
     lines: Vec<Line>,
-    /// The [bits](bit) of all lines there are or were.
+    /// The [bits](Mark::bit) of all lines there are or were.
     bits: u64,
-    /// Lines that follow all others, as they are sent. Nobody looks for them.
+    /// Lines that follow all others: each with a line end before it and none behind, so that two pieces make one. Nobody looks
+    /// for them.
     said: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Line {
-    /// [`mark`] of the name.
-    mark: u32,
+    /// Of the name.
+    mark: Mark,
     name: Span,
     value: Span,
 }
@@ -48,25 +50,6 @@ impl Span {
         let from = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
         Self::new(from, from + part.len())
     }
-}
-
-/// Differs for most names that differ, and never for the same name in another case.
-fn mark(name: &[u8]) -> u32 {
-    let letter = |at: usize| name.get(at).map_or(0, |byte| byte | 0x20);
-    // Names are shorter than a head, and only equality counts.
-    #[expect(clippy::cast_possible_truncation, reason = "part of a mark that need not be unique")]
-    let length = name.len() as u8;
-    u32::from_le_bytes([
-        letter(0),
-        letter(name.len() / 2),
-        letter(name.len().wrapping_sub(1)),
-        length,
-    ])
-}
-
-/// One of 64, by the mark.
-fn bit(mark: u32) -> u64 {
-    1 << (mark.wrapping_mul(0x9e37_79b9) >> 26)
 }
 
 impl HeadLines {
@@ -95,8 +78,8 @@ impl HeadLines {
 
     /// Adds a line of the head that was received.
     pub(super) fn receive(&mut self, name: Span, value: Span) {
-        let mark = mark(self.at(name));
-        self.bits |= bit(mark);
+        let mark = Mark::of(self.at(name));
+        self.bits |= mark.bit();
         self.lines.push(Line { mark, name, value });
     }
 
@@ -112,7 +95,7 @@ impl HeadLines {
 
     /// Appends all lines as they are sent.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.reserve(self.bytes.len() + 4 * self.lines.len() + self.said.len());
+        out.reserve(self.bytes.len() + 4 * self.lines.len() + self.said.len() + 2);
         let mut run = Span::default();
         for line in &self.lines {
             if self.stands_as_sent(line) {
@@ -131,7 +114,10 @@ impl HeadLines {
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(self.at(run));
-        out.extend_from_slice(&self.said);
+        if let Some(said) = self.said.get(2..) {
+            out.extend_from_slice(said);
+            out.extend_from_slice(b"\r\n");
+        }
     }
 
     /// Are the bytes from the name to behind the value what is sent of the line?
@@ -152,47 +138,56 @@ impl HeadLines {
     }
 
     /// The lines among which one of this mark could be.
-    fn among(&self, mark: u32) -> &[Line] {
-        if self.bits & bit(mark) == 0 { &[] } else { &self.lines }
+    fn among(&self, mark: Mark) -> &[Line] {
+        if self.bits & mark.bit() == 0 { &[] } else { &self.lines }
     }
 
     /// Adds a line as it is sent.
-    fn append(&mut self, name: &HeaderName, value: &[u8]) {
-        let name = name.as_str().as_bytes();
-        self.bytes.reserve(name.len() + value.len() + 4);
+    fn append(&mut self, name: &Name, value: &[u8]) {
+        self.bytes.reserve(name.as_bytes().len() + value.len() + 4);
         let from = self.named(name);
         self.bytes.extend_from_slice(value);
         self.ended(name, from);
     }
 
-    fn named(&mut self, name: &[u8]) -> usize {
+    fn named(&mut self, name: &Name) -> usize {
         let from = self.bytes.len();
-        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.extend_from_slice(b": ");
         from
     }
 
-    fn ended(&mut self, name: &[u8], from: usize) {
-        let mark = mark(name);
-        self.bits |= bit(mark);
+    fn ended(&mut self, name: &Name, from: usize) {
+        let mark = name.mark();
+        self.bits |= mark.bit();
+        let length = name.as_bytes().len();
         self.lines.push(Line {
             mark,
-            name: Span::new(from, from + name.len()),
-            value: Span::new(from + name.len() + 2, self.bytes.len()),
+            name: Span::new(from, from + length),
+            value: Span::new(from + length + 2, self.bytes.len()),
         });
         self.bytes.extend_from_slice(b"\r\n");
     }
 }
 
 impl Fields for HeadLines {
-    fn all(&self, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
-        let sought = mark(name.as_str().as_bytes());
-        self.among(sought)
+    fn all(&self, name: &Name) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.among(name.mark())
             .iter()
-            .filter(move |line| {
-                line.mark == sought && self.at(line.name).eq_ignore_ascii_case(name.as_str().as_bytes())
-            })
+            .filter(move |line| line.mark == name.mark() && name.is(self.at(line.name)))
             .map(|line| self.at(line.value))
+    }
+
+    fn first(&self, name: &Name) -> Option<&[u8]> {
+        let mut lines = self.among(name.mark()).iter();
+        let line = lines.find(|line| line.mark == name.mark() && name.is(self.at(line.name)))?;
+        Some(self.at(line.value))
+    }
+
+    fn all_named(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.iter()
+            .filter(move |(given, _)| given.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
     }
 
     fn has_any(&self, names: &Names) -> bool {
@@ -207,74 +202,65 @@ impl Fields for HeadLines {
 }
 
 impl Lines for HeadLines {
-    fn put(&mut self, name: HeaderName, value: HeaderValue) {
+    fn put(&mut self, name: &Name, value: HeaderValue) {
         self.put_ref(name, &value);
     }
 
-    fn put_ref(&mut self, name: HeaderName, value: &HeaderValue) {
-        self.strike(&name);
-        self.append(&name, value.as_bytes());
+    fn put_ref(&mut self, name: &Name, value: &HeaderValue) {
+        self.strike(name);
+        self.append(name, value.as_bytes());
     }
 
-    fn put_text(&mut self, name: HeaderName, value: &str) {
-        self.strike(&name);
+    fn put_text(&mut self, name: &Name, value: &str) {
+        self.strike(name);
         // Without a way out of the loop it is done for many bytes at once.
         let is_text = value.bytes().fold(true, |so_far, byte| so_far & is_text_byte(byte));
         if is_text {
-            self.append(&name, value.as_bytes());
+            self.append(name, value.as_bytes());
         }
     }
 
-    fn put_made(&mut self, name: HeaderName, value: &[u8]) {
-        self.strike(&name);
-        self.append(&name, value);
+    fn put_made(&mut self, name: &Name, value: &[u8]) {
+        self.strike(name);
+        self.append(name, value);
     }
 
-    fn put_copy(&mut self, name: HeaderName, from: HeaderName) {
-        let from = from.as_str().as_bytes();
-        let sought = mark(from);
-        let line = self
-            .among(sought)
-            .iter()
-            .find(|line| line.mark == sought && self.at(line.name).eq_ignore_ascii_case(from));
+    fn put_copy(&mut self, name: &Name, from: &Name) {
+        let mut lines = self.among(from.mark()).iter();
+        let line = lines.find(|line| line.mark == from.mark() && from.is(self.at(line.name)));
         let value = line.map(|line| line.value);
-        self.strike(&name);
+        self.strike(name);
         if let Some(value) = value {
-            let name = name.as_str().as_bytes();
             self.bytes
-                .reserve(name.len() + 4 + value.until.saturating_sub(value.from));
+                .reserve(name.as_bytes().len() + 4 + value.until.saturating_sub(value.from));
             let begins = self.named(name);
             self.bytes.extend_from_within(value.from..value.until);
             self.ended(name, begins);
         }
     }
 
-    fn add(&mut self, name: HeaderName, value: HeaderValue) {
-        self.append(&name, value.as_bytes());
+    fn add(&mut self, name: &Name, value: HeaderValue) {
+        self.append(name, value.as_bytes());
     }
 
-    fn say(&mut self, name: HeaderName, value: &[u8]) {
-        let name = name.as_str().as_bytes();
-        // Once for all four pieces.
-        self.said.reserve(name.len() + value.len() + 4);
-        self.said.extend_from_slice(name);
-        self.said.extend_from_slice(b": ");
+    fn say(&mut self, name: &Name, value: &[u8]) {
+        let before = name.before_value();
+        self.said.reserve(before.len() + value.len());
+        self.said.extend_from_slice(before);
         self.said.extend_from_slice(value);
-        self.said.extend_from_slice(b"\r\n");
     }
 
-    fn say_ref(&mut self, name: HeaderName, value: &HeaderValue) {
+    fn say_ref(&mut self, name: &Name, value: &HeaderValue) {
         self.say(name, value.as_bytes());
     }
 
-    fn strike(&mut self, name: &HeaderName) {
-        let name = name.as_str().as_bytes();
-        let sought = mark(name);
+    fn strike(&mut self, name: &Name) {
+        let sought = name.mark();
         if self.among(sought).iter().all(|line| line.mark != sought) {
             return;
         }
         let Self { bytes, lines, .. } = self;
-        lines.retain(|line| line.mark != sought || !line.name.of_bytes(bytes).eq_ignore_ascii_case(name));
+        lines.retain(|line| line.mark != sought || !name.is(line.name.of_bytes(bytes)));
     }
 
     fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool) {
@@ -295,10 +281,11 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use http::{HeaderMap, HeaderName};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::filter::name::name;
 
     fn of(lines: &[(&str, &str)]) -> HeadLines {
         let mut head = HeadLines::default();
@@ -327,7 +314,14 @@ mod tests {
         StrikeWhere(usize),
     }
 
-    const NAMES: [&str; 6] = ["host", "x-a", "x-b", "x-request-id", "cookie", "accept"];
+    static NAMES: [Name; 6] = [
+        name!("host"),
+        name!("x-a"),
+        name!("x-b"),
+        name!("x-request-id"),
+        name!("cookie"),
+        name!("accept"),
+    ];
 
     fn change() -> impl Strategy<Value = Change> {
         let name = || 0..NAMES.len();
@@ -343,7 +337,7 @@ mod tests {
     }
 
     fn apply(head: &mut impl Lines, change: &Change) {
-        let name = |at: &usize| HeaderName::from_static(NAMES[*at]);
+        let name = |at: &usize| &NAMES[*at];
         match change {
             Change::Put(at, value) => {
                 if let Ok(value) = HeaderValue::from_str(value) {
@@ -357,8 +351,8 @@ mod tests {
                     head.add(name(at), value);
                 }
             }
-            Change::Strike(at) => head.strike(&name(at)),
-            Change::StrikeWhere(at) => head.strike_where(|given| given.eq_ignore_ascii_case(NAMES[*at].as_bytes())),
+            Change::Strike(at) => head.strike(name(at)),
+            Change::StrikeWhere(at) => head.strike_where(|given| NAMES[*at].is(given)),
         }
     }
 
@@ -371,7 +365,8 @@ mod tests {
             let spelt: Vec<(String, &String)> = received
                 .iter()
                 .map(|(name, upper, value)| {
-                    (if *upper { NAMES[*name].to_uppercase() } else { NAMES[*name].to_owned() }, value)
+                    let name = NAMES[*name].header().as_str();
+                    (if *upper { name.to_uppercase() } else { name.to_owned() }, value)
                 })
                 .collect();
             let mut lines = of(&spelt.iter().map(|(name, value)| (&**name, value.as_str())).collect::<Vec<_>>());
@@ -383,8 +378,8 @@ mod tests {
                 apply(&mut lines, change);
                 apply(&mut map, change);
             }
-            for name in NAMES.map(HeaderName::from_static) {
-                let ours: Vec<&[u8]> = lines.all(name.clone()).collect();
+            for name in &NAMES {
+                let ours: Vec<&[u8]> = lines.all(name).collect();
                 let theirs: Vec<&[u8]> = Fields::all(&map, name).collect();
                 prop_assert_eq!(ours, theirs);
             }

@@ -18,6 +18,7 @@ mod pool;
 mod reply;
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,7 +144,7 @@ pub(crate) struct Caller<'a> {
 /// A request for the lane, with the space that it is worked on in.
 pub(crate) struct Taken {
     chosen: Chosen,
-    desk: Desk,
+    desk: Box<Desk>,
 }
 
 /// What became of a request.
@@ -189,76 +190,78 @@ impl Lane {
         None
     }
 
-    /// Serves a request that was taken.
-    pub(crate) async fn serve(
-        &self,
+    /// Serves a request that was taken. Boxed: a connection that is idle does not carry the space of a request.
+    pub(crate) fn serve<'a>(
+        &'a self,
         taken: Taken,
-        caller: Caller<'_>,
-        head: &Head,
-        stopping: &ShutdownWatch,
-    ) -> Served {
-        let Taken { chosen, mut desk } = taken;
-        let Caller {
-            client,
-            alarm,
-            peer,
-            accepted,
-        } = caller;
-        let bytes = client.begin(head.length, head.body);
-        accepted.exchange.head_accepted();
-        let mut ctx = self.edge.begin();
-        ctx.accepted = Some(Arc::clone(accepted));
-        ctx.head_bytes = head.length;
-        let closes = chosen.is_last || *stopping.borrow() || self.edge.probes.is_draining();
-        let mut job = Job {
-            client,
-            desk: &mut desk,
-            alarm,
-            ctx,
-            chosen,
-            body_bytes: 0,
-            closes,
-            said: Said::default(),
-        };
-        self.edge
-            .find_client(peer.address, peer.is_tls, &job.desk.request, &mut job.ctx);
-        let incoming = Incoming {
-            method: &job.chosen.method,
-            target: job.desk.request.at(job.chosen.target),
-            host: job.desk.request.text_at(job.chosen.host),
-            headers: &job.desk.request,
-            upgrades: false,
-            in_background: false,
-        };
-        match self.edge.consider(&incoming, &mut job.ctx).await {
-            Verdict::Forward(forwarding) => {
-                let streams = forwarding.way.is_streaming();
-                job.ctx.forward = Some(forwarding);
-                let question = question(&job.chosen, &job.desk.request, None);
-                job.ctx.part = self.edge.part(&question, &job.desk.request, &job.ctx);
-                let kept = if streams { None } else { self.kept(&job) };
-                if streams || (job.ctx.part.is_some() && kept.is_none()) {
-                    let ctx = Box::new(job.ctx);
-                    self.pool.give_back(desk);
-                    return Served::ForLibrary(bytes, ctx);
+        caller: Caller<'a>,
+        head: &'a Head,
+        stopping: &'a ShutdownWatch,
+    ) -> Pin<Box<impl Future<Output = Served> + 'a>> {
+        Box::pin(async move {
+            let Taken { chosen, mut desk } = taken;
+            let Caller {
+                client,
+                alarm,
+                peer,
+                accepted,
+            } = caller;
+            let bytes = client.begin(head.length, head.body);
+            accepted.exchange.head_accepted();
+            let closes = chosen.is_last || *stopping.borrow() || self.edge.probes.is_draining();
+            // Nothing large gets a name of its own here, not even for a line: the future would keep a place for it, and is moved.
+            let mut job = Job {
+                client,
+                desk: &mut desk,
+                alarm,
+                ctx: self.edge.begin(),
+                chosen,
+                body_bytes: 0,
+                closes,
+                said: Said::default(),
+            };
+            job.ctx.accepted = Some(Arc::clone(accepted));
+            job.ctx.head_bytes = head.length;
+            self.edge
+                .find_client(peer.address, peer.is_tls, &job.desk.request, &mut job.ctx);
+            let incoming = Incoming {
+                method: &job.chosen.method,
+                target: job.desk.request.at(job.chosen.target),
+                host: job.desk.request.text_at(job.chosen.host),
+                headers: &job.desk.request,
+                upgrades: false,
+                in_background: false,
+            };
+            match self.edge.consider(&incoming, &mut job.ctx).await {
+                Verdict::Forward(forwarding) => {
+                    let streams = forwarding.way.is_streaming();
+                    job.ctx.forward = Some(forwarding);
+                    let question = question(&job.chosen, &job.desk.request, None);
+                    job.ctx.part = self.edge.part(&question, &job.desk.request, &job.ctx);
+                    let kept = if streams { None } else { self.kept(&job) };
+                    if streams || (job.ctx.part.is_some() && kept.is_none()) {
+                        let ctx = Box::new(job.ctx);
+                        self.pool.give_back(desk);
+                        return Served::ForLibrary(bytes, ctx);
+                    }
+                    match (self.edge.set_out(&mut job.ctx).await, kept) {
+                        (Ok(()), None) => self.forward(&mut job, stopping).await,
+                        (Ok(()), Some(kept)) => self.answer_kept(&mut job, &kept, stopping).await,
+                        (Err(refusal), _) => self.refuse(&mut job, refusal, Connection::Keep).await,
+                    }
                 }
-                match (self.edge.set_out(&mut job.ctx).await, kept) {
-                    (Ok(()), None) => self.forward(&mut job, stopping).await,
-                    (Ok(()), Some(kept)) => self.answer_kept(&mut job, &kept, stopping).await,
-                    (Err(refusal), _) => self.refuse(&mut job, refusal, Connection::Keep).await,
-                }
+                Verdict::Preflight => self.preflight(&mut job).await,
+                Verdict::Refuse(refusal, connection) => self.refuse(&mut job, refusal, connection).await,
             }
-            Verdict::Preflight => self.preflight(&mut job).await,
-            Verdict::Refuse(refusal, connection) => self.refuse(&mut job, refusal, connection).await,
-        }
-        let goes_on = self.finish(&mut job).await;
-        drop(job);
-        self.pool.give_back(desk);
-        if !goes_on {
-            return Served::Closed;
-        }
-        client.give_back(bytes);
-        Served::Next
+            let goes_on = self.finish(&mut job).await;
+            drop(job);
+            self.pool.give_back(desk);
+            if !goes_on {
+                return Served::Closed;
+            }
+            client.give_back(bytes);
+            Served::Next
+        })
     }
 
     /// Counts the request. Can the connection be used again?
@@ -295,7 +298,7 @@ impl Job<'_> {
 fn question<'a>(chosen: &'a Chosen, request: &'a HeadLines, answered: Option<u16>) -> Question<'a> {
     Question {
         method: &chosen.method,
-        host: request.text_at(chosen.host),
+        host: request.at(chosen.host),
         protocol: "1.1",
         answered,
         by: By::Lane,

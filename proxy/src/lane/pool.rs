@@ -80,9 +80,8 @@ impl Pool {
     }
 
     /// A connection that can be used now.
-    pub(super) fn take(&self, owner: &Owner) -> Option<Connection> {
+    pub(super) fn take(&self, owner: &Owner, now: Instant) -> Option<Connection> {
         let own = self.own_shelf();
-        let now = Instant::now();
         let others = (1..self.shelves.len()).map(|step| (own + step) % self.shelves.len());
         for place in std::iter::once(own).chain(others) {
             // Somebody else's shelf that is in use is not waited for.
@@ -118,12 +117,12 @@ impl Pool {
     }
 
     /// Space to work with.
-    pub(super) fn desk(&self) -> Desk {
+    pub(super) fn desk(&self) -> Box<Desk> {
         lock(&self.shelves[self.own_shelf()]).desks.pop().unwrap_or_default()
     }
 
     /// Keeps the space for the next request.
-    pub(super) fn give_back(&self, mut desk: Desk) {
+    pub(super) fn give_back(&self, mut desk: Box<Desk>) {
         if !desk.tidy() {
             return;
         }
@@ -186,7 +185,8 @@ struct Shelf {
     oldest: Option<usize>,
     newest: Option<usize>,
     count: usize,
-    desks: Vec<Desk>,
+    #[expect(clippy::vec_box, reason = "a desk changes hands four times a request")]
+    desks: Vec<Box<Desk>>,
 }
 
 #[derive(Default)]
@@ -342,16 +342,16 @@ mod tests {
         let (_second, other, latest) = instance.connect().await;
         pool.put(instance.owner(1), one);
         pool.put(instance.owner(1), other);
-        assert!(pool.take(&instance.owner(2)).is_none());
+        assert!(pool.take(&instance.owner(2), Instant::now()).is_none());
         let identity = Arc::new(TlsIdentity::default());
         let secure = Owner {
             tls: Some(("instance.test".into(), identity)),
             ..instance.owner(1)
         };
-        assert!(pool.take(&secure).is_none());
-        assert_eq!(port(&pool.take(&instance.owner(1)).unwrap()), latest);
-        assert!(pool.take(&instance.owner(1)).is_some());
-        assert!(pool.take(&instance.owner(1)).is_none());
+        assert!(pool.take(&secure, Instant::now()).is_none());
+        assert_eq!(port(&pool.take(&instance.owner(1), Instant::now()).unwrap()), latest);
+        assert!(pool.take(&instance.owner(1), Instant::now()).is_some());
+        assert!(pool.take(&instance.owner(1), Instant::now()).is_none());
     }
 
     #[tokio::test]
@@ -361,7 +361,7 @@ mod tests {
         let (_theirs, ours, _) = instance.connect().await;
         pool.put(instance.owner(1), ours);
         let taken = std::thread::scope(|scope| {
-            let taken = scope.spawn(|| pool.take(&instance.owner(1)).is_some());
+            let taken = scope.spawn(|| pool.take(&instance.owner(1), Instant::now()).is_some());
             taken.join().unwrap()
         });
         assert!(taken);
@@ -383,7 +383,7 @@ mod tests {
         }
         pool.put(instance.owner(1), closed);
         pool.put(instance.owner(1), spoke);
-        assert!(pool.take(&instance.owner(1)).is_none());
+        assert!(pool.take(&instance.owner(1), Instant::now()).is_none());
         assert_eq!(pool.count(), 0);
     }
 
@@ -403,7 +403,7 @@ mod tests {
         let hasty = Pool::new(1, 8, Duration::ZERO);
         let (_theirs, ours, _) = instance.connect().await;
         hasty.put(instance.owner(1), ours);
-        assert!(hasty.take(&instance.owner(1)).is_none());
+        assert!(hasty.take(&instance.owner(1), Instant::now()).is_none());
         let (_theirs, ours, _) = instance.connect().await;
         hasty.put(instance.owner(1), ours);
         hasty.sweep();
@@ -422,7 +422,7 @@ mod tests {
         }
         assert_eq!(pool.count(), 3);
         let kept: Vec<u64> = (0..6)
-            .filter(|owner| pool.take(&instance.owner(*owner)).is_some())
+            .filter(|owner| pool.take(&instance.owner(*owner), Instant::now()).is_some())
             .collect();
         assert_eq!(kept, [3, 4, 5]);
         assert!(lock(&pool.shelves[0]).slots.len() <= 4, "slots are used again");

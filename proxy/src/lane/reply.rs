@@ -5,11 +5,12 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderName, header};
 use httparse::{ParserConfig, Response, Status};
 
 use super::lines::{HeadLines, Span};
 use crate::filter::lines::{Fields, Lines};
+use crate::filter::name;
+use crate::filter::names::Names;
 
 /// Lines of a head.
 const MOST_LINES: usize = 256;
@@ -52,13 +53,7 @@ pub(super) enum Ending {
 pub(super) struct BadReply;
 
 /// Of the connection with the instance: never passed on.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    header::CONNECTION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+const HOP_BY_HOP: Names = Names::new(&["connection", "te", "trailer", "transfer-encoding", "upgrade"]);
 
 /// Reads a head into `lines`. `None`: it is not complete. `is_head`: the answer is to a HEAD.
 pub(super) fn read(bytes: &[u8], is_head: bool, lines: &mut HeadLines) -> Result<Option<Reply>, BadReply> {
@@ -89,12 +84,12 @@ pub(super) fn read(bytes: &[u8], is_head: bool, lines: &mut HeadLines) -> Result
     strike_hop_by_hop(lines, framing.names_more);
     if status >= 200 {
         // The edge says its own.
-        lines.strike(&header::DATE);
+        lines.strike(&name::DATE);
     }
     let has_none = is_head || matches!(status, 100..=199 | 204 | 304);
     if status == 204 || status < 200 {
         // RFC 9110, section 8.6: there is none.
-        lines.strike(&header::CONTENT_LENGTH);
+        lines.strike(&name::CONTENT_LENGTH);
     }
     let body = match (has_none, framing.is_chunked, framing.length) {
         (true, _, _) => Ending::Length(0),
@@ -156,20 +151,16 @@ impl Framing {
 
 fn strike_hop_by_hop(lines: &mut HeadLines, names_more: bool) {
     if names_more {
-        let named: Vec<HeaderName> = lines
-            .all(header::CONNECTION)
+        let named: Vec<Vec<u8>> = lines
+            .all(&name::CONNECTION)
             .flat_map(|value| value.split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .map(|name| name.trim_ascii().to_vec())
             // These say what the body is, whatever `Connection` says of them.
-            .filter(|name| *name != header::CONTENT_LENGTH && *name != header::CONTENT_TYPE)
+            .filter(|name| !name::CONTENT_LENGTH.is(name) && !name::CONTENT_TYPE.is(name))
             .collect();
-        for name in named {
-            lines.strike(&name);
-        }
+        lines.strike_where(|name| named.iter().any(|named| named.eq_ignore_ascii_case(name)));
     }
-    for name in &HOP_BY_HOP {
-        lines.strike(name);
-    }
+    lines.strike_where(|name| HOP_BY_HOP.hold(name));
 }
 
 #[cfg(test)]

@@ -3,17 +3,18 @@
 //! Owns the fields `X-RateLimit-Limit`, `-Remaining` and `-Reset` (whole numbers, the last in seconds from now), and
 //! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10, structured fields of RFC 9651).
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
 use super::gcra::{Allowance, Verdict};
 use crate::filter::lines::Lines;
+use crate::filter::name::{Name, name};
 use crate::filter::short::Short;
 
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+static LIMIT: Name = name!("x-ratelimit-limit");
+static REMAINING: Name = name!("x-ratelimit-remaining");
+static RESET: Name = name!("x-ratelimit-reset");
+static RATE_LIMIT: Name = name!("ratelimit");
+static POLICY: Name = name!("ratelimit-policy");
 
 /// Longer than any `RateLimit` value: a name and two numbers.
 const VALUE_BYTES: usize = 80;
@@ -79,16 +80,16 @@ impl Standing {
     /// Adds the fields to the head of an answer, in which none of them is.
     pub fn tell(&self, answer: &mut impl Lines) {
         let number = |number: u64| Short::<DIGITS>::default().with_number(number);
-        answer.say(LIMIT, number(self.limit.into()).as_bytes());
-        answer.say(REMAINING, number(self.remaining.into()).as_bytes());
-        answer.say(RESET, number(self.reset_seconds).as_bytes());
-        answer.say_ref(POLICY, &self.policy);
+        answer.say(&LIMIT, number(self.limit.into()).as_bytes());
+        answer.say(&REMAINING, number(self.remaining.into()).as_bytes());
+        answer.say(&RESET, number(self.reset_seconds).as_bytes());
+        answer.say_ref(&POLICY, &self.policy);
         let stands = Short::<VALUE_BYTES>::default()
             .with("\"")
             .with(self.by.as_str())
             .with("\";r=");
         let stands = stands.with_number(self.remaining.into()).with(";t=");
-        answer.say(RATE_LIMIT, stands.with_number(self.reset_seconds).as_bytes());
+        answer.say(&RATE_LIMIT, stands.with_number(self.reset_seconds).as_bytes());
     }
 }
 

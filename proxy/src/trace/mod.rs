@@ -13,14 +13,14 @@ use authsome_core::config::Reader;
 use authsome_core::entropy::Entropy;
 use authsome_core::id::RequestId;
 use authsome_core::secret::SecretUrl;
-use http::HeaderName;
 
 use crate::filter::lines::Fields;
+use crate::filter::name::{Name, name};
 
 /// `traceparent`.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub static TRACEPARENT: Name = name!("traceparent");
 /// `tracestate`.
-pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub static TRACESTATE: Name = name!("tracestate");
 
 pub use context::{Parent, Ratio, Trace, is_state, parse};
 pub use export::{Exporter, ExporterError, Spans, TraceMetrics};
@@ -39,7 +39,7 @@ pub struct Tracing {
 impl Tracing {
     /// The trace of a request: that of its `traceparent` if there is exactly one and it is valid, or one of its own.
     pub fn of(&self, headers: &impl Fields, request_id: RequestId, entropy: &dyn Entropy) -> Trace {
-        let mut given = headers.all(TRACEPARENT);
+        let mut given = headers.all(&TRACEPARENT);
         let parent = match (given.next(), given.next()) {
             (Some(value), None) => parse(value),
             _ => None,

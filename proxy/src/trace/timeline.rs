@@ -16,9 +16,9 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// A connection to an instance is asked for. The first one counts; the last address is kept.
-    pub fn connecting(&mut self, address: SocketAddr) {
-        self.connecting.get_or_insert_with(Instant::now);
+    /// A connection to an instance is asked for now. The first one counts; the last address is kept.
+    pub fn connecting(&mut self, address: SocketAddr, now: Instant) {
+        self.connecting.get_or_insert(now);
         self.address = Some(address);
     }
 
@@ -63,11 +63,11 @@ mod tests {
         let mut timeline = Timeline::default();
         assert_eq!(timeline.own(began, took), took);
         assert!(timeline.upstream(began, took, 0).is_none());
-        timeline.connecting(([127, 0, 0, 1], 80).into());
+        timeline.connecting(([127, 0, 0, 1], 80).into(), Instant::now());
         let pending = timeline.upstream(began, took, 1).unwrap();
         assert_eq!((pending.took, pending.status), (None, None));
         assert_eq!(timeline.own(began, took) + pending.waited, took);
-        timeline.connecting(([127, 0, 0, 2], 80).into());
+        timeline.connecting(([127, 0, 0, 2], 80).into(), Instant::now());
         timeline.answered(503);
         let answered = timeline.upstream(began, took, 2).unwrap();
         assert_eq!(

@@ -21,6 +21,7 @@ pub use inserter::Inserter;
 pub use names::may_trail;
 
 use crate::filter::lines::Lines;
+use crate::filter::name;
 
 /// Bytes of all trailers of one body, as lines.
 pub const MOST: usize = 8 * 1024;
@@ -76,13 +77,13 @@ impl Trailers {
     pub fn announce(&self, request: &mut impl Lines) {
         let announced = HeaderValue::from_str(&self.announced).ok();
         if let Some(announced) = announced.filter(|names| !names.is_empty()) {
-            request.put(header::TRAILER, announced);
+            request.put(&name::TRAILER, announced);
             // With a length, which clients of HTTP/2 may state beside trailers, HTTP/1.1 has no place for them.
-            request.strike(&header::CONTENT_LENGTH);
+            request.strike(&name::CONTENT_LENGTH);
         }
         if self.wanted {
-            request.put(header::TE, HeaderValue::from_static("trailers"));
-            request.put(header::CONNECTION, HeaderValue::from_static("TE"));
+            request.put(&name::TE, HeaderValue::from_static("trailers"));
+            request.put(&name::CONNECTION, HeaderValue::from_static("TE"));
         }
     }
 

@@ -119,9 +119,8 @@ impl Upstreams {
         }
     }
 
-    /// Where the next attempt of a request goes. `None`: there is no endpoint.
-    pub fn attempt(&self, prepared: &Prepared, tried: &Tried) -> Option<Attempt> {
-        let now = Instant::now();
+    /// Where the next attempt of a request goes, at this moment. `None`: there is no endpoint.
+    pub fn attempt(&self, prepared: &Prepared, tried: &Tried, now: Instant) -> Option<Attempt> {
         let (policy, entropy) = (&self.settings.health, &*self.entropy);
         match &prepared.source {
             Source::Fixed(set) => set.pick(tried, now, policy, entropy),

@@ -162,19 +162,22 @@ impl Way {
 
     /// Is its time over?
     pub fn is_overdue(&self, upstreams: &Upstreams) -> bool {
-        self.left(upstreams).is_zero()
+        self.left(upstreams, Instant::now()).is_zero()
     }
 
-    fn left(&self, upstreams: &Upstreams) -> Duration {
+    fn left(&self, upstreams: &Upstreams, now: Instant) -> Duration {
         match self.kind {
             Kind::Stream => Duration::MAX,
-            Kind::Request => upstreams.settings().timeouts.total.saturating_sub(self.began.elapsed()),
+            Kind::Request => {
+                let took = now.duration_since(self.began);
+                upstreams.settings().timeouts.total.saturating_sub(took)
+            }
         }
     }
 
     /// The connection for the next attempt. `None`: there is no endpoint, or no time.
     pub fn next(&mut self, upstreams: &Upstreams, prepared: &Prepared) -> Option<HttpPeer> {
-        let call = self.call(upstreams, prepared)?;
+        let call = self.call(upstreams, prepared, Instant::now())?;
         let is_watched = self.upgrades || self.trailers.is_some();
         self.hold = is_watched.then(Arc::default);
         if let Some(trailers) = &self.trailers {
@@ -200,9 +203,9 @@ impl Way {
         ))
     }
 
-    /// Where the next attempt goes. `None`: there is no endpoint, or no time.
-    pub fn call(&mut self, upstreams: &Upstreams, prepared: &Prepared) -> Option<Call> {
-        let left = self.left(upstreams);
+    /// Where the next attempt goes, at this moment. `None`: there is no endpoint, or no time.
+    pub fn call(&mut self, upstreams: &Upstreams, prepared: &Prepared, now: Instant) -> Option<Call> {
+        let left = self.left(upstreams, now);
         if left.is_zero() {
             return None;
         }
@@ -213,7 +216,7 @@ impl Way {
         // The same endpoint was not at fault, so for a fresh connection it is not one that was tried.
         let attempt = match self.attempt.take() {
             Some(former) if fresh => former.again(),
-            _ => upstreams.attempt(prepared, &self.tried)?,
+            _ => upstreams.attempt(prepared, &self.tried, now)?,
         };
         let address = attempt.endpoint().address();
         self.attempt = Some(attempt);

@@ -63,7 +63,12 @@ pub struct Id<K: Kind> {
 impl<K: Kind> Id<K> {
     /// A new id: a UUIDv7 of the clock's millisecond and 74 random bits. A clock before 1970 counts as 1970.
     pub fn generate(clock: &dyn Clock, entropy: &dyn Entropy) -> Self {
-        let millis = u64::try_from(clock.unix_millis()).unwrap_or(0);
+        Self::at(clock.unix_millis(), entropy)
+    }
+
+    /// As [`Self::generate`], at a time that was read before: milliseconds since the Unix epoch.
+    pub fn at(unix_millis: i64, entropy: &dyn Entropy) -> Self {
+        let millis = u64::try_from(unix_millis).unwrap_or(0);
         Self::from_uuid(uuid::Builder::from_unix_timestamp_millis(millis, &entropy::bytes(entropy)).into_uuid())
     }
 

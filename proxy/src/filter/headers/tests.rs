@@ -48,7 +48,7 @@ fn forwarded_in(request: &mut RequestHeader, key_type: Option<KeyType>, instance
         key: key_type.map(|key_type| (key_type, &key)),
         prefix: Some(&HeaderValue::from_static("/v1/app_x")),
         instance,
-        request_id: RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1)),
+        request_id: &authsome_core::id::RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1)).text(),
         trace: Some(trace),
         client: Some("::ffff:192.0.2.1".parse().unwrap()),
         scheme: "https",
@@ -176,10 +176,10 @@ fn answered(lines: &[(&'static str, &'static str)], shared: bool) -> HeaderMap {
         response.append(*name, HeaderValue::from_static(value));
     }
     let (app, region) = (app(), HeaderValue::from_static("eu"));
-    let request_id = RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1));
+    let request_id = authsome_core::id::RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1));
     let identity = Identity {
         app: Some(&app),
-        request_id,
+        request_id: &request_id.text(),
         region: &region,
         cors: &Grant::Nobody,
         standing: None,
@@ -187,7 +187,7 @@ fn answered(lines: &[(&'static str, &'static str)], shared: bool) -> HeaderMap {
     let place = Place {
         prefix: "/v1/app_x",
         base_path: "/api",
-        host: "api.authsome.test",
+        host: b"api.authsome.test",
         is_internal: &|authority| authority == "10.0.0.7:8080",
     };
     let reply = Reply {
@@ -249,9 +249,9 @@ proptest! {
         let mut response = ResponseHeader::build(200, None).unwrap();
         response.append_header(name.clone(), value.as_str()).unwrap();
         let (app, region) = (app(), HeaderValue::from_static("eu"));
-        let request_id = RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1));
-        let identity = Identity { app: Some(&app), request_id, region: &region, cors: &Grant::Unknown, standing: None };
-        let place = Place { prefix: "/v1/app_x", base_path: "", host: "a", is_internal: &|_| false };
+        let request_id = authsome_core::id::RequestId::generate(&ManualClock::default(), &SeededEntropy::new(1));
+        let identity = Identity { app: Some(&app), request_id: &request_id.text(), region: &region, cors: &Grant::Unknown, standing: None };
+        let place = Place { prefix: "/v1/app_x", base_path: "", host: b"a", is_internal: &|_| false };
         to_client(&mut response, &Reply { identity, shared: Some(place) });
         let reserved: Vec<_> = response.headers.keys().filter(|name| is_reserved(name.as_str().as_bytes())).collect();
         prop_assert_eq!(reserved.len(), 3, "{:?}", reserved);

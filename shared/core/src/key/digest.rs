@@ -49,7 +49,14 @@ impl Digest {
 
     /// Equality in a time that does not depend on where the two differ.
     pub fn same_as(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        let word = |bytes: &[u8; LENGTH], at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[8 * at..8 * at + 8]);
+            u64::from_ne_bytes(word)
+        };
+        // All bits that differ, wherever they do; four words take an eighth of what 32 bytes one by one take.
+        let differing = (0..LENGTH / 8).fold(0, |so_far, at| so_far | (word(&self.0, at) ^ word(&other.0, at)));
+        differing.ct_eq(&0).into()
     }
 
     fn hex(&self) -> [u8; 2 * LENGTH] {
