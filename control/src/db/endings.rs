@@ -1,7 +1,7 @@
 //! What is due to be stopped, started again or destroyed since it, or its workspace, was deleted.
 
 use authsome_core::id::{ApplicationId, WorkspaceId};
-use authsome_db::DbError;
+use authsome_db::{DbError, operation};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -72,14 +72,7 @@ pub async fn begin_purge(
     .fetch_optional(&mut *connection)
     .await?;
     let Some(generation) = generation else { return Ok(None) };
-    sqlx::query!(
-        "UPDATE operations SET status = 'superseded', finished_at = now()
-         WHERE application_id = $1 AND status = 'queued' AND generation < $2",
-        id as ApplicationId,
-        generation,
-    )
-    .execute(connection)
-    .await?;
+    operation::supersede_queued(connection, id, generation).await?;
     Ok(Some(generation))
 }
 

@@ -2,7 +2,7 @@
 
 use authsome_contract::model::AppStatus;
 use authsome_core::id::{ApplicationId, WorkspaceId};
-use authsome_db::DbError;
+use authsome_db::{DbError, operation};
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -81,15 +81,7 @@ pub async fn advance(connection: &mut PgConnection, id: ApplicationId, moved: &M
     )
     .fetch_one(&mut *connection)
     .await?;
-    // Nobody has to look at them first to learn that.
-    sqlx::query!(
-        "UPDATE operations SET status = 'superseded', finished_at = now()
-         WHERE application_id = $1 AND status = 'queued' AND generation < $2",
-        id as ApplicationId,
-        generation,
-    )
-    .execute(connection)
-    .await?;
+    operation::supersede_queued(connection, id, generation).await?;
     Ok(generation)
 }
 

@@ -1,7 +1,7 @@
 //! The images that applications get from upgrades: which can be given one, giving it, and what a region's is.
 
 use authsome_core::id::{ApplicationId, WorkspaceId};
-use authsome_db::DbError;
+use authsome_db::{DbError, operation};
 use sqlx::PgConnection;
 
 use super::upgrade::set_status;
@@ -83,14 +83,7 @@ pub async fn intend(connection: &mut PgConnection, id: ApplicationId, image: Opt
     )
     .fetch_one(&mut *connection)
     .await?;
-    sqlx::query!(
-        "UPDATE operations SET status = 'superseded', finished_at = now()
-         WHERE application_id = $1 AND status = 'queued' AND generation < $2",
-        id as ApplicationId,
-        generation,
-    )
-    .execute(connection)
-    .await?;
+    operation::supersede_queued(connection, id, generation).await?;
     Ok(generation)
 }
 

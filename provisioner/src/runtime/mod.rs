@@ -152,6 +152,8 @@ pub struct Trouble {
     pub detail: String,
     /// Whose last lines say more.
     pub last_lines_of: Option<Container>,
+    /// What somebody has to do about it, where waiting does not help; `None` where it may pass by itself.
+    pub remedy: Option<&'static str>,
 }
 
 /// A container of a pod.
@@ -166,12 +168,13 @@ pub struct Container {
 }
 
 impl Trouble {
-    /// Trouble without a log.
+    /// Trouble without a log, that may pass.
     pub fn new(public: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {
             public: public.into(),
             detail: detail.into(),
             last_lines_of: None,
+            remedy: None,
         }
     }
 }
@@ -289,7 +292,8 @@ impl RuntimeError {
 pub struct Patience {
     /// Until they answer.
     pub rollout: Duration,
-    /// While they fail: what they say may date from before their last start, and they are started again by themselves.
+    /// While the same trouble is seen without a break: what they say may date from before their last start, and they are
+    /// started again by themselves.
     pub failing: Duration,
     /// Between two looks.
     pub look: Duration,
@@ -351,6 +355,12 @@ pub trait Runtime: Send + Sync {
     /// [`RuntimeError::Unfit`] or [`RuntimeError::Full`] where there is none. Asked before anything is made.
     async fn room(&self, _site: &Site) -> Result<Option<&'static str>, RuntimeError> {
         Ok(None)
+    }
+
+    /// What keeps that from coming up which a step waits for beside the instances (servers of the application's own, a
+    /// migration), where the runtime knows. Instances' own trouble is in their [`Placement`].
+    async fn hindrance(&self, _step: Step, _site: &Site) -> Option<Trouble> {
+        None
     }
 
     /// What an instance in trouble wrote last, secrets included: the caller takes them out. `None` where nothing is known.

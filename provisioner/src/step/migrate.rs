@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use authsome_contract::model::Step;
 
+use super::waiting::unless_hindered;
 use super::{Observed, Outcome, StepAction, StepContext, StepError, instance};
 use crate::plan::Desired;
 
@@ -27,7 +28,9 @@ impl StepAction for Migrate {
         if cx.intent.desired != Desired::Running {
             return Ok(Outcome::skipped("No instance is to run."));
         }
-        Ok(runtime.migrate(&instance::workload(cx).await?).await?)
+        let workload = instance::workload(cx).await?;
+        let migrating = async { Ok(runtime.migrate(&workload).await?) };
+        unless_hindered(cx, Step::Migrate, migrating).await
     }
 
     /// A schema goes with its database.

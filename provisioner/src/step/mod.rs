@@ -19,6 +19,7 @@ mod retire;
 mod rollout;
 mod secrets;
 mod tenancy;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,49 +4,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use authsome_contract::model::Step;
-use authsome_core::error::Chain;
 use tokio::time::Instant;
 
+use super::waiting::{Waiting, given_up};
 use super::{Observed, Outcome, StepAction, StepContext, StepError, failure};
 use crate::plan::Desired;
-use crate::redaction::excerpt;
-use crate::runtime::{Phase, Placement, Trouble};
-use crate::{db, instance_logs};
+use crate::runtime::{Phase, Placement};
 
 pub(super) struct Rollout;
 
 /// What people who watch read while they wait.
-fn progress(placement: &Placement, generation: i64) -> String {
+fn progress(placement: &Placement, generation: i64, trouble: Option<&str>) -> String {
     let healthy = placement
         .of_generation(generation)
         .filter(|instance| instance.phase == Phase::Healthy)
         .count();
     let mut text = format!("{healthy} of {} instances are ready.", placement.wanted);
-    if let Some(trouble) = &placement.trouble {
-        text = format!("{text} {}", trouble.public);
+    if let Some(trouble) = trouble {
+        text = format!("{text} {trouble}");
     }
     text
-}
-
-/// Told with the last lines of the instance, where it wrote any. Lines that cannot be cleaned of secrets are not told.
-async fn troubled(cx: &StepContext<'_>, trouble: Trouble) -> StepError {
-    let id = cx.intent.application_id;
-    let mut lines = cx.facilities.runtime.last_lines(id, &trouble).await.unwrap_or_default();
-    if !lines.is_empty() {
-        lines = match instance_logs::known_secrets(cx.facilities, cx.pool, id).await {
-            Ok(redaction) => excerpt(&lines, &redaction),
-            Err(error) => {
-                tracing::warn!(application = %id, error = %Chain(&error), "cannot tell the last lines of an instance");
-                String::new()
-            }
-        };
-    }
-    let public = if lines.is_empty() {
-        trouble.public
-    } else {
-        format!("{} Its log ends with:\n{lines}", trouble.public)
-    };
-    failure::retry(&public, trouble.detail)
 }
 
 #[async_trait]
@@ -75,30 +52,29 @@ impl StepAction for Rollout {
         let generation = cx.intent.generation;
         let runtime = &cx.facilities.runtime;
         let patience = runtime.patience();
-        let mut told = String::new();
+        let mut waiting = Waiting::default();
         loop {
             cx.fence.check(Duration::ZERO)?;
-            let placement = runtime.observe(cx.intent.application_id).await?;
+            let mut placement = runtime.observe(cx.intent.application_id).await?;
             if placement.is_healthy(generation) {
                 return Ok(Outcome::done("The instance answers its health check."));
             }
-            if begun.elapsed() >= patience.failing {
-                if let Some(trouble) = placement.trouble {
-                    return Err(troubled(cx, trouble).await);
-                }
-                if let Some(why) = placement.failure(generation) {
-                    return Err(failure::retry("The instance does not come up.", why.to_owned()));
-                }
+            if let Some(trouble) = waiting.see(placement.trouble.take(), patience.failing) {
+                return Err(given_up(cx, trouble).await);
+            }
+            // A runtime that knows no more than that they fail.
+            if waiting.public().is_none()
+                && begun.elapsed() >= patience.failing
+                && let Some(why) = placement.failure(generation)
+            {
+                return Err(failure::retry("The instance does not come up.", why.to_owned()));
             }
             if begun.elapsed() >= patience.rollout {
                 let seen = format!("not healthy within {:?}: {:?}", patience.rollout, placement.instances);
                 return Err(failure::retry("The instance did not become healthy in time.", seen));
             }
-            let progress = progress(&placement, generation);
-            if progress != told {
-                db::ledger::tell(cx.pool, cx.fence, Step::Rollout, &progress).await?;
-                told = progress;
-            }
+            let progress = progress(&placement, generation, waiting.public());
+            waiting.tell(cx, Step::Rollout, progress).await?;
             tokio::time::sleep(patience.look).await;
         }
     }

@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use authsome_contract::model::Step;
 
+use super::waiting::unless_hindered;
 use super::{Observed, Outcome, StepAction, StepContext, StepError, observed};
 use crate::credentials::{self, Credentials};
 use crate::db;
@@ -52,7 +53,7 @@ impl<T: Tenancy> StepAction for T {
         cx.record_strategies().await?;
         // Recorded first: a worker that dies in the next line leaves passwords that its successor knows.
         let credentials = credentials::ensure(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
-        self.ensure(cx, &credentials).await?;
+        unless_hindered(cx, T::STEP, self.ensure(cx, &credentials)).await?;
         Ok(Outcome::done(T::DONE))
     }
 

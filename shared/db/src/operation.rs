@@ -144,6 +144,23 @@ pub async fn insert(connection: &mut PgConnection, new: &NewOperation, steps: &[
     Ok(())
 }
 
+/// A newer intent, of `generation`, took the place of what waits for an older one: nobody has to look at it first to learn that.
+pub async fn supersede_queued(
+    connection: &mut PgConnection,
+    application: ApplicationId,
+    generation: i64,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE operations SET status = 'superseded', finished_at = now()
+         WHERE application_id = $1 AND status = 'queued' AND generation < $2",
+        application as ApplicationId,
+        generation,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// The operation, if there is one.
 pub async fn get(connection: &mut PgConnection, id: OperationId) -> Result<Option<Operation>, DbError> {
     let row = sqlx::query_as!(

@@ -1,4 +1,4 @@
-//! The calls to one cluster's API server: each bounded in time, each under the application's lease.
+//! The calls that change something in one cluster: each bounded in time, each under the application's lease.
 //!
 //! Owns the client and the store that the watches and the answers to our own calls fill. An API server that is away makes
 //! calls end in [`ClusterError::Unavailable`] or [`ClusterError::TimedOut`]; what runs in the cluster runs on.
@@ -8,12 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams,
-    ValidationDirective,
-};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, ValidationDirective};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::compare;
 use super::error::ClusterError;
@@ -21,12 +18,10 @@ use super::kind::Kind;
 use super::manifest::{MANAGER, Manifest, NAME};
 use super::store::{self, Store};
 use crate::lease::Fence;
-use crate::runtime::{Container, Site};
+use crate::runtime::Site;
 
 /// How long one call may take.
 pub(super) const CALL: Duration = Duration::from_secs(10);
-/// Bytes of a container's last lines at most.
-const LAST_LINES: i64 = 4096;
 /// The field manager of the number of replicas, which is set apart from everything else: at the start, at a stop and at a
 /// resume. In between it is the autoscaler's.
 const SCALER: &str = "authsome-provisioner-scale";
@@ -47,7 +42,7 @@ pub enum Source {
 
 /// One cluster.
 pub struct Cluster {
-    client: Client,
+    pub(super) client: Client,
     /// What there is in it.
     pub store: Arc<Store>,
 }
@@ -216,143 +211,6 @@ impl Cluster {
             Ok(_) => Ok(()),
             Err(error) if error.is_absent() => Ok(()),
             Err(error) => Err(error),
-        }
-    }
-
-    /// The last lines of a container, those of its last run if it has ended. `None` where there are none.
-    pub(super) async fn last_lines(&self, namespace: &str, of: &Container) -> Option<String> {
-        let parameters = LogParams {
-            container: Some(of.name.clone()),
-            tail_lines: Some(8),
-            limit_bytes: Some(LAST_LINES),
-            previous: of.previous,
-            ..LogParams::default()
-        };
-        let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), namespace);
-        let mut text = match tokio::time::timeout(CALL, api.logs(&of.pod, &parameters)).await {
-            Ok(Ok(text)) if !text.trim().is_empty() => text,
-            _ => return None,
-        };
-        // What was cut short may be the first half of a secret, which nobody would know for one.
-        if text.len() as u64 >= LAST_LINES.unsigned_abs() {
-            text.truncate(text.rfind('\n').unwrap_or(0));
-        }
-        Some(text)
-    }
-
-    /// Lines of a container, each behind the time at which the cluster took it. Looking changes nothing, so it needs no lease.
-    pub(super) async fn lines(
-        &self,
-        namespace: &str,
-        pod: &str,
-        parameters: &LogParams,
-    ) -> Result<String, ClusterError> {
-        let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), namespace);
-        let what = || format!("read the log of {pod}");
-        match tokio::time::timeout(CALL, api.logs(pod, parameters)).await {
-            Ok(answer) => answer.map_err(|error| ClusterError::from_kube(what(), error)),
-            Err(_) => Err(ClusterError::TimedOut {
-                what: what(),
-                limit: CALL,
-            }),
-        }
-    }
-
-    /// The nodes; `None` where they may not be listed.
-    pub(super) async fn nodes(&self) -> Result<Option<Vec<Value>>, ClusterError> {
-        let nodes = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Node"), "nodes");
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &nodes);
-        let what = || "list the nodes".to_owned();
-        // From what the API server has in memory: seconds do not matter.
-        let parameters = ListParams::default().match_any();
-        match self.bounded(what, api.list(&parameters)).await {
-            Ok(nodes) => Ok(Some(nodes.items.into_iter().map(|node| node.data).collect())),
-            Err(ClusterError::Refused { code: 401 | 403, .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The quotas of a namespace by name, those of others too.
-    pub(super) async fn quotas(&self, namespace: &str) -> Result<Vec<(String, Value)>, ClusterError> {
-        let api = self.api(Kind::ResourceQuota, Some(namespace));
-        let what = || format!("list the quotas of {namespace}");
-        let quotas = self.bounded(what, api.list(&ListParams::default())).await?;
-        let named = quotas.items.into_iter().map(|quota| {
-            let spec = quota.data.get("spec").cloned().unwrap_or_default();
-            (quota.metadata.name.unwrap_or_default(), spec)
-        });
-        Ok(named.collect())
-    }
-
-    /// May this process do `verb` on `kind` in any namespace?
-    pub async fn may(&self, verb: &str, kind: Kind, subresource: Option<&str>) -> Result<bool, ClusterError> {
-        let mut attributes = json!({
-            "verb": verb, "group": kind.group(), "resource": kind.plural(), "version": "*",
-        });
-        if let Some(subresource) = subresource {
-            attributes["subresource"] = subresource.into();
-        }
-        let review = json!({
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": { "resourceAttributes": attributes },
-        });
-        let what = || format!("ask for permission to {verb} {}", kind.plural());
-        let request = http::Request::post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews")
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(review.to_string().into_bytes())
-            .map_err(|error| ClusterError::Config(error.to_string()))?;
-        let answer: Value = self.bounded(what, self.client.request(request)).await?;
-        Ok(answer["status"]["allowed"] == true)
-    }
-
-    /// The version of the API server, as `(major, minor)`.
-    pub async fn version(&self) -> Result<(u32, u32), ClusterError> {
-        let what = || "ask for the version of the API server".to_owned();
-        let version = self.bounded(what, self.client.apiserver_version()).await?;
-        let number = |text: &str| {
-            let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse().unwrap_or(0)
-        };
-        Ok((number(&version.major), number(&version.minor)))
-    }
-
-    /// The kinds that a group has in this cluster; `None` where there is no such group.
-    pub async fn has_group(&self, group: &str) -> Result<bool, ClusterError> {
-        let what = || "list the API groups".to_owned();
-        let groups = self.bounded(what, self.client.list_api_groups()).await?;
-        Ok(groups.groups.iter().any(|one| one.name == group))
-    }
-
-    /// Would the server take this object? Nothing is made.
-    pub async fn would_take(&self, manifest: &Manifest) -> Result<(), ClusterError> {
-        let api = self.api(manifest.kind, manifest.namespace.as_deref());
-        let parameters = PatchParams {
-            dry_run: true,
-            force: true,
-            field_manager: Some(MANAGER.to_owned()),
-            field_validation: Some(ValidationDirective::Strict),
-        };
-        let what = || format!("try {}", manifest.what());
-        let patch = Patch::Apply(&manifest.body);
-        self.bounded(what, api.patch(&manifest.name, &parameters, &patch))
-            .await?;
-        Ok(())
-    }
-
-    /// A call that changes nothing of any application.
-    async fn bounded<T>(
-        &self,
-        what: impl Fn() -> String,
-        call: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, ClusterError> {
-        match tokio::time::timeout(CALL, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(ClusterError::from_kube(what(), error)),
-            Err(_) => Err(ClusterError::TimedOut {
-                what: what(),
-                limit: CALL,
-            }),
         }
     }
 }

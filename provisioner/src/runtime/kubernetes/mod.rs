@@ -8,8 +8,10 @@ mod cluster;
 mod compare;
 mod dedicated;
 mod error;
+mod hindrance;
 mod kind;
 mod logs;
+mod look;
 pub mod manifest;
 mod migration;
 mod monitors;
@@ -358,6 +360,10 @@ impl Runtime for KubernetesRuntime {
             port,
             service,
         ))
+    }
+
+    async fn hindrance(&self, step: Step, site: &Site) -> Option<Trouble> {
+        hindrance::of(&self.cluster, step, site).await
     }
 
     async fn last_lines(&self, application: ApplicationId, trouble: &Trouble) -> Option<String> {

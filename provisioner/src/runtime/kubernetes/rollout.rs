@@ -18,7 +18,10 @@ pub(super) fn placement(store: &Store, namespace: &str, floor: u32, port: u16, s
         .into_iter()
         .filter(|(_, pod)| is_instance(&pod.body))
         .collect();
-    let trouble = trouble(deployment.as_ref().map(|seen| &*seen.body), &pods);
+    let trouble = trouble(
+        deployment.as_ref().map(|seen| &*seen.body),
+        &of_newest(deployment.as_ref(), &pods),
+    );
     let instances = pods
         .iter()
         // One that is on its way out serves until it is gone, but is no instance to count on.
@@ -35,6 +38,16 @@ pub(super) fn placement(store: &Store, namespace: &str, floor: u32, port: u16, s
         service: Some(service),
         trouble,
     }
+}
+
+/// The pods that are to stay. What is wrong with those before them is what a roll-out may be there to put right.
+fn of_newest(deployment: Option<&Seen>, pods: &[(String, Seen)]) -> Vec<(String, Seen)> {
+    let template = deployment.map(|seen| &seen.body["spec"]["template"]["metadata"]["annotations"][GENERATION]);
+    let newest = template.filter(|generation| generation.is_string());
+    pods.iter()
+        .filter(|(_, pod)| newest.is_none_or(|newest| pod.body["metadata"]["annotations"][GENERATION] == *newest))
+        .cloned()
+        .collect()
 }
 
 pub(super) fn is_instance(pod: &Value) -> bool {

@@ -1,4 +1,4 @@
-//! What keeps instances from coming up, read from the Deployment and its pods and said in words that a customer can use. Pure.
+//! What keeps pods from coming up, read from their owner and from themselves and said in words that a customer can use. Pure.
 //!
 //! What a registry, a scheduler or an API server says goes to the log as it is; customers read what they can do something
 //! about: the image and what is wrong with it, what is over the quota, what the cluster lacks.
@@ -8,14 +8,57 @@ use serde_json::Value;
 use super::store::Seen;
 use crate::runtime::{Container, Trouble};
 
-/// What keeps instances from coming up, the most telling first; `None` while nothing does.
+/// Whose pods they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    /// The application's instances.
+    Instance,
+    /// Its own Postgres.
+    Postgres,
+    /// Its own Redis.
+    Redis,
+    /// The job that prepares its schema.
+    Migration,
+}
+
+impl Who {
+    /// After "The" and "the".
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Postgres => "application's own Postgres",
+            Self::Redis => "application's own Redis",
+            Self::Migration => "migration",
+        }
+    }
+}
+
+const ANOTHER_IMAGE: &str = "Choose an image that the registry has and that the cluster may pull, and try again.";
+const OPERATORS: &str = "Contact support with the operation's id: the cluster's settings have to change.";
+
+/// What keeps instances from coming up, the most telling first; `None` while nothing does. `pods` are those that are to stay.
 pub(super) fn trouble(deployment: Option<&Value>, pods: &[(String, Seen)]) -> Option<Trouble> {
-    let live = || pods.iter().filter(|(_, pod)| !pod.deleting);
-    live()
-        .find_map(|(name, pod)| containers(&pod.body).find_map(|status| of_container(name, status)))
+    in_containers(Who::Instance, pods)
         .or_else(|| deployment.and_then(refused))
-        .or_else(|| live().find_map(|(_, pod)| unscheduled(&pod.body)))
+        .or_else(|| in_scheduling(Who::Instance, pods))
         .or_else(|| deployment.and_then(|deployment| late(deployment, pods)))
+}
+
+/// The same, of pods that no Deployment speaks for.
+pub(super) fn of_pods(who: Who, pods: &[(String, Seen)]) -> Option<Trouble> {
+    in_containers(who, pods).or_else(|| in_scheduling(who, pods))
+}
+
+fn in_containers(who: Who, pods: &[(String, Seen)]) -> Option<Trouble> {
+    live(pods).find_map(|(name, pod)| containers(&pod.body).find_map(|status| of_container(who, name, status)))
+}
+
+fn in_scheduling(who: Who, pods: &[(String, Seen)]) -> Option<Trouble> {
+    live(pods).find_map(|(_, pod)| unscheduled(who, &pod.body))
+}
+
+fn live(pods: &[(String, Seen)]) -> impl Iterator<Item = &(String, Seen)> {
+    pods.iter().filter(|(_, pod)| !pod.deleting)
 }
 
 /// The statuses of a pod's containers, those that come first first.
@@ -26,42 +69,48 @@ fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
         .flatten()
 }
 
-fn of_container(pod: &str, status: &Value) -> Option<Trouble> {
+fn of_container(who: Who, pod: &str, status: &Value) -> Option<Trouble> {
     let name = status["name"].as_str().unwrap_or_default();
     let waiting = &status["state"]["waiting"];
     let reason = waiting["reason"].as_str().unwrap_or_default();
     let message = waiting["message"].as_str().unwrap_or_default();
-    let trouble = |public: String| Some(Trouble::new(public, format!("{name} of {pod}: {reason}: {message}")));
+    let trouble = |public: String| Trouble::new(public, format!("{name} of {pod}: {reason}: {message}"));
+    let whose = who.name();
     match reason {
         "ImagePullBackOff" | "ErrImagePull" | "ErrImageNeverPull" | "RegistryUnavailable" => {
             let image = status["image"].as_str().filter(|image| !image.is_empty());
             let image = image.map(|image| format!(" {image}")).unwrap_or_default();
-            return trouble(format!(
-                "The image{image} of the instance cannot be pulled{}.",
-                why_not_pulled(reason, message)
-            ));
+            let (why, passes) = why_not_pulled(reason, message);
+            Some(Trouble {
+                remedy: (!passes).then_some(ANOTHER_IMAGE),
+                ..trouble(format!("The image{image} of the {whose} cannot be pulled{why}."))
+            })
         }
-        "InvalidImageName" => return trouble("The image of the instance has no valid name.".to_owned()),
+        "InvalidImageName" => Some(Trouble {
+            remedy: Some(ANOTHER_IMAGE),
+            ..trouble(format!("The image of the {whose} has no valid name."))
+        }),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            return trouble("The instance cannot be started as it is configured.".to_owned());
+            Some(trouble(format!("The {whose} cannot be started as it is configured.")))
         }
-        _ => {}
+        // A job tries again by itself, and says when it gave up.
+        _ if who == Who::Migration => None,
+        _ => crashed(who, pod, name, status),
     }
-    crashed(pod, name, status)
 }
 
-/// As far as the registry's answer, in the words of the kubelet, says it.
-fn why_not_pulled(reason: &str, message: &str) -> &'static str {
+/// As far as the registry's answer, in the words of the kubelet, says it; and whether it may pass by itself.
+fn why_not_pulled(reason: &str, message: &str) -> (&'static str, bool) {
     let says = |words: &[&str]| {
         let message = message.to_ascii_lowercase();
         words.iter().any(|word| message.contains(word))
     };
     if reason == "ErrImageNeverPull" {
-        ": it is not on the node, and may not be pulled"
+        (": it is not on the node, and may not be pulled", false)
+    } else if says(&["toomanyrequests", "too many requests", "pull rate limit"]) {
+        (": the registry takes no more requests for now", true)
     } else if says(&["unauthorized", "denied", "forbidden", "authentication"]) {
-        ": the registry does not let the cluster have it"
-    } else if says(&["not found", "manifest unknown", "no such", "does not exist"]) {
-        ": the registry does not have it"
+        (": the registry does not let the cluster have it", false)
     } else if says(&[
         "timeout",
         "no route",
@@ -70,14 +119,17 @@ fn why_not_pulled(reason: &str, message: &str) -> &'static str {
         "unreachable",
         "dial tcp",
     ]) {
-        ": the registry cannot be reached"
+        // Before "no such": that is also what is said of a host without an address.
+        (": the registry cannot be reached", true)
+    } else if says(&["not found", "manifest unknown", "no such", "does not exist"]) {
+        (": the registry does not have it", false)
     } else {
-        ""
+        ("", true)
     }
 }
 
 /// One that has ended with an error, whether it waits for its next start, has just ended, or runs again without being ready.
-fn crashed(pod: &str, name: &str, status: &Value) -> Option<Trouble> {
+fn crashed(who: Who, pod: &str, name: &str, status: &Value) -> Option<Trouble> {
     let (state, last) = (&status["state"], &status["lastState"]["terminated"]);
     let backs_off = state["waiting"]["reason"] == "CrashLoopBackOff";
     let ended = &state["terminated"];
@@ -90,12 +142,13 @@ fn crashed(pod: &str, name: &str, status: &Value) -> Option<Trouble> {
         return None;
     };
     let code = end["exitCode"].as_i64();
+    let who = who.name();
     let public = match (end["reason"].as_str(), code) {
-        (Some("OOMKilled"), _) => "The instance needs more memory than it may use.".to_owned(),
+        (Some("OOMKilled"), _) => format!("The {who} needs more memory than it may use."),
         // It ended well and is started again because a service must not end.
-        (_, Some(0)) => "The instance ends as soon as it starts, without an error.".to_owned(),
-        (_, Some(code)) => format!("The instance ends as soon as it starts, with exit code {code}."),
-        _ => "The instance ends as soon as it starts.".to_owned(),
+        (_, Some(0)) => format!("The {who} ends as soon as it starts, without an error."),
+        (_, Some(code)) => format!("The {who} ends as soon as it starts, with exit code {code}."),
+        _ => format!("The {who} ends as soon as it starts."),
     };
     let why = end["reason"].as_str().unwrap_or_default();
     let detail = format!("{name} of {pod}: ended with {why} {code:?}");
@@ -118,17 +171,25 @@ fn refused(deployment: &Value) -> Option<Trouble> {
     let failure = condition(deployment, |one| {
         one["type"] == "ReplicaFailure" && one["status"] == "True"
     })?;
-    let message = failure["message"].as_str().unwrap_or_default();
-    Some(Trouble::new(
-        match over_quota(message) {
-            Some(over) => over,
-            None if message.contains("violates PodSecurity") => {
-                "The cluster's security policy does not allow the instance.".to_owned()
-            }
-            None => "The cluster refuses the instance.".to_owned(),
-        },
-        message,
+    Some(of_refusal(
+        Who::Instance,
+        failure["message"].as_str().unwrap_or_default(),
     ))
+}
+
+/// What the API server said when it took no pod.
+pub(super) fn of_refusal(who: Who, message: &str) -> Trouble {
+    if let Some(over) = over_quota(message) {
+        return Trouble::new(over, message);
+    }
+    if message.contains("violates PodSecurity") {
+        let public = format!("The cluster's security policy does not allow the {}.", who.name());
+        return Trouble {
+            remedy: Some(OPERATORS),
+            ..Trouble::new(public, message)
+        };
+    }
+    Trouble::new(format!("The cluster refuses the {}.", who.name()), message)
 }
 
 /// What is over which quota, from `… exceeded quota: NAME, requested: A, used: B, limited: C`.
@@ -151,7 +212,7 @@ pub(super) fn over_quota(message: &str) -> Option<String> {
     })
 }
 
-fn unscheduled(pod: &Value) -> Option<Trouble> {
+fn unscheduled(who: Who, pod: &Value) -> Option<Trouble> {
     let unscheduled = condition(pod, |one| {
         one["type"] == "PodScheduled" && one["status"] == "False" && one["reason"] == "Unschedulable"
     })?;
@@ -166,13 +227,14 @@ fn unscheduled(pod: &Value) -> Option<Trouble> {
         .collect();
     lacking.sort_unstable();
     lacking.dedup();
-    let public = if lacking.is_empty() {
-        "The cluster of this region has no room for the instance.".to_owned()
+    let who = who.name();
+    let public = if !lacking.is_empty() {
+        let lacking = lacking.join(" and ");
+        format!("The cluster of this region has no room for the {who}: it lacks {lacking}.")
+    } else if message.contains("PersistentVolumeClaim") {
+        format!("The cluster of this region has no volume for the {who}.")
     } else {
-        format!(
-            "The cluster of this region has no room for the instance: it lacks {}.",
-            lacking.join(" and ")
-        )
+        format!("The cluster of this region has no room for the {who}.")
     };
     Some(Trouble::new(public, message))
 }

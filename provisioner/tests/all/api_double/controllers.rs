@@ -9,6 +9,12 @@ use serde_json::{Value, json};
 use super::objects::{Key, Objects};
 use super::{Inner, Trouble, apply};
 
+/// A name that no resolver knows (RFC 6761).
+const NO_REGISTRY: &str = "registry.invalid/";
+/// What the API server says to whoever makes a pod too many.
+pub const OVER_QUOTA: &str = "pods \"x\" is forbidden: exceeded quota: authsome, requested: limits.cpu=1, used: \
+                              limits.cpu=8, limited: limits.cpu=8";
+
 pub async fn run(inner: Arc<Inner>) {
     let mut seen = 0;
     loop {
@@ -158,14 +164,17 @@ fn pods(objects: &mut Objects, key: &Key, owner: &Value, trouble: &Trouble) {
     }
     let mut owner = owner.clone();
     owner["status"] = match key.kind {
+        // Only events tell of theirs.
+        Kind::Job | Kind::StatefulSet if over_quota => {
+            json!({ "observedGeneration": owner["metadata"]["generation"], "replicas": 0 })
+        }
         Kind::Job if ready > 0 => json!({ "succeeded": 1, "conditions": [{ "type": "Complete", "status": "True" }] }),
         Kind::Job => {
             json!({ "failed": 1, "conditions": [{ "type": "Failed", "status": "True", "reason": "BackoffLimitExceeded" }] })
         }
         _ if over_quota => json!({ "conditions": [{
             "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
-            "message": "pods \"x\" is forbidden: exceeded quota: authsome, requested: limits.cpu=1, used: limits.cpu=8, \
-                        limited: limits.cpu=8",
+            "message": OVER_QUOTA,
         }]}),
         _ => {
             json!({ "observedGeneration": owner["metadata"]["generation"], "replicas": wanted, "readyReplicas": ready })
@@ -190,18 +199,33 @@ fn status(spec: &Value, number: u64, trouble: &Trouble, owner: &Key) -> (Value, 
             false,
         )
     };
-    if trouble.full {
+    let no_volume = trouble.no_volumes && owner.kind == Kind::StatefulSet;
+    if trouble.full || no_volume {
+        let message = if no_volume {
+            "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+        } else {
+            "0/3 nodes are available"
+        };
         let status = json!({ "phase": "Pending", "conditions": [{
-            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available",
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
         }]});
         return (status, false);
     }
+    if image.starts_with(NO_REGISTRY) {
+        let message = format!("failed to pull {image:?}: dial tcp: lookup registry.invalid: no such host");
+        return waiting("ErrImagePull", &message, json!({}));
+    }
     if trouble.images.contains(image) {
-        return waiting(
-            "ImagePullBackOff",
-            &format!("Back-off pulling image {image:?}: not found"),
-            json!({}),
-        );
+        let message = format!("Back-off pulling image {image:?}: not found");
+        return waiting("ImagePullBackOff", &message, json!({}));
+    }
+    if trouble.starting.contains(image) {
+        let status = json!({
+            "phase": "Running",
+            "conditions": [{ "type": "Ready", "status": "False" }],
+            "containerStatuses": [{ "name": container["name"], "ready": false, "restartCount": 0, "state": { "running": {} } }],
+        });
+        return (status, false);
     }
     let here = (owner.namespace.clone(), image.to_owned());
     if trouble.crashing.contains(image) || trouble.crashing_in.contains(&here) {

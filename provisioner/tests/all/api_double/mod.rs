@@ -33,6 +33,8 @@ pub struct Call {
 pub struct Trouble {
     /// Images that no registry has.
     pub images: BTreeSet<String>,
+    /// Images whose program has begun and does not answer yet.
+    pub starting: BTreeSet<String>,
     /// Images whose program ends at once.
     pub crashing: BTreeSet<String>,
     /// Images whose program ends at once in one namespace: that and the image.
@@ -43,6 +45,8 @@ pub struct Trouble {
     pub nodes: Option<Vec<(String, String)>>,
     /// Nothing fits anywhere.
     pub full: bool,
+    /// No volume for whoever claims one.
+    pub no_volumes: bool,
     /// Pods over the quota.
     pub over_quota: bool,
     /// Permissions that are not granted: verb and resource.

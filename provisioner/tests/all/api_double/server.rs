@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde_json::{Value, json};
 
+use super::controllers::OVER_QUOTA;
 use super::objects::Key;
 use super::{Call, Inner, apply};
 
@@ -92,6 +93,14 @@ async fn answer(
         (&Method::POST, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews") => return review(&inner, &body),
         _ => {}
     }
+    if method == Method::GET
+        && let Some(namespace) = uri
+            .path()
+            .strip_prefix("/api/v1/namespaces/")
+            .and_then(|rest| rest.strip_suffix("/events"))
+    {
+        return events(&inner, namespace, &parameters);
+    }
     let Some(target) = target(uri.path(), &kinds) else {
         return unknown(&inner, &method, &uri);
     };
@@ -156,6 +165,44 @@ fn nodes(inner: &Inner) -> Response {
         .collect();
     json_reply(
         &json!({ "kind": "NodeList", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items }),
+    )
+}
+
+/// Of pods that were refused, while there is a reason to refuse them.
+fn events(inner: &Inner, namespace: &str, parameters: &Parameters) -> Response {
+    let call = Call {
+        verb: "list".to_owned(),
+        group: String::new(),
+        resource: "events".to_owned(),
+    };
+    *inner.calls.lock().unwrap().entry(call).or_default() += 1;
+    let trouble = inner.trouble.lock().unwrap().clone();
+    if trouble.denied.contains(&("list".to_owned(), "events".to_owned())) {
+        return failure(403, "Forbidden", "events is forbidden: cannot list resource \"events\"");
+    }
+    let selector = parameters.get("fieldSelector").map(String::as_str).unwrap_or_default();
+    let of = |name: &str| {
+        let mut parts = selector.split(',').filter_map(|part| part.split_once('='));
+        parts.find(|(field, _)| *field == name).map(|(_, value)| value)
+    };
+    let (kind, name) = (of("involvedObject.kind"), of("involvedObject.name"));
+    let event = |at: &str, message: &str| {
+        json!({
+            "metadata": { "name": format!("{at}.x"), "namespace": namespace },
+            "involvedObject": { "kind": kind, "name": name, "namespace": namespace },
+            "reason": "FailedCreate", "type": "Warning", "lastTimestamp": at, "message": message,
+        })
+    };
+    let items = if trouble.over_quota && of("reason") == Some("FailedCreate") {
+        vec![
+            event("2026-01-01T00:00:09Z", OVER_QUOTA),
+            event("2026-01-01T00:00:08Z", "something else, before"),
+        ]
+    } else {
+        Vec::new()
+    };
+    json_reply(
+        &json!({ "kind": "EventList", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items }),
     )
 }
 

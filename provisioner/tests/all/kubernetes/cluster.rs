@@ -63,7 +63,7 @@ impl Platform {
         let (key, edge_key) = (secret::random_key().unwrap(), secret::random_key().unwrap());
         let text = format!(
             "region = \"{REGION}\"\nruntime = \"kubernetes\"\n[database]\nurl = \"{}\"\n[nats]\nurl = \"{}\"\n[tenants]\n\
-             database_url = \"{}\"\nredis_url = \"{}\"\n{}[kubernetes]\nkubeconfig = \"{}\"\nimage = \"{image}\"\n\
+             database_url = \"{}\"\nredis_url = \"{}\"\n{}[kubernetes]\nkubeconfig = \"{}\"\nimage = \"{image}\"\nfailure_patience = \"3s\"\n\
              postgres_image = \"postgres:17\"\nredis_image = \"redis:7.4\"\n\
              [encryption]\nkey = \"{key}\"\nedge_key = \"{edge_key}\"\n[public]\nedge = \"https://api.example\"\n[listen]\n\
              admin = \"{admin}\"\n[reconcile]\ninterval = \"200ms\"\n[drift]\ninterval = \"2s\"\n[log]\nformat = \"pretty\"\n",
@@ -256,6 +256,7 @@ impl Platform {
             failed.reason.unwrap().contains("image") && !self.pods(id).await.is_empty(),
             "what runs runs on"
         );
+        self.fail_to_pull(id).await;
         sqlx::query("UPDATE applications SET image = NULL WHERE id = $1")
             .bind(id)
             .execute(&self.control.pool)
@@ -280,6 +281,42 @@ impl Platform {
             .unwrap();
         assert_eq!(left, 0, "its database is gone");
         assert!(self.redis.url().starts_with("redis://"));
+    }
+
+    /// An image of a registry that is nowhere: told while it is waited for, and the reason of the failure.
+    async fn fail_to_pull(&self, id: ApplicationId) {
+        let image = "registry.invalid/authsome:missing";
+        sqlx::query("UPDATE applications SET image = $2 WHERE id = $1")
+            .bind(id)
+            .bind(image)
+            .execute(&self.control.pool)
+            .await
+            .unwrap();
+        let why = format!("The image {image} of the instance cannot be pulled");
+        let begun = Instant::now();
+        let telling = wait_for("it to be told", PATIENCE, async || {
+            let told: Option<String> = sqlx::query_scalar(
+                "SELECT s.detail FROM provisioning_steps s JOIN operations o ON o.id = s.operation_id
+                 WHERE o.application_id = $1 AND o.status = 'running' AND s.step = 'rollout'",
+            )
+            .bind(id)
+            .fetch_optional(&self.control.pool)
+            .await
+            .unwrap()
+            .flatten();
+            let tells = told.as_ref().is_some_and(|told| told.contains(&why));
+            tells.then(|| begun.elapsed()).ok_or(format!("{told:?}"))
+        });
+        let (told, failed) = tokio::join!(telling, self.change(id, AppStatus::Updating, JobKind::Update));
+        let (told, took) = (told.unwrap(), begun.elapsed());
+        assert_eq!(failed.status, OperationStatus::Failed);
+        assert!(failed.reason.as_ref().unwrap().starts_with(&why), "{failed:?}");
+        assert!(!self.pods(id).await.is_empty(), "what runs runs on");
+        self.say(format!(
+            "an image that cannot be pulled was told after {:.1} s and given up on after {:.1} s",
+            told.as_secs_f64(),
+            took.as_secs_f64()
+        ));
     }
 
     /// What a team chose is merged in, member by member, and what is the platform's stays the platform's.

@@ -36,7 +36,7 @@ pub fn mixed() -> Settings {
     settings
 }
 
-fn own_site(id: ApplicationId) -> Site {
+pub fn own_site(id: ApplicationId) -> Site {
     Site {
         own_database: true,
         own_redis: true,
@@ -44,11 +44,11 @@ fn own_site(id: ApplicationId) -> Site {
     }
 }
 
-fn passwords() -> [SecretString; 2] {
+pub fn passwords() -> [SecretString; 2] {
     ["first-password", "second-password"].map(SecretString::from)
 }
 
-fn database<'a>(site: &'a Site, passwords: [Option<&'a SecretString>; 2]) -> database::Tenant<'a> {
+pub fn database<'a>(site: &'a Site, passwords: [Option<&'a SecretString>; 2]) -> database::Tenant<'a> {
     database::Tenant {
         id: site.application,
         connection_limit: 20,

@@ -3,6 +3,7 @@
 mod cluster;
 mod dedicated;
 mod fleet_metrics;
+mod hindrance;
 pub mod life;
 mod manifests;
 mod permissions;
@@ -10,5 +11,6 @@ mod regions;
 mod repair;
 pub mod samples;
 mod scale;
+mod stepped;
 mod vault;
 mod words;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use authsome_contract::model::Step;
 use authsome_provisioner::runtime::Runtime;
 
-use super::dedicated::{mixed, with_own_servers};
+use super::dedicated::{database, mixed, own_site, passwords, with_own_servers};
 use super::life::{build, runtime};
 use super::samples::{new_id, workload};
 use crate::api_double::ApiDouble;
@@ -55,6 +55,21 @@ async fn the_cluster_role_holds_exactly_what_a_whole_life_uses() {
     build(&runtime, &workload).await;
     with_own_servers(&runtime).await;
     runtime.migrate(&workload).await.unwrap();
+    // Pods that are refused, for the events that say why.
+    api.trouble(|trouble| trouble.over_quota = true);
+    let site = own_site(new_id());
+    runtime.settle(Step::Namespace, &site).await.unwrap();
+    let databases = runtime.own_servers().database.unwrap();
+    let [a, b] = &passwords();
+    let tenant = database(&site, [Some(a), Some(b)]);
+    let why = authsome_testkit::wait_for("a reason", super::life::SOON, async || {
+        runtime.hindrance(Step::Database, &site).await
+    });
+    tokio::select! {
+        ended = databases.ensure(&tenant, &site.fence) => panic!("{ended:?}"),
+        why = why => drop(why.unwrap()),
+    }
+    api.trouble(|trouble| trouble.over_quota = false);
     // A crash, for its log; and a migration that fails, for its removal.
     api.trouble(|trouble| {
         trouble.crashing.insert(image.clone());

@@ -1,20 +1,16 @@
 //! What is looked at before anything is made, and what is said when instances do not come up.
 
-use std::sync::Arc;
-
-use authsome_contract::model::{AppStatus, Step};
-use authsome_provisioner::lease::Lease;
+use authsome_contract::model::Step;
 use authsome_provisioner::runtime::kubernetes::{Cluster, Kind, KubernetesRuntime};
 use authsome_provisioner::runtime::{Runtime, RuntimeError};
-use authsome_provisioner::step::{self, StepContext, StepError};
-use authsome_testkit::{RedisOptions, RedisServer, wait_for};
+use authsome_provisioner::step::StepError;
+use authsome_testkit::wait_for;
 use serde_json::json;
 
 use super::life::{SOON, build, runtime, until_healthy};
 use super::samples::{new_id, patience, settings, site, workload};
+use super::stepped::Stepped;
 use crate::api_double::ApiDouble;
-use crate::engine::Control;
-use crate::steps;
 
 #[tokio::test]
 async fn why_instances_do_not_come_up_is_said_in_words() {
@@ -162,37 +158,18 @@ async fn what_does_not_fit_is_refused_before_anything_is_made() {
 
 #[tokio::test]
 async fn the_last_lines_of_a_crash_are_told_without_secrets() {
-    let api = ApiDouble::start().await;
-    let control = Control::start().await;
-    let redis = RedisServer::start(RedisOptions::default()).await.unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let mut facilities = steps::facilities(&redis, directory.path(), "/nowhere".into()).await;
-    facilities.runtime = Arc::new(runtime(&api, settings()));
-    let id = control.application(AppStatus::Provisioning).await;
-    let lease = crate::lease::take(&control.pool, id, "worker", std::time::Duration::from_mins(5))
-        .await
-        .unwrap();
-    let apply = async |step: Step| {
-        let intent = authsome_provisioner::db::intent::load(&mut control.pool.acquire().await.unwrap(), id).await;
-        let intent = intent.unwrap().unwrap();
-        let cx = StepContext {
-            intent: &intent,
-            fence: Lease::fence(&lease),
-            pool: &control.pool,
-            facilities: &facilities,
-        };
-        step::action(step).apply(&cx).await
-    };
-    let ready = apply(Step::Preflight).await.unwrap();
+    let stepped = Stepped::start(settings(), patience()).await;
+    let (api, id) = (&stepped.api, stepped.id);
+    let ready = stepped.apply(Step::Preflight).await.unwrap();
     assert!(
         ready.detail.contains("Its quota holds what it may grow to"),
         "{ready:?}"
     );
     for step in [Step::Namespace, Step::Database, Step::Redis, Step::Secrets] {
-        apply(step).await.unwrap();
+        stepped.apply(step).await.unwrap();
     }
     api.trouble(|trouble| _ = trouble.crashing.insert(settings().image.reference));
-    apply(Step::Instance).await.unwrap();
+    stepped.apply(Step::Instance).await.unwrap();
     let secret = api
         .get(Kind::Secret, &format!("authsome-app-{}", id.suffix()), "authsome")
         .unwrap();
@@ -205,7 +182,7 @@ async fn the_last_lines_of_a_crash_are_told_without_secrets() {
     };
     let words = format!("\u{1b}[31mFATAL\u{1b}[0m cannot log in with {password}\n");
     api.trouble(|trouble| trouble.last_words = Some(words));
-    let error = apply(Step::Rollout).await.unwrap_err();
+    let error = stepped.apply(Step::Rollout).await.unwrap_err();
     let StepError::Retry { reason, source } = &error else {
         panic!("{error}")
     };
