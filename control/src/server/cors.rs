@@ -14,7 +14,7 @@ use crate::router::BASES;
 use crate::state::App;
 
 /// What the dashboard may send, beside what every page may.
-const REQUEST_HEADERS: &str = "authorization, content-type, idempotency-key, if-match, last-event-id";
+const REQUEST_HEADERS: &str = "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id";
 /// What it may read, beside what every page may.
 const ANSWER_HEADERS: &str = "etag, location, retry-after, x-request-id, idempotency-replayed, \
                               x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset";

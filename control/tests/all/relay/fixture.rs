@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::rows::Rows;
 
 /// Far longer than anything here takes on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(15);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// Real servers, with Redis and NATS behind proxies that misbehave on request.
 pub(crate) struct World {
