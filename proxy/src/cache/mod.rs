@@ -225,7 +225,7 @@ impl ResponseCache {
         }
         if let Some(value) = status::value(phase, cache.maybe_cache_meta()) {
             // Fails only beyond 32,768 headers.
-            let _ = response.append_header(status::CACHE_STATUS, value);
+            let _ = response.append_header(name::CACHE_STATUS.header().clone(), value);
         }
     }
 }

@@ -2,10 +2,8 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use pingora::cache::{CacheMeta, CachePhase};
-
-pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// `None` where the cache had no part.
 pub(super) fn value(phase: CachePhase, meta: Option<&CacheMeta>) -> Option<HeaderValue> {

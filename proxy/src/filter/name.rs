@@ -112,6 +112,7 @@ names! {
     AGE = "age",
     AUTHORIZATION = "authorization",
     CACHE_CONTROL = "cache-control",
+    CACHE_STATUS = "cache-status",
     CONNECTION = "connection",
     CONTENT_LENGTH = "content-length",
     CONTENT_LOCATION = "content-location",

@@ -7,10 +7,8 @@ use super::{Job, Lane, question};
 use crate::answer::Connection;
 use crate::cache::Kept;
 use crate::filter::lines::Lines;
-use crate::filter::name::{self, Name, name};
+use crate::filter::name;
 use crate::filter::short::Short;
-
-static CACHE_STATUS: Name = name!("cache-status");
 
 impl Lane {
     /// What is kept for the request, if that is simple.
@@ -31,7 +29,7 @@ impl Lane {
         lines.put(&name::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         lines.put_text(&name::AGE, &Short::<20>::default().with_number(kept.age()));
         if let Ok(says) = HeaderValue::from_str(&kept.cache_status()) {
-            lines.add(&CACHE_STATUS, says);
+            lines.add(&name::CACHE_STATUS, says);
         }
         if let Some(cache) = &self.edge.cache {
             cache.sent_kept();

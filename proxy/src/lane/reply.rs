@@ -5,10 +5,10 @@
 
 use std::mem::MaybeUninit;
 
-use httparse::{ParserConfig, Response, Status};
+use httparse::{Header, ParserConfig, Response, Status};
 
 use super::lines::{HeadLines, Span};
-use crate::filter::lines::{Fields, Lines};
+use crate::filter::lines::Lines;
 use crate::filter::name;
 use crate::filter::names::Names;
 
@@ -76,15 +76,17 @@ pub(super) fn read(bytes: &[u8], is_head: bool, lines: &mut HeadLines) -> Result
     for line in parsed.headers.iter() {
         let (name, value) = (line.name.as_bytes(), line.value.trim_ascii());
         framing.note(name, value)?;
+        // The edge says its own date.
+        if HOP_BY_HOP.hold(name) || (status >= 200 && name::DATE.is(name)) {
+            continue;
+        }
         lines.receive(Span::of(name, bytes), Span::of(value, bytes));
     }
     if version == 0 && framing.is_chunked {
         return Err(BadReply);
     }
-    strike_hop_by_hop(lines, framing.names_more);
-    if status >= 200 {
-        // The edge says its own.
-        lines.strike(&name::DATE);
+    if framing.names_more {
+        strike_named(lines, parsed.headers);
     }
     let has_none = is_head || matches!(status, 100..=199 | 204 | 304);
     if status == 204 || status < 200 {
@@ -149,18 +151,18 @@ impl Framing {
     }
 }
 
-fn strike_hop_by_hop(lines: &mut HeadLines, names_more: bool) {
-    if names_more {
-        let named: Vec<Vec<u8>> = lines
-            .all(&name::CONNECTION)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .map(|name| name.trim_ascii().to_vec())
-            // These say what the body is, whatever `Connection` says of them.
-            .filter(|name| !name::CONTENT_LENGTH.is(name) && !name::CONTENT_TYPE.is(name))
-            .collect();
-        lines.strike_where(|name| named.iter().any(|named| named.eq_ignore_ascii_case(name)));
+/// What `Connection` names is the connection's own, too, but for what says what the body is.
+fn strike_named(lines: &mut HeadLines, received: &[Header<'_>]) {
+    let options = received
+        .iter()
+        .filter(|line| name::CONNECTION.is(line.name.as_bytes()))
+        .flat_map(|line| line.value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    for option in options {
+        if !name::CONTENT_LENGTH.is(option) && !name::CONTENT_TYPE.is(option) {
+            lines.strike_where(|name| name.eq_ignore_ascii_case(option));
+        }
     }
-    lines.strike_where(|name| HOP_BY_HOP.hold(name));
 }
 
 #[cfg(test)]
