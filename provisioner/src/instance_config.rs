@@ -12,6 +12,19 @@ pub fn public_base_url(edge: &str, application: ApplicationId) -> String {
     format!("{}/v1/{application}", edge.trim_end_matches('/'))
 }
 
+/// What identity providers are to send people back to: paths below the public address that need no key. Braces are literal; the
+/// image puts the name of its provider or connection there.
+fn oauth(address: &str) -> Value {
+    json!({
+        "issuer": address,
+        "redirect_base_url": address,
+        "redirect_urls": {
+            "social": format!("{address}/v1/social/{{provider}}/callback"),
+            "sso": format!("{address}/v1/sso/{{connection}}/callback"),
+        },
+    })
+}
+
 /// The keys that are the platform's: where the instance is, and what would break or open it. Nobody becomes an owner of the
 /// instance by signing up first, its routes and migrations stay on, and it does not run in debug mode.
 pub fn owned(intent: &Intent, edge: &str) -> Value {
@@ -19,7 +32,7 @@ pub fn owned(intent: &Intent, edge: &str) -> Value {
     json!({
         "base_path": intent.base_path,
         "public_base_url": address,
-        "oauth": { "issuer": address },
+        "oauth": oauth(&address),
         "disable_routes": false,
         "disable_migrate": false,
         "debug": false,
@@ -56,6 +69,8 @@ pub fn effective(intent: &Intent, edge: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use authsome_contract::model::PathClass;
+    use authsome_contract::model::path_class::classify;
     use proptest::prelude::*;
 
     use super::*;
@@ -117,6 +132,24 @@ mod tests {
             let all = merged(&chosen, &json!({ "a": 1 }));
             for (name, value) in chosen.as_object().unwrap() {
                 prop_assert_eq!(&all[name], value);
+            }
+        }
+    }
+
+    #[test]
+    fn redirect_urls_lie_below_the_public_address_where_the_edge_asks_for_no_key_and_a_team_cannot_move_them() {
+        let address = "https://edge.example/v1/app_x";
+        let chosen = json!({ "oauth": {
+            "redirect_base_url": "https://evil", "redirect_urls": { "social": "https://evil", "more": 1 }, "pkce": true,
+        }});
+        let given = merged(&chosen, &json!({ "oauth": oauth(address) }));
+        assert_eq!(given["oauth"]["pkce"], true);
+        assert_eq!(given["oauth"]["redirect_base_url"], address);
+        for (kind, methods) in [("social", &["GET"][..]), ("sso", &["GET", "POST"])] {
+            let url = given["oauth"]["redirect_urls"][kind].as_str().unwrap();
+            let path = url.strip_prefix(address).unwrap().replace(['{', '}'], "");
+            for method in methods {
+                assert_eq!(classify(&[], method, &path), PathClass::Open, "{method} {path}");
             }
         }
     }

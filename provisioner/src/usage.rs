@@ -2,7 +2,7 @@
 //!
 //! Each tenants' server is asked once every few minutes, with one statement for all of its applications. A server that does not
 //! answer in time leaves the figures as they were, and is asked again the next time. Dedicated servers are nobody's to ask but
-//! their application's, and have no figures here.
+//! their application's, and have no figures here: how full one is, the kubelet tells of its volume.
 
 use std::collections::HashMap;
 use std::sync::Arc;

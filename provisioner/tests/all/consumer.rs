@@ -46,7 +46,7 @@ fn consume(worker: &Worker, nats: &NatsServer) -> Running {
     Running { soft, task }
 }
 
-async fn jetstream(nats: &NatsServer) -> jetstream::Context {
+pub async fn jetstream(nats: &NatsServer) -> jetstream::Context {
     jetstream::new(nats.connect().await.unwrap())
 }
 
@@ -63,7 +63,7 @@ async fn publish(jetstream: &jetstream::Context, subject: String, payload: Vec<u
     .unwrap();
 }
 
-async fn publish_job(jetstream: &jetstream::Context, wanted: Wanted) {
+pub async fn publish_job(jetstream: &jetstream::Context, wanted: Wanted) {
     let job = wanted.job();
     publish(jetstream, job.subject(), serde_json::to_vec(&job).unwrap()).await;
 }

@@ -72,7 +72,7 @@ pub async fn connect(url: &str) -> Result<Client, fred::error::Error> {
     Ok(client)
 }
 
-async fn send(client: &Client, command: &str) -> Result<Value, fred::error::Error> {
+pub async fn send(client: &Client, command: &str) -> Result<Value, fred::error::Error> {
     let mut words = command.split(' ');
     let name = words.next().unwrap().to_owned();
     let command = CustomCommand::new(name, ClusterHash::Random, false);

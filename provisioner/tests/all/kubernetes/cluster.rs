@@ -337,7 +337,15 @@ impl Platform {
         let config: Value = serde_json::from_str(config["data"]["config.yaml"].as_str().unwrap()).unwrap();
         let address = format!("https://api.example/v1/{id}");
         assert_eq!(config["session"]["token_ttl"], "2h");
-        assert_eq!(config["oauth"], json!({ "issuer": address, "pkce": true }));
+        assert_eq!(
+            config["oauth"],
+            json!({
+                "issuer": address, "pkce": true, "redirect_base_url": address, "redirect_urls": {
+                    "social": format!("{address}/v1/social/{{provider}}/callback"),
+                    "sso": format!("{address}/v1/sso/{{connection}}/callback"),
+                },
+            })
+        );
         assert_eq!(
             (
                 &config["public_base_url"],

@@ -3,23 +3,28 @@
 use std::collections::BTreeSet;
 
 use authsome_contract::model::AppStatus;
-use authsome_provisioner::runtime::kubernetes::{Kind, manifest};
+use authsome_provisioner::runtime::kubernetes::{Kind, Spec, manifest};
 use authsome_provisioner::usage::{Measured, Meter};
 use authsome_testkit::{RedisOptions, RedisServer};
 use serde_json::Value;
 
+use super::dedicated::{mixed, own_site, passwords};
 use super::samples::{new_id, settings};
 use crate::api_double::ApiDouble;
 use crate::engine::{Control, REGION};
 
 /// What is not ours to export, and whose it is.
-const OTHERS: [(&str, &str); 3] = [
+const OTHERS: [(&str, &str); 5] = [
+    ("kubelet_volume_stats_used_bytes", "the kubelet"),
+    ("kubelet_volume_stats_capacity_bytes", "the kubelet"),
     ("up", "Prometheus itself, for whatever it scrapes"),
     ("http_requests_total", "the AuthSome instance"),
     ("http_request_duration_seconds_bucket", "the AuthSome instance"),
 ];
 /// The words of the query language that alerts and the dashboard use.
-const WORDS: [&str; 12] = [
+const WORDS: [&str; 14] = [
+    "label_replace",
+    "or",
     "sum",
     "max",
     "by",
@@ -37,12 +42,13 @@ const WORDS: [&str; 12] = [
 /// The names of metrics in an expression: words that are neither the language's, nor inside braces, quotes or brackets.
 fn names(expression: &str) -> BTreeSet<String> {
     let mut plain = String::new();
-    let mut depth = 0_u32;
+    let (mut depth, mut quoted) = (0_u32, false);
     for c in expression.chars() {
         match c {
+            '"' => quoted = !quoted,
             '{' | '[' => depth += 1,
             '}' | ']' => depth -= 1,
-            c if depth == 0 => plain.push(c),
+            c if depth == 0 && !quoted => plain.push(c),
             _ => {}
         }
     }
@@ -102,6 +108,49 @@ fn every_metric_of_the_alerts_and_the_dashboard_is_exported_by_somebody() {
     for (other, whose) in OTHERS {
         assert!(asked.contains(other), "{other} of {whose} is not asked for any more");
     }
+}
+
+/// What the alert reads of a server of an application's own is what the manifests call it.
+#[test]
+fn the_alert_of_a_nearly_full_database_knows_the_volume_of_a_postgres_of_an_applications_own() {
+    let rules = manifest::fleet(&settings())
+        .into_iter()
+        .find(|one| one.kind == Kind::PrometheusRule);
+    let rules = rules.unwrap().body["spec"]["groups"][0]["rules"].clone();
+    let alert = rules
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|rule| rule["alert"] == "AuthsomeApplicationDatabaseNearlyFull");
+    let expression = alert.unwrap()["expr"].as_str().unwrap().to_owned();
+
+    let id = new_id();
+    let site = own_site(id);
+    let installation = mixed();
+    let spec = Spec {
+        site: &site,
+        settings: &installation,
+    };
+    let [a, b] = &passwords();
+    let made = manifest::postgres(&spec, "postgres:17", None, [Some(a), Some(b)]).unwrap();
+    let set = made.iter().find(|one| one.kind == Kind::StatefulSet).unwrap();
+    let template = &set.body["spec"]["volumeClaimTemplates"][0]["metadata"]["name"];
+    // As a StatefulSet names the claim of its first pod.
+    let claim = format!("{}-{}-0", template.as_str().unwrap(), set.name);
+    assert!(
+        expression.contains(&format!("persistentvolumeclaim=\"{claim}\"")),
+        "{expression}"
+    );
+    let suffix = site.namespace.strip_prefix("authsome-app-").unwrap();
+    assert!(
+        expression.contains(r#""app_$1", "namespace", "authsome-app-(.+)""#),
+        "{expression}"
+    );
+    assert_eq!(format!("app_{suffix}"), id.to_string(), "the label that others have");
+    assert!(
+        expression.contains("authsome_application_database_bytes"),
+        "and of databases on shared servers"
+    );
 }
 
 #[tokio::test]

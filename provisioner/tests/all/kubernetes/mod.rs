@@ -6,6 +6,7 @@ mod fleet_metrics;
 mod hindrance;
 pub mod life;
 mod manifests;
+mod operations;
 mod permissions;
 mod regions;
 mod repair;

@@ -10,9 +10,9 @@ use super::life::{build, runtime};
 use super::samples::{new_id, settings, workload};
 use crate::api_double::ApiDouble;
 
-/// Resident memory of this process, in KiB.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// Resident memory of a process, in KiB; 0 where there is no /proc.
+pub fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status
         .lines()
         .find(|line| line.starts_with("VmRSS:"))
@@ -46,7 +46,7 @@ async fn fleet(count: usize) {
     let calls = api.count();
 
     let third = runtime(&api, settings());
-    let before_memory = resident();
+    let before_memory = resident(std::process::id());
     let (calls_before, begun) = (api.count(), Instant::now());
     for workload in &fleet {
         assert!(third.observe(workload.application).await.unwrap().is_healthy(1));
@@ -55,7 +55,7 @@ async fn fleet(count: usize) {
     }
     let looked = begun.elapsed();
     let listed = api.count() - calls_before;
-    let memory = resident().saturating_sub(before_memory);
+    let memory = resident(std::process::id()).saturating_sub(before_memory);
 
     let (calls_before, begun) = (api.count(), Instant::now());
     for _ in 0..10 {
@@ -94,7 +94,7 @@ async fn fleet(count: usize) {
     assert_eq!(api.count() - calls_before, 2, "its ConfigMap and its Deployment");
 }
 
-fn tell(line: &str) {
+pub fn tell(line: &str) {
     use std::io::Write;
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }

@@ -40,11 +40,21 @@ pub(super) fn link(settings: &Settings, application: ApplicationId) -> Option<St
 }
 
 /// Requests of one application in so much time, those that failed for the server's own reasons, and how long they took.
-/// The database's size, sessions and limits come from the provisioners, each of which tells the same.
+/// Sizes, sessions and limits of databases on shared servers come from the provisioners, each of which tells the same.
 const ERRORS: &str = r#"sum by (application) (rate(http_requests_total{application=~"app_.+",status=~"5.."}[5m])) / sum by (application) (rate(http_requests_total{application=~"app_.+"}[5m]))"#;
 const LATENCY: &str = r#"histogram_quantile(0.95, sum by (application, le) (rate(http_request_duration_seconds_bucket{application=~"app_.+"}[5m])))"#;
-const DATABASE: &str = "max by (application) (authsome_application_database_bytes) / max by (application) (authsome_application_storage_limit_bytes)";
+/// Of a database on a shared server, whether it is a whole one or a schema.
+const SHARED: &str = "max by (application) (authsome_application_database_bytes) / max by (application) (authsome_application_storage_limit_bytes)";
+/// Of a Postgres of the application's own, which nobody outside can ask: how full its volume is, as the kubelet tells it. The
+/// application is in the name of the namespace.
+const OWN: &str = r#"max by (application) (label_replace(kubelet_volume_stats_used_bytes{namespace=~"authsome-app-.+",persistentvolumeclaim="data-postgres-0"} / kubelet_volume_stats_capacity_bytes, "application", "app_$1", "namespace", "authsome-app-(.+)"))"#;
+/// Of shared servers only: a server of an application's own keeps the same limit by itself, and tells nobody.
 const CONNECTIONS: &str = "max by (application) (authsome_application_database_connections) / max by (application) (authsome_application_connection_limit)";
+
+/// How full databases are, whatever the strategy. One that moved from one to the other is told by its present one.
+fn database() -> String {
+    format!("{OWN} or {SHARED}")
+}
 
 fn alerts() -> Value {
     let alert = |name: &str, expression: String, wait: &str, severity: &str, summary: &str| {
@@ -80,7 +90,7 @@ fn alerts() -> Value {
         ),
         alert(
             "AuthsomeApplicationDatabaseNearlyFull",
-            format!("{DATABASE} > 0.85"),
+            format!("({}) > 0.85", database()),
             "15m",
             "warning",
             "The database of {{ $labels.application }} uses more than 85 % of its storage.",
@@ -141,7 +151,7 @@ fn dashboard() -> Value {
             panel(1, "Requests a second", "reqps", r#"sum by (application) (rate(http_requests_total{application=~"$application"}[5m]))"#.to_owned()),
             panel(2, "Share of requests that fail", "percentunit", of(ERRORS)),
             panel(3, "95th percentile", "s", of(LATENCY)),
-            panel(4, "Share of the database's storage in use", "percentunit", selected(DATABASE)),
+            panel(4, "Share of the database's storage in use", "percentunit", selected(&database())),
             panel(5, "Share of the database's connections in use", "percentunit", selected(CONNECTIONS)),
         ],
     })
