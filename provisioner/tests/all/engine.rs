@@ -188,7 +188,8 @@ impl Control {
     pub async fn until(&self, id: OperationId, status: operation::OperationStatus) {
         wait_for(
             format!("the operation to be {}", status.as_str()),
-            Duration::from_secs(30),
+            // Three times as long as a job that was delivered to a connection that is gone takes to be delivered again.
+            Duration::from_secs(90),
             async || {
                 let now = self.load(id).await.status;
                 if now == status { Ok(()) } else { Err(now.as_str()) }

@@ -28,7 +28,7 @@ pub(crate) use name;
 pub struct Mark(u32);
 
 impl Name {
-    /// Of this text, which is in lower case. Made by [`name!`].
+    /// Of this text, which is in lower case. Made by `name!`.
     ///
     /// # Panics
     /// While compiling, if the two do not belong together.
