@@ -44,7 +44,7 @@ pub(crate) fn soak(running: &Running, fleet: &Fleet, plan: &Plan, cores: &Cores)
     let Traffic::Http { requests, .. } = &traffic else {
         unreachable!("a GET is a request");
     };
-    let idle = Idle::open(running.address, &requests[0], open);
+    let idle = Idle::open(running.address, requests, open);
     look("connections open", done, open);
     let load = Closed::start(cores, running.address, &traffic, plan.connections);
     std::thread::sleep(plan.window);

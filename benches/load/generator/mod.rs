@@ -355,11 +355,14 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    /// So many, each of which has had one answer.
-    pub(crate) fn open(address: SocketAddr, request: &[u8], count: usize) -> Self {
+    /// So many, each of which has had one answer. The requests take turns: one key alone would soon use up its rate.
+    pub(crate) fn open(address: SocketAddr, requests: &[Vec<u8>], count: usize) -> Self {
         use std::io::{Read, Write};
-        let connections = (0..count)
-            .map(|_| {
+        let connections = requests
+            .iter()
+            .cycle()
+            .take(count)
+            .map(|request| {
                 let mut stream = std::net::TcpStream::connect(address).unwrap();
                 stream.write_all(request).unwrap();
                 let mut buffer = [0; 4096];
