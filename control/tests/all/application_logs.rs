@@ -29,9 +29,7 @@ impl World {
             .await
             .unwrap();
         let service = Service::reaching(InstanceLogs::new(Some(client.clone())), None).await;
-        let ada = service.person("ada@example.com").await;
-        let workspace = service.workspace(&ada, "free").await;
-        let app = service.application(&ada, &workspace, "shop").await.string("id");
+        let (ada, _, app) = service.shop("free").await;
         wait_for("the connection", Duration::from_secs(20), async || {
             client.flush().await.map_err(|error| error.to_string())
         })

@@ -110,9 +110,7 @@ impl World {
         };
         let prometheus = Prometheus::new(&settings, authsome_control::outbound::Roots::default().tls()).unwrap();
         let service = Service::reaching(InstanceLogs::new(None), Some(prometheus)).await;
-        let ada = service.person("ada@example.com").await;
-        let workspace = service.workspace(&ada, "free").await;
-        let app = service.application(&ada, &workspace, "shop").await.string("id");
+        let (ada, _, app) = service.shop("free").await;
         for (hours, requests) in [(0_i32, 5_i64), (1, 7), (30, 100)] {
             sqlx::query(
                 "INSERT INTO usage_counters (writer, application_id, hour, requests, errors, bytes_in, bytes_out)
@@ -206,9 +204,7 @@ async fn without_prometheus_the_edges_counters_are_told_and_said_to_be() {
     assert_eq!(world.ask("").await.json["source"], "prometheus");
 
     let service = Service::new().await;
-    let ada = service.person("ada@example.com").await;
-    let workspace = service.workspace(&ada, "free").await;
-    let app = service.application(&ada, &workspace, "shop").await.string("id");
+    let (ada, _, app) = service.shop("free").await;
     let alone = service.get(&format!("/api/v1/applications/{app}/metrics"), &ada).await;
     assert_eq!(
         alone.json,

@@ -24,9 +24,7 @@ const SEED: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 impl World {
     async fn new() -> Self {
         let service = Service::new().await;
-        let ada = service.person("ada@example.com").await;
-        let workspace = service.workspace(&ada, "free").await;
-        let app = service.application(&ada, &workspace, "shop").await.string("id");
+        let (ada, workspace, app) = service.shop("free").await;
         let world = Self {
             service,
             ada,

@@ -24,9 +24,7 @@ impl World {
     async fn new() -> Self {
         let names = NameServer::start().await;
         let service = Service::asking(names.address).await;
-        let ada = service.person("ada@example.com").await;
-        let workspace = service.workspace(&ada, "pro").await;
-        let app = service.application(&ada, &workspace, "shop").await.string("id");
+        let (ada, workspace, app) = service.shop("pro").await;
         Self {
             service,
             names,

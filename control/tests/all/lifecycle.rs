@@ -17,9 +17,7 @@ struct World {
 impl World {
     async fn new(plan: &str) -> Self {
         let service = Service::new().await;
-        let ada = service.person("ada@example.com").await;
-        let workspace = service.workspace(&ada, plan).await;
-        let app = service.application(&ada, &workspace, "shop").await.string("id");
+        let (ada, workspace, app) = service.shop(plan).await;
         Self {
             service,
             ada,

@@ -16,9 +16,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let service = Service::new().await;
-        let ada = service.person("ada@example.com").await;
-        let workspace = service.workspace(&ada, "pro").await;
-        let app = service.application(&ada, &workspace, "shop").await.string("id");
+        let (ada, workspace, app) = service.shop("pro").await;
         Self {
             service,
             ada,

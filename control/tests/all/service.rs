@@ -301,6 +301,14 @@ impl Service {
         answer.string("id")
     }
 
+    /// Ada, and the ids of her workspace of this plan and of the application `shop` in it.
+    pub(crate) async fn shop(&self, plan: &str) -> (Person, String, String) {
+        let ada = self.person("ada@example.com").await;
+        let workspace = self.workspace(&ada, plan).await;
+        let app = self.application(&ada, &workspace, "shop").await.string("id");
+        (ada, workspace, app)
+    }
+
     /// The answer to a new application.
     pub(crate) async fn application(&self, owner: &Person, workspace: &str, slug: &str) -> Answer {
         let body = json!({ "name": "Shop", "slug": slug, "environment": "production" });

@@ -1,6 +1,6 @@
 //! The program as it is run: configuration, start with and without its dependencies, a job to a serving instance, restarts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -14,6 +14,15 @@ use authsome_testkit::{
 use crate::engine::{Control, REGION, Wanted};
 
 const SOON: Duration = Duration::from_secs(30);
+
+/// The program with this configuration, ready once its operators' port says so.
+pub fn provisioner_command(log: PathBuf, config: &Path, admin: &str) -> ProgramCommand {
+    ProgramCommand::new("authsome-provisioner", log)
+        .unwrap()
+        .env_remove("DATABASE_URL")
+        .args(["--config".to_owned(), config.display().to_string()])
+        .ready_at(admin, "/readyz")
+}
 
 /// A platform without the other programs.
 struct Platform {
@@ -57,11 +66,7 @@ impl Platform {
             self.admin,
         );
         private_file::write(&config, &text).unwrap();
-        ProgramCommand::new("authsome-provisioner", self.directory.path().join("log"))
-            .unwrap()
-            .env_remove("DATABASE_URL")
-            .args(["--config".to_owned(), config.display().to_string()])
-            .ready_at(&self.admin, "/readyz")
+        provisioner_command(self.directory.path().join("log"), &config, &self.admin)
     }
 
     /// The same for every start of one test.

@@ -142,6 +142,12 @@ impl HeadLines {
         if self.bits & mark.bit() == 0 { &[] } else { &self.lines }
     }
 
+    /// The lines of this name.
+    fn of(&self, name: &Name) -> impl DoubleEndedIterator<Item = &Line> {
+        let lines = self.among(name.mark()).iter();
+        lines.filter(move |line| line.mark == name.mark() && name.is(self.at(line.name)))
+    }
+
     /// Adds a line as it is sent.
     fn append(&mut self, name: &Name, value: &[u8]) {
         self.bytes.reserve(name.as_bytes().len() + value.len() + 4);
@@ -172,16 +178,11 @@ impl HeadLines {
 
 impl Fields for HeadLines {
     fn all(&self, name: &Name) -> impl DoubleEndedIterator<Item = &[u8]> {
-        self.among(name.mark())
-            .iter()
-            .filter(move |line| line.mark == name.mark() && name.is(self.at(line.name)))
-            .map(|line| self.at(line.value))
+        self.of(name).map(|line| self.at(line.value))
     }
 
     fn first(&self, name: &Name) -> Option<&[u8]> {
-        let mut lines = self.among(name.mark()).iter();
-        let line = lines.find(|line| line.mark == name.mark() && name.is(self.at(line.name)))?;
-        Some(self.at(line.value))
+        Some(self.at(self.of(name).next()?.value))
     }
 
     fn all_named(&self, name: &str) -> impl Iterator<Item = &[u8]> {
@@ -226,9 +227,7 @@ impl Lines for HeadLines {
     }
 
     fn put_copy(&mut self, name: &Name, from: &Name) {
-        let mut lines = self.among(from.mark()).iter();
-        let line = lines.find(|line| line.mark == from.mark() && from.is(self.at(line.name)));
-        let value = line.map(|line| line.value);
+        let value = self.of(from).next().map(|line| line.value);
         self.strike(name);
         if let Some(value) = value {
             self.bytes

@@ -14,8 +14,7 @@ use authsome_core::id::ApplicationId;
 use authsome_db::operation::{Operation, OperationStatus};
 use authsome_provisioner::runtime::kubernetes::{Kind, namespace_of};
 use authsome_testkit::{
-    NatsOptions, NatsServer, Program, ProgramCommand, RedisOptions, RedisServer, port, private_file, secret,
-    shared_postgres, wait_for,
+    NatsOptions, NatsServer, Program, RedisOptions, RedisServer, port, private_file, secret, shared_postgres, wait_for,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +25,7 @@ use time::ext::NumericalDuration;
 
 use crate::api_double::ApiDouble;
 use crate::engine::{Control, REGION};
+use crate::program::provisioner_command;
 
 /// An image may have to be pulled, and nodes may be slow.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -79,11 +79,7 @@ impl Platform {
             provisioner_kubeconfig.display(),
         );
         private_file::write(&config, &text).unwrap();
-        let program = ProgramCommand::new("authsome-provisioner", directory.path().join("log"))
-            .unwrap()
-            .env_remove("DATABASE_URL")
-            .args(["--config".to_owned(), config.display().to_string()])
-            .ready_at(&admin, "/readyz")
+        let program = provisioner_command(directory.path().join("log"), &config, &admin)
             .start()
             .await
             .unwrap();

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use authsome_testkit::{
-    NatsOptions, NatsServer, Program, ProgramCommand, RedisOptions, RedisServer, port, private_file, secret,
-    shared_postgres, wait_for,
+    NatsOptions, NatsServer, Program, RedisOptions, RedisServer, port, private_file, secret, shared_postgres, wait_for,
 };
 
 use super::scale::{resident, tell};
 use crate::api_double::ApiDouble;
 use crate::consumer::{jetstream, publish_job};
 use crate::engine::{Control, REGION};
+use crate::program::provisioner_command;
 use crate::redis::{connect, send};
 
 /// What every provisioner of the installation is told.
@@ -37,11 +37,7 @@ async fn provisioner(directory: &Path, number: usize, configuration: &str) -> Pr
     let mut text = configuration.to_owned();
     write!(text, "[listen]\nadmin = \"{admin}\"\n").unwrap();
     private_file::write(&config, &text).unwrap();
-    ProgramCommand::new("authsome-provisioner", directory.join(format!("log-{number}")))
-        .unwrap()
-        .env_remove("DATABASE_URL")
-        .args(["--config".to_owned(), config.display().to_string()])
-        .ready_at(&admin, "/readyz")
+    provisioner_command(directory.join(format!("log-{number}")), &config, &admin)
         .start()
         .await
         .unwrap()

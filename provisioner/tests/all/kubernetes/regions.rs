@@ -11,13 +11,13 @@ use authsome_core::id::{ApplicationId, OperationId};
 use authsome_db::operation::OperationStatus;
 use authsome_provisioner::runtime::kubernetes::{Kind, namespace_of};
 use authsome_testkit::{
-    NatsOptions, NatsServer, Program, ProgramCommand, RedisOptions, RedisServer, port, private_file, secret,
-    shared_postgres,
+    NatsOptions, NatsServer, Program, RedisOptions, RedisServer, port, private_file, secret, shared_postgres,
 };
 use time::ext::NumericalDuration;
 
 use crate::api_double::ApiDouble;
 use crate::engine::Control;
+use crate::program::provisioner_command;
 
 struct World {
     control: Control,
@@ -65,17 +65,10 @@ impl World {
             self.redis.url(),
         );
         private_file::write(&config, &text).unwrap();
-        ProgramCommand::new(
-            "authsome-provisioner",
-            self.directory.path().join(format!("{name}.log")),
-        )
-        .unwrap()
-        .env_remove("DATABASE_URL")
-        .args(["--config".to_owned(), config.display().to_string()])
-        .ready_at(&admin, "/readyz")
-        .start()
-        .await
-        .unwrap()
+        provisioner_command(self.directory.path().join(format!("{name}.log")), &config, &admin)
+            .start()
+            .await
+            .unwrap()
     }
 
     async fn wanted(&self, region: &str) -> (ApplicationId, OperationId) {
