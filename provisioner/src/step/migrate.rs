@@ -30,7 +30,7 @@ impl StepAction for Migrate {
         }
         let workload = instance::workload(cx).await?;
         let migrating = async { Ok(runtime.migrate(&workload).await?) };
-        unless_hindered(cx, Step::Migrate, migrating).await
+        unless_hindered(cx, Step::Migrate, Step::Migrate, migrating).await
     }
 
     /// A schema goes with its database.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use authsome_contract::model::Step;
 use tokio::time::Instant;
 
+use super::waiting::{Waiting, given_up, unless_hindered};
 use super::{Observed, Outcome, StepAction, StepContext, StepError, database, failure, redis};
 use crate::credentials::{self, Kind};
 use crate::db;
@@ -13,15 +14,22 @@ use crate::runtime::Site;
 
 pub(super) struct Retire;
 
-/// Waits until every instance is of the intent's generation: those before it use what is to be taken away.
+/// Waits until every instance is of the intent's generation: those before it use what is to be taken away, and stay for as
+/// long as those that replace them do not come up.
 async fn older_instances_end(cx: &StepContext<'_>) -> Result<(), StepError> {
     let (runtime, begun) = (&cx.facilities.runtime, Instant::now());
+    let (application, generation) = (cx.intent.application_id, cx.intent.generation);
     let patience = runtime.patience();
+    let mut waiting = Waiting::default();
     loop {
         cx.fence.check(Duration::ZERO)?;
-        let older = runtime.former(cx.intent.application_id, cx.intent.generation).await?;
+        let older = runtime.former(application, generation).await?;
         if older == 0 {
             return Ok(());
+        }
+        let trouble = runtime.observe(application).await?.trouble;
+        if let Some(trouble) = waiting.see(trouble, patience.failing) {
+            return Err(given_up(cx, trouble).await);
         }
         if begun.elapsed() >= patience.rollout {
             return Err(failure::retry(
@@ -29,6 +37,11 @@ async fn older_instances_end(cx: &StepContext<'_>) -> Result<(), StepError> {
                 format!("{older} instances of older generations after {:?}", patience.rollout),
             ));
         }
+        let mut progress = format!("Instances that use the old credentials: {older}.");
+        if let Some(trouble) = waiting.public() {
+            progress = format!("{progress} {trouble}");
+        }
+        waiting.tell(cx, Step::Retire, progress).await?;
         tokio::time::sleep(patience.look).await;
     }
 }
@@ -55,10 +68,17 @@ impl StepAction for Retire {
         if let Some(rest) = credentials.without_replaced() {
             older_instances_end(cx).await?;
             let site = Site::of(cx.intent, cx.fence);
-            cx.database()?
-                .ensure(&database::tenant(cx, &rest, &site), cx.fence)
-                .await?;
-            cx.cache()?.ensure(&redis::tenant(cx, &rest, &site), cx.fence).await?;
+            // A server of the application's own is told by its keeper, and may have to start for it.
+            let closing = async {
+                let tenant = database::tenant(cx, &rest, &site);
+                Ok(cx.database()?.ensure(&tenant, cx.fence).await?)
+            };
+            unless_hindered(cx, Step::Retire, Step::Database, closing).await?;
+            let closing = async {
+                let tenant = redis::tenant(cx, &rest, &site);
+                Ok(cx.cache()?.ensure(&tenant, cx.fence).await?)
+            };
+            unless_hindered(cx, Step::Retire, Step::Redis, closing).await?;
             // Instances of this generation began after the password was made that they use.
             let used = Kind::Redis(rest.active_redis()).as_str();
             if let Some(age) = db::credentials::age(cx.pool, id, used).await? {

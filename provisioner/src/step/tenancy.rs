@@ -53,7 +53,7 @@ impl<T: Tenancy> StepAction for T {
         cx.record_strategies().await?;
         // Recorded first: a worker that dies in the next line leaves passwords that its successor knows.
         let credentials = credentials::ensure(cx.pool, &facilities.ring, cx.fence, &*facilities.entropy).await?;
-        unless_hindered(cx, T::STEP, self.ensure(cx, &credentials)).await?;
+        unless_hindered(cx, T::STEP, T::STEP, self.ensure(cx, &credentials)).await?;
         Ok(Outcome::done(T::DONE))
     }
 

@@ -62,10 +62,12 @@ fn says_less(now: &Trouble, before: &Trouble) -> bool {
     before.public.starts_with(now.public.trim_end_matches('.'))
 }
 
-/// Does what a step does, which ends early if what it waits for stays in trouble. What is done may be left at any moment.
+/// Does what a step does, which ends early if what it waits for stays in trouble: what the step `of` makes, whichever step
+/// waits for it. What is done may be left at any moment.
 pub(super) async fn unless_hindered<T>(
     cx: &StepContext<'_>,
     step: Step,
+    of: Step,
     doing: impl Future<Output = Result<T, StepError>>,
 ) -> Result<T, StepError> {
     let runtime = &cx.facilities.runtime;
@@ -75,7 +77,7 @@ pub(super) async fn unless_hindered<T>(
         loop {
             tokio::time::sleep(LOOK).await;
             cx.fence.check(Duration::ZERO)?;
-            if let Some(trouble) = waiting.see(runtime.hindrance(step, &site).await, patience) {
+            if let Some(trouble) = waiting.see(runtime.hindrance(of, &site).await, patience) {
                 return Err(given_up(cx, trouble).await);
             }
             if let Some(public) = waiting.public() {

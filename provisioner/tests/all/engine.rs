@@ -120,7 +120,7 @@ impl Control {
             deadline_at,
         };
         let mut connection = self.pool.acquire().await.unwrap();
-        operation::insert(&mut connection, &new, Step::PROVISION).await.unwrap();
+        operation::insert(&mut connection, &new, Step::of(kind)).await.unwrap();
         id
     }
 

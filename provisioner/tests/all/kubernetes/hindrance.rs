@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use authsome_contract::model::Step;
+use authsome_contract::wire::job::JobKind;
 use authsome_provisioner::database::Tenant;
 use authsome_provisioner::runtime::kubernetes::{Kind, namespace_of};
 use authsome_provisioner::runtime::{Patience, Runtime};
@@ -24,6 +25,15 @@ fn unhurried() -> Patience {
         failing: Duration::from_secs(2),
         ..patience()
     }
+}
+
+/// Controllers look when something changes.
+fn look(stepped: &Stepped, kind: Kind, name: &str) {
+    let namespace = namespace_of(stepped.id);
+    stepped.api.edit(kind, &namespace, name, |object| {
+        let looks = object["metadata"]["annotations"]["looks"].as_str().unwrap_or_default();
+        object["metadata"]["annotations"]["looks"] = format!("{looks}+").into();
+    });
 }
 
 #[tokio::test]
@@ -176,15 +186,7 @@ async fn a_server_of_its_own_that_does_not_come_up_fails_the_step_with_the_reaso
         trouble.over_quota = false;
         trouble.crashing.insert("postgres:17".to_owned());
     });
-    // Its controllers look when something changes.
-    let look = || {
-        let namespace = namespace_of(stepped.id);
-        stepped.api.edit(Kind::StatefulSet, &namespace, "postgres", |set| {
-            let looks = set["metadata"]["annotations"]["looks"].as_str().unwrap_or_default();
-            set["metadata"]["annotations"]["looks"] = format!("{looks}+").into();
-        });
-    };
-    look();
+    look(&stepped, Kind::StatefulSet, "postgres");
     let error = stepped.apply(Step::Database).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -192,7 +194,7 @@ async fn a_server_of_its_own_that_does_not_come_up_fails_the_step_with_the_reaso
          listening\npanic: cannot open the database"
     );
     stepped.api.trouble(|trouble| trouble.crashing.clear());
-    look();
+    look(&stepped, Kind::StatefulSet, "postgres");
     stepped.apply(Step::Database).await.unwrap();
     assert_eq!(stepped.api.unknown(), Vec::<String>::new());
 }
@@ -231,4 +233,63 @@ async fn what_is_wrong_with_the_instances_before_does_not_count_against_the_roll
         object["metadata"]["annotations"]["x"] = "y".into();
     });
     until_healthy(&runtime, &workload).await;
+}
+
+/// What is told beside the end of a rotation, and how it ends.
+async fn retiring(stepped: &Stepped, words: &str) -> StepError {
+    let told = wait_for("it to be told", SOON, async || {
+        let told = stepped.told(Step::Retire).await;
+        let tells = told.as_ref().is_some_and(|text| text.contains(words));
+        tells.then_some(()).ok_or(format!("{told:?}"))
+    });
+    let (error, told) = tokio::join!(stepped.apply(Step::Retire), told);
+    told.unwrap();
+    error.unwrap_err()
+}
+
+#[tokio::test]
+async fn old_credentials_that_cannot_be_taken_away_are_told_with_the_reason_and_given_up_on_long_before_the_time_is_up()
+{
+    let mut stepped = Stepped::start(settings(), unhurried()).await;
+    stepped.apply_all(&Step::PROVISION[..Step::PROVISION.len() - 2]).await;
+    stepped.next(JobKind::Rotate).await;
+    stepped
+        .apply_all(&[Step::Renew, Step::Database, Step::Redis, Step::Secrets])
+        .await;
+    // The instances that use them stay, since those that are to replace them do not come up.
+    let image = settings().image.reference;
+    stepped.api.trouble(|trouble| _ = trouble.images.insert(image.clone()));
+    stepped.apply(Step::Instance).await.unwrap();
+    let why = format!("The image {image} of the instance cannot be pulled: the registry does not have it.");
+    let error = retiring(&stepped, &format!("Instances that use the old credentials: 2. {why}")).await;
+    let StepError::Fatal { reason, .. } = &error else {
+        panic!("trying again does not help: {error:?}")
+    };
+    assert_eq!(*reason, why);
+    stepped.api.trouble(|trouble| trouble.images.clear());
+    look(&stepped, Kind::Deployment, "authsome");
+    stepped.apply_all(&[Step::Rollout, Step::Activate, Step::Retire]).await;
+}
+
+#[tokio::test]
+async fn a_server_of_its_own_that_does_not_take_the_old_credentials_away_fails_the_step_with_the_reason() {
+    let mut stepped = Stepped::start(mixed(), unhurried()).await.with_own_servers();
+    stepped.apply_all(&Step::PROVISION[..Step::PROVISION.len() - 2]).await;
+    stepped.next(JobKind::Rotate).await;
+    let rest = Step::of(JobKind::Rotate);
+    stepped.apply_all(&rest[..rest.len() - 1]).await;
+    stepped
+        .api
+        .trouble(|trouble| _ = trouble.crashing.insert("postgres:17".to_owned()));
+    look(&stepped, Kind::StatefulSet, "postgres");
+    let public = "The application's own Postgres ends as soon as it starts, with exit code 101.";
+    let error = retiring(&stepped, public).await;
+    assert!(
+        matches!(error, StepError::Retry { .. }) && error.to_string().starts_with(public),
+        "{error:?}"
+    );
+    stepped.api.trouble(|trouble| trouble.crashing.clear());
+    look(&stepped, Kind::StatefulSet, "postgres");
+    stepped.apply(Step::Retire).await.unwrap();
+    assert_eq!(stepped.api.unknown(), Vec::<String>::new());
 }

@@ -19,6 +19,20 @@ use crate::api_double::ApiDouble;
 use crate::engine::Control;
 use crate::steps;
 
+/// An operation with a worker at every step of it.
+async fn under_way(control: &Control, id: ApplicationId, kind: JobKind, generation: i64) -> OperationId {
+    let deadline = SystemClock.now() + 10.minutes();
+    let operation = control.operation(id, kind, generation, deadline).await;
+    for statement in [
+        "UPDATE operations SET status = 'running', started_at = now() WHERE id = $1",
+        "UPDATE provisioning_steps SET status = 'running' WHERE operation_id = $1",
+    ] {
+        let begin = sqlx::query(statement).bind(operation.to_string());
+        begin.execute(&control.pool).await.unwrap();
+    }
+    operation
+}
+
 /// An application that is to be built, and everything that its steps need.
 pub struct Stepped {
     pub api: ApiDouble,
@@ -41,19 +55,10 @@ impl Stepped {
         let runtime = KubernetesRuntime::start(Cluster::new(api.client()), settings, patience).unwrap();
         facilities.runtime = Arc::new(runtime);
         let id = control.application(AppStatus::Provisioning).await;
-        let deadline = SystemClock.now() + 10.minutes();
-        let operation = control.operation(id, JobKind::Provision, 1, deadline).await;
+        let operation = under_way(&control, id, JobKind::Provision, 1).await;
         let lease = crate::lease::take(&control.pool, id, "worker", Duration::from_mins(5))
             .await
             .unwrap();
-        // As if a worker were at every step of it.
-        for statement in [
-            "UPDATE operations SET status = 'running', started_at = now() WHERE id = $1",
-            "UPDATE provisioning_steps SET status = 'running' WHERE operation_id = $1",
-        ] {
-            let begin = sqlx::query(statement).bind(operation.to_string());
-            begin.execute(&control.pool).await.unwrap();
-        }
         Self {
             api,
             control,
@@ -72,6 +77,26 @@ impl Stepped {
         self.facilities.databases = Databases::only(DatabaseChoice::Dedicated, database.unwrap());
         self.facilities.caches = Caches::only(RedisChoice::Dedicated, redis.unwrap());
         self
+    }
+
+    /// The next generation of the application's intent, and an operation for it.
+    pub async fn next(&mut self, kind: JobKind) {
+        sqlx::query("UPDATE operations SET status = 'succeeded', finished_at = now() WHERE id = $1")
+            .bind(self.operation.to_string())
+            .execute(&self.control.pool)
+            .await
+            .unwrap();
+        self.control.raise_generation(self.id).await;
+        let generation = self.control.column(self.id, "generation").await.unwrap();
+        self.operation = under_way(&self.control, self.id, kind, generation.parse().unwrap()).await;
+    }
+
+    pub async fn apply_all(&self, steps: &[Step]) {
+        for &step in steps {
+            self.apply(step)
+                .await
+                .unwrap_or_else(|error| panic!("{step}: {error:?}"));
+        }
     }
 
     pub async fn apply(&self, step: Step) -> Result<Outcome, StepError> {
