@@ -4,6 +4,7 @@
 //! They are counted and logged like any other, when what is known of them is dropped.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::books::{Books, Closing};
 use crate::ctx::Ctx;
@@ -50,7 +51,7 @@ impl Unsettled {
             bytes_out: self.bytes_out,
             failure: Some(if ended { "NoLongerAllowed" } else { "Abandoned" }),
         };
-        self.books.close(ctx, &closing, self.by);
+        self.books.close(ctx, &closing, self.by, Instant::now());
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here waits or fails; what the log or the collector cannot take is lost and counted there.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use authsome_core::clock::Clock;
 
@@ -45,8 +46,8 @@ pub(crate) struct Closing<'a> {
 }
 
 impl Books {
-    /// Counts, logs and traces a request. To be called once for each.
-    pub(crate) fn close(&self, ctx: &Ctx, closing: &Closing<'_>, by: By) {
+    /// Counts, logs and traces a request that ended then. To be called once for each.
+    pub(crate) fn close(&self, ctx: &Ctx, closing: &Closing<'_>, by: By, ended: Instant) {
         let &Closing {
             protocol,
             status,
@@ -55,7 +56,7 @@ impl Books {
             failure,
             ..
         } = closing;
-        let took = ctx.began.elapsed();
+        let took = ended.saturating_duration_since(ctx.began);
         self.metrics.handled(by);
         self.metrics.answered(status, took, bytes_in, bytes_out);
         let own = ctx.timeline.own(ctx.began, took);
@@ -70,7 +71,7 @@ impl Books {
                 bytes_in,
                 bytes_out,
             };
-            forward.admission.app.usage.count(self.clock.unix_millis(), tally);
+            forward.admission.app.usage.count(ctx.unix_ms_at(ended), tally);
         }
         let key = ctx.forward.as_ref().and_then(|forward| forward.admission.key.as_ref());
         let key = key.map(|key| key.record.id);

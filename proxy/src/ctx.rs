@@ -81,6 +81,13 @@ pub struct Ctx {
 }
 
 impl Ctx {
+    /// That moment, not before the request began, in milliseconds since the Unix epoch: without asking the clock again.
+    pub(crate) fn unix_ms_at(&self, moment: Instant) -> i64 {
+        let after = moment.saturating_duration_since(self.began).as_millis();
+        // 292 million years.
+        self.began_ms.saturating_add(i64::try_from(after).unwrap_or(i64::MAX))
+    }
+
     /// The request was counted and logged. Before the connection can carry the next one, of another key perhaps.
     pub(crate) fn is_over(&mut self) {
         self.unsettled = None;

@@ -30,13 +30,9 @@ use crate::routing::{AppEntry, Lookup};
 use crate::upstream::{self, Kind, Prepared, Way};
 
 /// How a request goes on after its head was looked at.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each request, and a box would cost more than the move"
-)]
 pub(crate) enum Verdict {
-    /// To the instance.
-    Forward(Forwarding),
+    /// To the instance: as what stands in [`Ctx::forward`].
+    Forward,
     /// It is a browser's question, and the answer is yes.
     Preflight,
     /// With this answer.
@@ -121,7 +117,7 @@ impl Edge {
             };
         }
         match self.judge(request, ctx, &target, browser).await {
-            Ok(forwarding) => Verdict::Forward(forwarding),
+            Ok(()) => Verdict::Forward,
             Err(refusal) => {
                 self.let_page_read(&browser, target.app_id, ctx);
                 Verdict::Refuse(refusal, Connection::Keep)
@@ -174,7 +170,7 @@ impl Edge {
         ctx: &mut Ctx,
         target: &Target<'_>,
         browser: Browser<'_>,
-    ) -> Result<Forwarding, Refusal> {
+    ) -> Result<(), Refusal> {
         let presented = credential::present(request.method, request.headers, target.query);
         self.metrics.presented(&presented);
         let client = ctx.client.address;
@@ -244,7 +240,8 @@ impl Edge {
             .then(|| target.query.and_then(credential::query_without_keys));
         let query = stripped.as_ref().map_or(target.query, Option::as_deref);
         let subprotocol = presented.places.subprotocol;
-        Ok(Forwarding {
+        // Put in its place at once: it is large, and would be moved on each way back.
+        ctx.forward = Some(Forwarding {
             target: upstream::target(&app.record.base_path, target.tail, query),
             keys_in: presented.places,
             subprotocol: subprotocol
@@ -255,7 +252,8 @@ impl Edge {
             most_body_bytes,
             body_bytes: 0,
             admission,
-        })
+        });
+        Ok(())
     }
 }
 

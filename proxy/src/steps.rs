@@ -114,6 +114,7 @@ impl Edge {
             tail: forward.tail(),
             headers,
             has_key: forward.admission.key.is_some(),
+            now_ms: ctx.began_ms,
         };
         cache.part(
             &forward.admission.app.record,
@@ -204,15 +205,16 @@ impl Edge {
         Some(&forward.target)
     }
 
-    /// The head of the instance's answer is there, as it was sent.
+    /// The head of the instance's answer is there now, as it was sent.
     pub(crate) fn answer_begins(
         &self,
         question: &Question<'_>,
         status: u16,
         answer: &impl Fields,
         ctx: &mut Ctx,
+        now: Instant,
     ) -> Result<(), Full> {
-        ctx.timeline.answered(status);
+        ctx.timeline.answered(status, now);
         // Whatever was asked for: this answer may go on for hours.
         if is_event_stream(answer) {
             self.list(question, ctx)?;

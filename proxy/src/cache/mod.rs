@@ -13,10 +13,13 @@ mod status;
 mod storage;
 mod unlikely;
 
+use std::hash::BuildHasher;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use authsome_contract::model::AppRecord;
 use authsome_core::id::ApplicationId;
+use foldhash::quality::RandomState;
 use http::{HeaderMap, header};
 use pingora::cache::key::HashBinary;
 use pingora::cache::lock::{CacheKeyLockImpl, CacheLock};
@@ -60,6 +63,8 @@ pub struct Part {
     path: unlikely::Path,
     purge_known: i64,
     app: ApplicationId,
+    /// When the request came, milliseconds since the Unix epoch.
+    asked_ms: i64,
 }
 
 /// Responses that are kept. There is one in a process, and it is never dropped: the library wants it for ever.
@@ -117,7 +122,7 @@ impl ResponseCache {
         let usage = policy::usage(&app.cache_policy, asked)?;
         let path = unlikely::Path::of(&app.id, asked.tail);
         let key = if usage.kind == policy::Kind::Ordinary {
-            if self.unlikely.contains(path) {
+            if self.unlikely.contains(path, asked.now_ms) {
                 return None;
             }
             let key = key(&app.id, place);
@@ -139,6 +144,7 @@ impl ResponseCache {
                 .with(app.id, &app.cache_purges)
                 .map_or(i64::MIN, |purges| purges.newest()),
             app: app.id,
+            asked_ms: asked.now_ms,
         })
     }
 
@@ -154,7 +160,7 @@ impl ResponseCache {
         let Some(origin) = meta.extensions().get::<Origin>() else {
             return Some(ForcedFreshness::ForceMiss);
         };
-        if self.is_purged(app, origin) {
+        if self.is_purged(part, app, origin) {
             return Some(ForcedFreshness::ForceMiss);
         }
         // Served stale still if the instance cannot be asked.
@@ -163,7 +169,11 @@ impl ResponseCache {
             .then_some(ForcedFreshness::ForceExpiredServeStale { expired_at: None })
     }
 
-    fn is_purged(&self, app: &AppRecord, origin: &Origin) -> bool {
+    fn is_purged(&self, part: &Part, app: &AppRecord, origin: &Origin) -> bool {
+        // Nothing was purged since the response was asked for, as of when this request was.
+        if part.purge_known <= origin.purge_known {
+            return false;
+        }
         let tags = || origin.tags.iter().map(|tag| &**tag);
         self.purged
             .with(app.id, &app.cache_purges)
@@ -186,7 +196,7 @@ impl ResponseCache {
             RespCacheable::Uncacheable(reason) => {
                 // An error says nothing of what the path answers otherwise.
                 if !response.status.is_server_error() && part.usage.kind == policy::Kind::Ordinary {
-                    self.unlikely.note(part.path);
+                    self.unlikely.note(part.path, part.asked_ms);
                 }
                 RespCacheable::Uncacheable(reason)
             }
@@ -284,5 +294,16 @@ fn key(app: &ApplicationId, place: &Place<'_>) -> CacheKey {
         primary.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         primary.extend_from_slice(part);
     }
-    CacheKey::new(primary, "")
+    let short = in_short(&primary);
+    let mut key = CacheKey::new(primary, "");
+    key.set_primary_bin_override(short);
+    key
+}
+
+/// By a seeded hash, which is not for keeping anybody out: whole keys are compared wherever something is found.
+fn in_short(primary: &[u8]) -> HashBinary {
+    static SEEDS: OnceLock<[RandomState; 2]> = OnceLock::new();
+    let seeds = SEEDS.get_or_init(|| [RandomState::default(), RandomState::default()]);
+    let [high, low] = seeds.each_ref().map(|seed| seed.hash_one(primary));
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
 }

@@ -69,6 +69,8 @@ pub struct Asked<'a, H> {
     pub headers: &'a H,
     /// Did it come with a key of the platform?
     pub has_key: bool,
+    /// When it came, milliseconds since the Unix epoch.
+    pub now_ms: i64,
 }
 
 /// May this request be answered from the cache, or its response kept? `None`: it passes the cache by.

@@ -8,17 +8,19 @@ use std::sync::Arc;
 
 use authsome_contract::model::CachePurges;
 use authsome_core::id::ApplicationId;
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 
 /// Applications with a purge that are remembered.
 const APPLICATIONS: u64 = 16_384;
 
 /// Purges of all applications that have any.
-pub(super) struct Purged(Cache<ApplicationId, Arc<CachePurges>>);
+pub(super) struct Purged(Cache<ApplicationId, Arc<CachePurges>, RandomState>);
 
 impl Purged {
     pub(super) fn new() -> Self {
-        Self(Cache::new(APPLICATIONS))
+        let builder = Cache::builder().max_capacity(APPLICATIONS);
+        Self(builder.build_with_hasher(RandomState::default()))
     }
 
     /// What is known of an application whose record at hand says this. `None`: it has purged nothing, ever.

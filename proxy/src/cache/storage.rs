@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use authsome_core::id::ApplicationId;
 use bytes::{Bytes, BytesMut};
+use foldhash::quality::RandomState;
 use http::header;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
@@ -77,6 +78,9 @@ pub(super) struct Object {
     stale_while_revalidate: u32,
     stale_if_error: u32,
     variance: Option<HashBinary>,
+    varies: bool,
+    /// As the head says.
+    length: Option<usize>,
     header: ResponseHeader,
     /// The lines of the head as they are sent.
     lines: Box<[u8]>,
@@ -97,6 +101,11 @@ impl Object {
             stale_while_revalidate: meta.stale_while_revalidate_sec(),
             stale_if_error: meta.stale_if_error_sec(),
             variance: meta.variance(),
+            varies: header.headers.contains_key(header::VARY),
+            length: header
+                .headers
+                .get(header::CONTENT_LENGTH)
+                .and_then(|value| value.to_str().ok()?.parse().ok()),
             header,
             lines: lines.into(),
             body,
@@ -131,11 +140,14 @@ impl Object {
         self.variance
     }
 
+    /// May the response differ by what else a request says?
+    pub(super) fn varies(&self) -> bool {
+        self.varies
+    }
+
     /// Does the head say how long the body is, and is it?
     pub(super) fn says_length(&self) -> bool {
-        let length = self.header.headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        length == Some(self.body.len())
+        self.length == Some(self.body.len())
     }
 
     fn meta(&self) -> CacheMeta {
@@ -169,7 +181,7 @@ impl Object {
 
 /// Responses in memory.
 pub(super) struct Memory {
-    objects: Cache<Name, Arc<Object>>,
+    objects: Cache<Name, Arc<Object>, RandomState>,
     held: Arc<Held>,
     bounds: Bounds,
     metrics: CacheMetrics,
@@ -216,7 +228,8 @@ impl Memory {
                     evicted.evicted();
                 }
             })
-            .build();
+            // Seeded like the default, which takes several times as long.
+            .build_with_hasher(RandomState::default());
         Self {
             objects,
             held,

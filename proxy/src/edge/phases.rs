@@ -74,10 +74,7 @@ impl ProxyHttp for Edge {
             return Ok(true);
         }
         match self.look(session, ctx).await {
-            Verdict::Forward(forwarding) => {
-                ctx.forward = Some(forwarding);
-                self.let_in(session, ctx).await
-            }
+            Verdict::Forward => self.let_in(session, ctx).await,
             Verdict::Preflight => {
                 answer::preflight(session, &self.identity(ctx)).await?;
                 Ok(true)
@@ -316,7 +313,10 @@ impl ProxyHttp for Edge {
             session.set_keepalive(None);
         }
         let status = response.status.as_u16();
-        if self.answer_begins(&question(session), status, response, ctx).is_err() {
+        if self
+            .answer_begins(&question(session), status, response, ctx, Instant::now())
+            .is_err()
+        {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
         }
         if let (Some(cache), Some(_)) = (&self.cache, &ctx.part) {
@@ -391,7 +391,7 @@ impl ProxyHttp for Edge {
                 bytes_out: (written.map_or(0, head_length) + session.body_bytes_sent()) as u64,
                 failure: ctx.failure,
             };
-            self.books.close(ctx, &closing, By::Proxy);
+            self.books.close(ctx, &closing, By::Proxy, Instant::now());
         }
         if let Some(accepted) = &ctx.accepted {
             accepted.patience.over();

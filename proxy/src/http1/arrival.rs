@@ -55,8 +55,13 @@ impl Waiting {
         }
     }
 
-    /// Waits for a head; at most `idle` for its first byte.
-    pub(super) async fn head(&mut self, client: &mut ClientStream, idle: Duration, limits: &Limits) -> Arrival {
+    /// Waits for a head; at most `idle` for its first byte, from `since` on or from now.
+    pub(super) async fn head(
+        &mut self,
+        client: &mut ClientStream,
+        (since, idle): (Option<Instant>, Duration),
+        limits: &Limits,
+    ) -> Arrival {
         let bounds = limits.head();
         let mut scanner = HeadScanner::default();
         // Each is set when it is first waited for.
@@ -76,7 +81,7 @@ impl Waiting {
             let until = if has_begun {
                 *head_until.get_or_insert_with(|| Instant::now() + limits.header_deadline)
             } else {
-                *idle_until.get_or_insert_with(|| Instant::now() + idle)
+                *idle_until.get_or_insert_with(|| since.unwrap_or_else(Instant::now) + idle)
             };
             client.buffer.reserve(FIRST_READ);
             let read = poll_fn(|cx| {

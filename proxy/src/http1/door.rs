@@ -3,7 +3,7 @@
 //! Owns what a client reads whose head is refused before the forwarding library could see it, and sees that it is counted and
 //! logged like any other. The connection is always closed after it, in a way that lets the client read the answer first.
 
-use std::fmt::Write;
+use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +14,9 @@ use authsome_core::id::RequestId;
 use bytes::BytesMut;
 use http::{HeaderValue, StatusCode};
 use pingora::protocols::Stream;
-use time::OffsetDateTime;
-use time::macros::format_description;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::date;
 use crate::access_log::{AccessLog, Line};
 use crate::error::Refusal;
 use crate::filter::normalise::BadHead;
@@ -80,20 +79,21 @@ impl Door {
         let id = request_id.text();
         let body = refusal.body(&id);
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        let mut head = String::with_capacity(512);
-        // Writing to a `String` cannot fail.
+        let mut answer = Vec::with_capacity(512);
+        // Writing to a `Vec` cannot fail.
         let _ = write!(
-            head,
-            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
-             Content-Length: {}\r\nConnection: close\r\nX-AuthSome-Request-ID: {id}\r\nX-AuthSome-Region: {}\r\n\r\n",
+            answer,
+            "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
+             Content-Length: {}\r\nConnection: close\r\nX-AuthSome-Request-ID: {id}\r\nX-AuthSome-Region: {}\r\nDate: ",
             status.as_u16(),
             status.canonical_reason().unwrap_or_default(),
-            self.date(),
             body.len(),
             self.region.to_str().unwrap_or_default(),
         );
-        head.push_str(&body);
-        head.into_bytes()
+        date::append(self.clock.unix_millis(), &mut answer);
+        answer.extend_from_slice(b"\r\n\r\n");
+        answer.extend_from_slice(body.as_bytes());
+        answer
     }
 
     /// What is sent in place of a refusal by the forwarding library. Counted by [`Self::count_last_resort`].
@@ -106,16 +106,6 @@ impl Door {
         tracing::warn!("a head that the edge accepted was refused by the forwarding library");
         self.metrics.refused(LAST_RESORT);
         self.metrics.answered(Some(LAST_RESORT.status()), Duration::ZERO, 0, 0);
-    }
-
-    fn date(&self) -> String {
-        let seconds = self.clock.unix_millis().div_euclid(1000);
-        let format =
-            format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
-        OffsetDateTime::from_unix_timestamp(seconds)
-            .ok()
-            .and_then(|now| now.format(format).ok())
-            .unwrap_or_default()
     }
 
     fn count(&self, refused: &Refused) {

@@ -8,6 +8,7 @@
 mod alarm;
 mod arrival;
 pub mod body;
+pub(crate) mod date;
 mod door;
 mod exchange;
 pub mod head;
@@ -65,8 +66,10 @@ impl Http1 {
         let mut waiting = Waiting::new(shutdown.clone());
         // A connection that was just opened owes its head at once.
         let mut idle = self.limits.header_deadline;
+        // When the wait for the next head begins, where that is known.
+        let mut since = None;
         loop {
-            let head = match waiting.head(&mut client, idle, &self.limits).await {
+            let head = match waiting.head(&mut client, (since.take(), idle), &self.limits).await {
                 Arrival::Head(head) => head,
                 Arrival::Bad(bad) => return self.refuse(client, Refusal::Head(bad)).await,
                 Arrival::Slow => return self.refuse(client, Refusal::RequestTimeout).await,
@@ -83,8 +86,8 @@ impl Http1 {
                 };
                 let served = lane.serve(taken, caller, &head, &stopping);
                 match accepted.switch.serve(served).await {
-                    Some(Served::Next) => {
-                        idle = self.limits.keepalive;
+                    Some(Served::Next(ended)) => {
+                        (since, idle) = (Some(ended), self.limits.keepalive);
                         continue;
                     }
                     Some(Served::Closed) | None => return,

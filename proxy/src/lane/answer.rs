@@ -1,7 +1,8 @@
 //! Heads for clients, and the answers that the edge gives by itself.
 
+use std::time::Instant;
+
 use http::StatusCode;
-use pingora::protocols::http::date::get_cached_date;
 use tokio::io::AsyncReadExt;
 
 use super::lines::HeadLines;
@@ -9,6 +10,7 @@ use super::reply::Reply;
 use super::{Job, Lane, flow};
 use crate::answer::{self, Connection, DRAIN_TIME};
 use crate::error::Refusal;
+use crate::http1::date;
 
 impl Lane {
     /// Answers by itself.
@@ -43,7 +45,12 @@ impl Lane {
         job.closes |= connection == Connection::Close;
         job.desk.answer.clear();
         let out = &mut job.desk.answer;
-        write_head(out, status, reason.as_bytes(), &job.desk.reply, "", job.closes);
+        let end = End {
+            framing: "",
+            unix_ms: job.ctx.unix_ms_at(Instant::now()),
+            closes: job.closes,
+        };
+        write_head(out, status, reason.as_bytes(), &job.desk.reply, &end);
         if job.chosen.method != http::Method::HEAD {
             out.extend_from_slice(body);
         }
@@ -109,23 +116,26 @@ fn write_status(out: &mut Vec<u8>, status: u16) {
     out.push(b' ');
 }
 
-/// Writes a head as clients read it. `framing`: lines that say where the body ends, if those of the head do not.
-pub(super) fn write_head(
-    out: &mut Vec<u8>,
-    status: u16,
-    reason: &[u8],
-    lines: &HeadLines,
-    framing: &'static str,
-    closes: bool,
-) {
+/// What a head ends with.
+pub(super) struct End {
+    /// Lines that say where the body ends, if those of the head do not.
+    pub(super) framing: &'static str,
+    /// When the answer began, milliseconds since the Unix epoch.
+    pub(super) unix_ms: i64,
+    /// The connection is closed behind it.
+    pub(super) closes: bool,
+}
+
+/// Writes a head as clients read it.
+pub(super) fn write_head(out: &mut Vec<u8>, status: u16, reason: &[u8], lines: &HeadLines, end: &End) {
     write_status(out, status);
     out.extend_from_slice(reason);
     out.extend_from_slice(b"\r\n");
     lines.write(out);
-    out.extend_from_slice(framing.as_bytes());
+    out.extend_from_slice(end.framing.as_bytes());
     out.extend_from_slice(b"date: ");
-    out.extend_from_slice(get_cached_date().as_bytes());
-    out.extend_from_slice(if closes {
+    date::append(end.unix_ms, out);
+    out.extend_from_slice(if end.closes {
         b"\r\nconnection: close\r\n\r\n"
     } else {
         b"\r\nconnection: keep-alive\r\n\r\n"

@@ -48,6 +48,8 @@ pub(super) struct Flow<'a> {
     /// Bytes of the body read so far, over all attempts.
     pub(super) body_bytes: &'a mut u64,
     patience: Patience,
+    /// When the instance could be sent something, if what is waited for first is its answer.
+    ready: Option<Instant>,
     sent: usize,
     flushed: bool,
     /// The instance takes no more; it may have answered all the same.
@@ -62,14 +64,14 @@ pub(super) struct Flow<'a> {
 }
 
 impl<'a> Flow<'a> {
-    /// Nothing is sent yet.
+    /// Nothing is sent yet over a connection that is ready since then.
     pub(super) fn new(
         client: &'a mut ClientStream,
         instance: &'a mut Connection,
         alarm: &'a mut Alarm,
         (out, input): (&'a mut Vec<u8>, &'a mut BytesMut),
         body_bytes: &'a mut u64,
-        patience: Patience,
+        (patience, ready): (Patience, Option<std::time::Instant>),
     ) -> Self {
         input.clear();
         Self {
@@ -80,6 +82,7 @@ impl<'a> Flow<'a> {
             input,
             body_bytes,
             patience,
+            ready: ready.map(Instant::from_std),
             sent: 0,
             flushed: false,
             refused: false,
@@ -94,6 +97,7 @@ impl<'a> Flow<'a> {
     /// The head of the answer is there.
     pub(super) fn answer_began(&mut self) {
         self.began = true;
+        self.ready = None;
     }
 
     /// Has the instance been sent anything?
@@ -217,7 +221,12 @@ impl<'a> Flow<'a> {
             } else {
                 self.patience.first_byte
             };
-            self.read_by.get_or_insert_with(|| Instant::now() + patience);
+            let ready = self.ready.take();
+            self.read_by
+                .get_or_insert_with(|| ready.unwrap_or_else(Instant::now) + patience);
+        } else {
+            // It goes on later.
+            self.ready = None;
         }
         let deadlines = [self.read_by, self.write_by, self.client_by];
         let Some(first) = deadlines.into_iter().flatten().min() else {

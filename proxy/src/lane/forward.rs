@@ -9,7 +9,7 @@ use pingora::server::ShutdownWatch;
 use pingora::{Error, ErrorType, Result};
 use tokio::net::TcpStream;
 
-use super::answer::{write_head, write_interim};
+use super::answer::{End, write_head, write_interim};
 use super::connection::Connection;
 use super::desk::Desk;
 use super::flow::{Flow, Patience, send};
@@ -83,10 +83,14 @@ impl Lane {
                     continue;
                 }
             };
-            match self.exchange(job, &mut connection, &call, stopping).await {
+            // A connection that was just made took a time that is not the answer's.
+            let began = is_reused.then_some(now);
+            match self.exchange(job, &mut connection, (&call, began), stopping).await {
                 Ok(is_reusable) => {
+                    let ended = Instant::now();
+                    job.ended = job.client.is_body_done().then_some(ended);
                     if is_reusable && !call.fresh {
-                        self.pool.put(owner, connection);
+                        self.pool.put(owner, connection, ended);
                     }
                     return Ok(());
                 }
@@ -138,12 +142,12 @@ impl Lane {
         Ok(Connection::Plain(stream))
     }
 
-    /// One attempt over a connection. Can that be used again?
+    /// One attempt over a connection, which is ready since `began`. Can that be used again?
     async fn exchange(
         &self,
         job: &mut Job<'_>,
         connection: &mut Connection,
-        call: &Call,
+        (call, began): (&Call, Option<Instant>),
         stopping: &ShutdownWatch,
     ) -> Result<bool> {
         let timeouts = &self.edge.upstreams.settings().timeouts;
@@ -163,6 +167,7 @@ impl Lane {
             body_bytes,
             closes,
             said,
+            ..
         } = job;
         let Desk {
             request,
@@ -171,7 +176,7 @@ impl Lane {
             input,
             answer,
         } = &mut **desk;
-        let flow = Flow::new(client, connection, alarm, (out, input), body_bytes, patience);
+        let flow = Flow::new(client, connection, alarm, (out, input), body_bytes, (patience, began));
         let mut passage = Passage {
             flow,
             answer,
@@ -213,7 +218,8 @@ impl Lane {
             forward.body_bytes = *passage.flow.body_bytes;
         }
         let question = question(chosen, request, None);
-        if self.edge.answer_begins(&question, status, lines, ctx).is_err() {
+        let now = Instant::now();
+        if self.edge.answer_begins(&question, status, lines, ctx, now).is_err() {
             return Err(Error::new(ErrorType::HTTPStatus(503)));
         }
         if let Some(unsettled) = &mut ctx.unsettled {
@@ -227,7 +233,12 @@ impl Lane {
             Ending::Length(_) | Ending::Chunked | Ending::Close => "transfer-encoding: chunked\r\n",
         };
         passage.answer.clear();
-        write_head(passage.answer, status, lines.at(reply.reason), lines, framing, *closes);
+        let end = End {
+            framing,
+            unix_ms: ctx.unix_ms_at(now),
+            closes: *closes,
+        };
+        write_head(passage.answer, status, lines.at(reply.reason), lines, &end);
         passage.said.head = passage.answer.len() as u64;
         passage.said.next = Some(status);
         match reply.body {

@@ -15,8 +15,8 @@ impl Lane {
     pub(super) fn kept(&self, job: &Job<'_>) -> Option<Kept> {
         let (cache, part) = (self.edge.cache.as_ref()?, job.ctx.part.as_ref()?);
         let admission = &job.ctx.forward.as_ref()?.admission;
-        let key_id = admission.key.as_ref().map(|key| key.record.id.text());
-        cache.kept(part, &admission.app.record, &job.desk.request, key_id.as_deref())
+        let key_id = || admission.key.as_ref().map(|key| key.record.id.text());
+        cache.kept(part, &admission.app.record, &job.desk.request, key_id)
     }
 
     /// Answers with it.
@@ -28,13 +28,10 @@ impl Lane {
         // All of it, so parts can be asked for.
         lines.put(&name::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         lines.put_text(&name::AGE, &Short::<20>::default().with_number(kept.age()));
-        if let Ok(says) = HeaderValue::from_str(&kept.cache_status()) {
-            lines.add(&name::CACHE_STATUS, says);
-        }
+        lines.say(&name::CACHE_STATUS, kept.cache_status().as_bytes());
         if let Some(cache) = &self.edge.cache {
             cache.sent_kept();
         }
-        job.ctx.timeline.answered(status);
         let question = question(&job.chosen, &job.desk.request, None);
         self.edge.to_client(&question, status, &mut job.desk.reply, &job.ctx);
         job.closes |= self.edge.probes.is_draining() || *stopping.borrow();

@@ -20,7 +20,7 @@ mod reply;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use authsome_core::config::Reader;
 use bytes::BytesMut;
@@ -149,8 +149,8 @@ pub(crate) struct Taken {
 
 /// What became of a request.
 pub(crate) enum Served {
-    /// It was answered, and the next head can be read.
-    Next,
+    /// It was answered by then, and the next head can be read.
+    Next(tokio::time::Instant),
     /// The connection is over.
     Closed,
     /// It was decided upon, and is for the cache: the library goes on with it. These are the bytes of its head.
@@ -170,6 +170,8 @@ struct Job<'a> {
     closes: bool,
     /// What the client was told.
     said: Said,
+    /// When all of that was said, if it is known.
+    ended: Option<Instant>,
 }
 
 impl Lane {
@@ -219,6 +221,7 @@ impl Lane {
                 body_bytes: 0,
                 closes,
                 said: Said::default(),
+                ended: None,
             };
             job.ctx.accepted = Some(Arc::clone(accepted));
             job.ctx.head_bytes = head.length;
@@ -233,9 +236,12 @@ impl Lane {
                 in_background: false,
             };
             match self.edge.consider(&incoming, &mut job.ctx).await {
-                Verdict::Forward(forwarding) => {
-                    let streams = forwarding.way.is_streaming();
-                    job.ctx.forward = Some(forwarding);
+                Verdict::Forward => {
+                    let streams = job
+                        .ctx
+                        .forward
+                        .as_ref()
+                        .is_some_and(|forward| forward.way.is_streaming());
                     let question = question(&job.chosen, &job.desk.request, None);
                     job.ctx.part = self.edge.part(&question, &job.desk.request, &job.ctx);
                     let kept = if streams { None } else { self.kept(&job) };
@@ -253,19 +259,20 @@ impl Lane {
                 Verdict::Preflight => self.preflight(&mut job).await,
                 Verdict::Refuse(refusal, connection) => self.refuse(&mut job, refusal, connection).await,
             }
-            let goes_on = self.finish(&mut job).await;
+            let ended = job.ended.unwrap_or_else(Instant::now);
+            let goes_on = self.finish(&mut job, ended).await;
             drop(job);
             self.pool.give_back(desk);
             if !goes_on {
                 return Served::Closed;
             }
             client.give_back(bytes);
-            Served::Next
+            Served::Next(ended.into())
         })
     }
 
-    /// Counts the request. Can the connection be used again?
-    async fn finish(&self, job: &mut Job<'_>) -> bool {
+    /// Counts the request, which ended then. Can the connection be used again?
+    async fn finish(&self, job: &mut Job<'_>, ended: Instant) -> bool {
         let closing = Closing {
             method: job.chosen.method.as_str(),
             protocol: "1.1",
@@ -274,7 +281,7 @@ impl Lane {
             bytes_out: job.said.bytes,
             failure: job.ctx.failure,
         };
-        self.edge.books.close(&job.ctx, &closing, By::Lane);
+        self.edge.books.close(&job.ctx, &closing, By::Lane, ended);
         job.ctx.is_over();
         if job.closes && job.ctx.failure.is_none() {
             // However it ends, the connection is closed now.

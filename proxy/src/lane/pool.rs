@@ -102,15 +102,15 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for the next request.
-    pub(super) fn put(self: &Arc<Self>, owner: Owner, connection: Connection) {
+    /// Keeps a connection, which is idle from then on, for the next request.
+    pub(super) fn put(self: &Arc<Self>, owner: Owner, connection: Connection, since: Instant) {
         if !self.sweeps.swap(true, Ordering::Relaxed) {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
         let idle = Idle {
             owner,
             connection,
-            since: Instant::now(),
+            since,
         };
         // Dropped behind the lock: closing takes a system call.
         let _surplus = lock(&self.shelves[self.own_shelf()]).put(idle, self.bound);
@@ -340,8 +340,8 @@ mod tests {
         let pool = Pool::new(2, 8, Duration::from_mins(1));
         let (_first, one, _) = instance.connect().await;
         let (_second, other, latest) = instance.connect().await;
-        pool.put(instance.owner(1), one);
-        pool.put(instance.owner(1), other);
+        pool.put(instance.owner(1), one, Instant::now());
+        pool.put(instance.owner(1), other, Instant::now());
         assert!(pool.take(&instance.owner(2), Instant::now()).is_none());
         let identity = Arc::new(TlsIdentity::default());
         let secure = Owner {
@@ -359,7 +359,7 @@ mod tests {
         let instance = Instance::start().await;
         let pool = Pool::new(3, 8, Duration::from_mins(1));
         let (_theirs, ours, _) = instance.connect().await;
-        pool.put(instance.owner(1), ours);
+        pool.put(instance.owner(1), ours, Instant::now());
         let taken = std::thread::scope(|scope| {
             let taken = scope.spawn(|| pool.take(&instance.owner(1), Instant::now()).is_some());
             taken.join().unwrap()
@@ -381,8 +381,8 @@ mod tests {
             };
             stream.readable().await.unwrap();
         }
-        pool.put(instance.owner(1), closed);
-        pool.put(instance.owner(1), spoke);
+        pool.put(instance.owner(1), closed, Instant::now());
+        pool.put(instance.owner(1), spoke, Instant::now());
         assert!(pool.take(&instance.owner(1), Instant::now()).is_none());
         assert_eq!(pool.count(), 0);
     }
@@ -396,16 +396,16 @@ mod tests {
         let Connection::Plain(stream) = &closed else { panic!() };
         drop(theirs);
         stream.readable().await.unwrap();
-        pool.put(instance.owner(1), closed);
-        pool.put(instance.owner(2), open);
+        pool.put(instance.owner(1), closed, Instant::now());
+        pool.put(instance.owner(2), open, Instant::now());
         pool.sweep();
         assert_eq!(pool.count(), 1);
         let hasty = Pool::new(1, 8, Duration::ZERO);
         let (_theirs, ours, _) = instance.connect().await;
-        hasty.put(instance.owner(1), ours);
+        hasty.put(instance.owner(1), ours, Instant::now());
         assert!(hasty.take(&instance.owner(1), Instant::now()).is_none());
         let (_theirs, ours, _) = instance.connect().await;
-        hasty.put(instance.owner(1), ours);
+        hasty.put(instance.owner(1), ours, Instant::now());
         hasty.sweep();
         assert_eq!((hasty.count(), lock(&hasty.shelves[0]).by_owner.len()), (0, 0));
     }
@@ -418,7 +418,7 @@ mod tests {
         for owner in 0..6 {
             let (their, ours, _) = instance.connect().await;
             theirs.push(their);
-            pool.put(instance.owner(owner), ours);
+            pool.put(instance.owner(owner), ours, Instant::now());
         }
         assert_eq!(pool.count(), 3);
         let kept: Vec<u64> = (0..6)

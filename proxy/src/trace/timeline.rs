@@ -22,9 +22,9 @@ impl Timeline {
         self.address = Some(address);
     }
 
-    /// The head of the instance's answer is there.
-    pub fn answered(&mut self, status: u16) {
-        self.answered = Some((Instant::now(), status));
+    /// The head of the instance's answer is there now.
+    pub fn answered(&mut self, status: u16, now: Instant) {
+        self.answered = Some((now, status));
     }
 
     /// The edge's own part of a request that began then and took so long: all of it, or all before the first connection was
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!((pending.took, pending.status), (None, None));
         assert_eq!(timeline.own(began, took) + pending.waited, took);
         timeline.connecting(([127, 0, 0, 2], 80).into(), Instant::now());
-        timeline.answered(503);
+        timeline.answered(503, Instant::now());
         let answered = timeline.upstream(began, took, 2).unwrap();
         assert_eq!(
             (answered.status, answered.tries, answered.after),

@@ -88,13 +88,15 @@ impl Upstreams {
         Arc::clone(apps.entry(id).or_insert_with(new))
     }
 
-    /// Counts a request in. `None`: its application has as many as it may.
-    pub fn enter(&self, prepared: &Prepared, kind: Kind) -> Option<Permit> {
+    /// Counts a request in, at this moment. `None`: its application has as many as it may.
+    pub fn enter(&self, prepared: &Prepared, kind: Kind, now: Instant) -> Option<Permit> {
         let (cap, shed) = match kind {
             Kind::Request => (prepared.cap, &self.metrics.shed[0]),
             Kind::Stream => (self.settings.caps.streams, &self.metrics.shed[1]),
         };
-        let permit = prepared.upstream.enter(kind, cap, self.elapsed());
+        let permit = prepared
+            .upstream
+            .enter(kind, cap, now.saturating_duration_since(self.started));
         if permit.is_none() {
             shed.inc();
         }

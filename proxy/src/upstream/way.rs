@@ -130,7 +130,9 @@ impl Way {
             return Ok(());
         }
         // Before anything is waited for, so that a hanging application does not hold more of the edge than its part.
-        let permit = upstreams.enter(prepared, self.kind).ok_or(Refusal::TooManyInFlight)?;
+        let permit = upstreams
+            .enter(prepared, self.kind, self.began)
+            .ok_or(Refusal::TooManyInFlight)?;
         if !upstreams.has_endpoints(prepared).await {
             return Err(Refusal::NoInstance);
         }
@@ -151,7 +153,7 @@ impl Way {
     /// The answer may go on for hours. False if the application has as many of those as it may.
     pub fn becomes_stream(&mut self, upstreams: &Upstreams, prepared: &Prepared) -> bool {
         if self.kind == Kind::Request {
-            let Some(permit) = upstreams.enter(prepared, Kind::Stream) else {
+            let Some(permit) = upstreams.enter(prepared, Kind::Stream, Instant::now()) else {
                 return false;
             };
             self.permit = Some(permit);

@@ -35,6 +35,7 @@ fn asked<'a>(method: &'a Method, tail: &'a str, headers: &'a HeaderMap) -> Asked
         tail,
         headers,
         has_key: false,
+        now_ms: 0,
     }
 }
 
