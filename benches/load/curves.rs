@@ -101,6 +101,11 @@ pub(crate) async fn of_tables(plan: &Plan, cores: &Cores, upstream: u16, directo
     let mut tenants = Vec::new();
     for count in &plan.curves.tenants {
         for (pool, name) in [(None, Contender::Edge.name()), (Some(WIDE_POOL), "edge-wide-pool")] {
+            // Both forwarding paths keep a connection to each tenant: as many files as for so many clients.
+            if pool.is_some() && cores::connections(*count) < *count {
+                println!("load: cost over tenants, {count}, {name}: this system lets a process open too few files");
+                continue;
+            }
             println!("load: cost over tenants, {count}, {name} (load {})", busy());
             let fleet = Fleet::new(KEYS.min(plan.keys).max(*count), *count, upstream);
             let edge = Fed::start(&fleet, cores, directory, &format!("tenants-{count}-{name}"), pool).await;

@@ -165,7 +165,9 @@ fn closed(
             .collect();
         let mut wrong = None;
         for task in tasks {
-            wrong = task.await.unwrap().or(wrong);
+            // The first thing that went wrong is the reason of those behind it.
+            let said = task.await.unwrap();
+            wrong = wrong.or(said);
         }
         wrong
     })
@@ -222,11 +224,11 @@ async fn ask_and_ask(
             }
             Ok(answer) => {
                 counts.wrong.fetch_add(1, Ordering::Relaxed);
-                wrong = Some(format!("status {}", answer.status));
+                wrong.get_or_insert(format!("status {}", answer.status));
             }
             Err(error) => {
                 counts.wrong.fetch_add(1, Ordering::Relaxed);
-                return Some(error.to_string());
+                return wrong.or(Some(error.to_string()));
             }
         }
     }
