@@ -16,6 +16,7 @@ mod instance_logs;
 mod kubernetes;
 mod lease;
 mod ledger;
+mod lifeline;
 // Finds processes in /proc.
 #[cfg(target_os = "linux")]
 mod local_runtime;

@@ -41,7 +41,7 @@ pub struct Stepped {
     pub id: ApplicationId,
     operation: OperationId,
     lease: Lease,
-    _redis: RedisServer,
+    pub redis: RedisServer,
     _directory: tempfile::TempDir,
 }
 
@@ -66,7 +66,7 @@ impl Stepped {
             id,
             operation,
             lease,
-            _redis: redis,
+            redis,
             _directory: directory,
         }
     }
