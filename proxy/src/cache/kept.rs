@@ -41,7 +41,11 @@ impl ResponseCache {
         let object = self.memory.find(&part.key)?;
         let fits = object.body().len() <= LONGEST && object.says_length() && object.header().status == 200;
         let now = at(part.asked_ms);
-        if !fits || object.fresh_until() < now || self.is_purged(part, app, object.origin()) {
+        if !fits || object.fresh_until() < now {
+            return None;
+        }
+        // Nothing was waited for since the part was made, so what it knew is still all there is to know.
+        if part.purge_known > object.origin().purge_known && self.is_purged(app, object.origin()) {
             return None;
         }
         // Another variant than the first is looked for by the library.

@@ -160,7 +160,7 @@ impl ResponseCache {
         let Some(origin) = meta.extensions().get::<Origin>() else {
             return Some(ForcedFreshness::ForceMiss);
         };
-        if self.is_purged(part, app, origin) {
+        if self.is_purged(app, origin) {
             return Some(ForcedFreshness::ForceMiss);
         }
         // Served stale still if the instance cannot be asked.
@@ -169,11 +169,7 @@ impl ResponseCache {
             .then_some(ForcedFreshness::ForceExpiredServeStale { expired_at: None })
     }
 
-    fn is_purged(&self, part: &Part, app: &AppRecord, origin: &Origin) -> bool {
-        // Nothing was purged since the response was asked for, as of when this request was.
-        if part.purge_known <= origin.purge_known {
-            return false;
-        }
+    fn is_purged(&self, app: &AppRecord, origin: &Origin) -> bool {
         let tags = || origin.tags.iter().map(|tag| &**tag);
         self.purged
             .with(app.id, &app.cache_purges)
