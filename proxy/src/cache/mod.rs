@@ -119,22 +119,19 @@ impl ResponseCache {
 
     /// The part that a request may have. `None`: none, as for nearly all of them.
     pub fn part<H: Fields>(&self, app: &AppRecord, asked: &Asked<'_, H>, place: &Place<'_>) -> Option<Part> {
-        let usage = policy::usage(&app.cache_policy, asked)?;
+        let kind = policy::kind(&app.cache_policy, asked)?;
         let path = unlikely::Path::of(&app.id, asked.tail);
-        let key = if usage.kind == policy::Kind::Ordinary {
-            if self.unlikely.contains(path, asked.now_ms) {
-                return None;
-            }
-            let key = key(&app.id, place);
-            // On its way into the cache a request becomes a plain GET of the whole. Where nobody knows whether the answer may be
-            // kept, what the client asked for is what the instance is asked.
-            if usage.partial && !self.memory.holds(&key) {
-                return None;
-            }
-            key
-        } else {
-            key(&app.id, place)
-        };
+        // Asked before the head is read: that is so for nearly all of them.
+        if kind == policy::Kind::Ordinary && self.unlikely.contains(path, asked.now_ms) {
+            return None;
+        }
+        let usage = policy::usage(kind, asked)?;
+        let key = key(&app.id, place);
+        // On its way into the cache a request becomes a plain GET of the whole. Where nobody knows whether the answer may be
+        // kept, what the client asked for is what the instance is asked.
+        if kind == policy::Kind::Ordinary && usage.partial && !self.memory.holds(&key) {
+            return None;
+        }
         Some(Part {
             usage,
             key,

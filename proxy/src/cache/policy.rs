@@ -15,7 +15,7 @@ use pingora::http::ResponseHeader;
 
 use crate::filter::lines::Fields;
 use crate::filter::name::{self, Name, name};
-use crate::filter::names::Names;
+use crate::filter::sets::Sets;
 
 /// How a request may use the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,11 +73,21 @@ pub struct Asked<'a, H> {
     pub now_ms: i64,
 }
 
-/// May this request be answered from the cache, or its response kept? `None`: it passes the cache by.
-pub(super) fn usage<H: Fields>(policy: &CachePolicy, asked: &Asked<'_, H>) -> Option<Usage> {
+/// What the request's path is to the cache. `None`: the request passes it by.
+pub(super) fn kind<H>(policy: &CachePolicy, asked: &Asked<'_, H>) -> Option<Kind> {
     if !policy.enabled || (asked.method != Method::GET && asked.method != Method::HEAD) {
         return None;
     }
+    match policy.rule(asked.tail) {
+        Some(rule) if rule.bypass => None,
+        Some(rule) => Some(rule.ttl_seconds.map_or(Kind::Ordinary, Kind::Ruled)),
+        None if DOCUMENTS.contains(&asked.tail) => Some(Kind::Document),
+        None => Some(Kind::Ordinary),
+    }
+}
+
+/// May this request, for a path of this kind, be answered from the cache, or its response kept? `None`: it passes the cache by.
+pub(super) fn usage<H: Fields>(kind: Kind, asked: &Asked<'_, H>) -> Option<Usage> {
     let headers = asked.headers;
     let has_body = headers.has(&name::TRANSFER_ENCODING)
         || headers
@@ -86,12 +96,6 @@ pub(super) fn usage<H: Fields>(policy: &CachePolicy, asked: &Asked<'_, H>) -> Op
     if has_body || headers.has(&name::UPGRADE) || names(headers, &name::ACCEPT, b"text/event-stream") {
         return None;
     }
-    let kind = match policy.rule(asked.tail) {
-        Some(rule) if rule.bypass => return None,
-        Some(rule) => rule.ttl_seconds.map_or(Kind::Ordinary, Kind::Ruled),
-        None if DOCUMENTS.contains(&asked.tail) => Kind::Document,
-        None => Kind::Ordinary,
-    };
     let control = control(headers);
     if control.as_ref().is_some_and(CacheControl::no_store) {
         return None;
@@ -99,7 +103,7 @@ pub(super) fn usage<H: Fields>(policy: &CachePolicy, asked: &Asked<'_, H>) -> Op
     Some(Usage {
         kind,
         credentialed: asked.has_key || headers.has(&name::AUTHORIZATION) || headers.has(&name::COOKIE),
-        partial: asked.method == Method::HEAD || headers.has_any(&PARTIAL),
+        partial: asked.method == Method::HEAD || headers.has_any(Sets::PARTIAL),
         validate: control.is_some_and(|control| control.no_cache() || control.max_age().ok().flatten() == Some(0)),
     })
 }
@@ -116,16 +120,6 @@ fn control(headers: &impl Fields) -> Option<CacheControl> {
     }
     CacheControl::from_headers_named("cache-control", &lines)
 }
-
-/// Headers that ask for a part, or on a condition (RFC 9110 sections 13 and 14).
-const PARTIAL: Names = Names::new(&[
-    "range",
-    "if-range",
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
-]);
 
 /// Is `token` in a header of this name, whatever its case?
 fn names(headers: &impl Fields, name: &Name, token: &[u8]) -> bool {

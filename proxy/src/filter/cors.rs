@@ -9,7 +9,6 @@ use http::{HeaderValue, Method};
 
 use super::lines::{self, Fields, Lines};
 use super::name::{self, Name, name};
-use super::names::Names;
 use crate::routing::HeldKey;
 
 static SEC_FETCH_SITE: Name = name!("sec-fetch-site");
@@ -25,17 +24,6 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 );
 /// Of `Access-Control-Request-Headers`; the longest that browsers are seen to send is a tenth of it.
 const REQUESTED_BYTES: usize = 4096;
-
-/// What an instance may have said itself.
-pub const BROWSERS_ARE_TOLD: Names = Names::new(&[
-    "access-control-allow-origin",
-    "access-control-allow-credentials",
-    "access-control-allow-headers",
-    "access-control-allow-methods",
-    "access-control-expose-headers",
-    "access-control-max-age",
-    "access-control-allow-private-network",
-]);
 
 /// The page that a request comes from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -143,7 +131,7 @@ impl Grant {
         }
     }
 
-    /// Adds it to the head of an answer, in which nothing is left of [`BROWSERS_ARE_TOLD`].
+    /// Adds it to the head of an answer, in which nothing is left of [`Sets::BROWSERS_ARE_TOLD`](super::sets::Sets::BROWSERS_ARE_TOLD).
     pub fn apply(&self, answer: &mut impl Lines) {
         let origin = match self {
             Self::Unknown => return,

@@ -11,20 +11,17 @@ use authsome_core::id::IdText;
 use authsome_core::key::KeyType;
 use http::HeaderValue;
 
-use super::cors::{self, Grant};
+use super::cors::Grant;
 use super::credential::{self, Places, X_API_KEY, X_PUBLISHABLE_KEY};
 use super::lines::{self, Lines};
 use super::name::{self, Name, name};
-use super::names::Names;
-use super::shared_host::{ORIGIN_WIDE, Place, confine_cookie, is_document, rewrite_location, rewrite_refresh};
+use super::sets::Sets;
+use super::shared_host::{Place, confine_cookie, is_document, rewrite_location, rewrite_refresh};
 use super::short::of_address;
 use crate::limit::Standing;
 use crate::routing::{AppHeaders, KeyHeaders};
 use crate::trace::{TRACEPARENT, TRACESTATE, Trace, is_state};
 use crate::upstream::InstanceCredentials;
-
-/// All names that begin so are ours, in both directions.
-const RESERVED: &[u8] = b"x-authsome-";
 
 static APP_ID: Name = name!("x-authsome-app-id");
 static KEY_ID: Name = name!("x-authsome-key-id");
@@ -42,42 +39,6 @@ static X_FORWARDED_FOR: Name = name!("x-forwarded-for");
 static X_FORWARDED_PROTO: Name = name!("x-forwarded-proto");
 static X_FORWARDED_HOST: Name = name!("x-forwarded-host");
 static X_FORWARDED_PREFIX: Name = name!("x-forwarded-prefix");
-
-/// Names under which a client could pretend to be a proxy of ours, or an instance's own caller. Some are set anew afterwards.
-const CLIENT_MAY_NOT_SET: Names = Names::new(&[
-    "x-api-key",
-    "x-publishable-key",
-    "x-app-id",
-    "x-real-ip",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-prefix",
-    "forwarded",
-    "x-request-id",
-    "traceparent",
-    // By these some servers take another path or method than the one that was judged.
-    "x-original-url",
-    "x-rewrite-url",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-]);
-
-/// What an instance says to its own proxies, or of itself.
-const NOT_FOR_CLIENTS: Names = Names::new(&["keep-alive", "proxy-connection", "server", "x-powered-by"]);
-
-/// How the caller stands with its limit: the edge's to say once it was judged.
-const STANDING: Names = Names::new(&[
-    "x-ratelimit-limit",
-    "x-ratelimit-remaining",
-    "x-ratelimit-reset",
-    "ratelimit",
-    "ratelimit-policy",
-]);
-
-/// Names that a client may set, or that are set for it, and that must not come a second time in another spelling.
-const DISGUISED: [&[u8]; 3] = [b"content-length", b"content-type", b"transfer-encoding"];
 
 /// What one request is forwarded with.
 #[derive(Debug, Clone, Copy)]
@@ -108,13 +69,13 @@ pub fn to_instance(request: &mut impl Lines, forward: &Forward<'_>) {
     // All names that are said below, so that those lines can be added without looking for others. What others noted about a
     // trace goes on with it, and with no other.
     let goes_on = forward.trace.is_some_and(|trace| trace.parent.is_some()) && is_state(request.all(&TRACESTATE));
-    request.strike_where(|name| {
-        is_reserved(name)
-            || CLIENT_MAY_NOT_SET.hold(name)
-            || is_misspelt(name)
-            || (has_key && name.eq_ignore_ascii_case(b"authorization"))
-            || (!goes_on && name.eq_ignore_ascii_case(b"tracestate"))
-    });
+    request.strike_sets(
+        Sets::RESERVED
+            .and(Sets::CLIENT_MAY_NOT_SET)
+            .and(Sets::MISSPELT)
+            .and_if(has_key, Sets::AUTHORIZATION)
+            .and_if(!goes_on, Sets::TRACESTATE),
+    );
     if forward.keys_in.subprotocol {
         let kept = credential::subprotocols_without_keys(request);
         request.strike(&name::SEC_WEBSOCKET_PROTOCOL);
@@ -201,13 +162,13 @@ pub struct Reply<'a> {
 /// be confined to the application and were dropped.
 pub fn to_client(response: &mut impl Lines, reply: &Reply<'_>) -> usize {
     let (is_shared, is_judged) = (reply.shared.is_some(), reply.identity.standing.is_some());
-    response.strike_where(|name| {
-        is_reserved(name)
-            || NOT_FOR_CLIENTS.hold(name)
-            || cors::BROWSERS_ARE_TOLD.hold(name)
-            || (is_judged && STANDING.hold(name))
-            || (is_shared && (ORIGIN_WIDE.hold(name) || name.eq_ignore_ascii_case(b"x-content-type-options")))
-    });
+    response.strike_sets(
+        Sets::RESERVED
+            .and(Sets::NOT_FOR_CLIENTS)
+            .and(Sets::BROWSERS_ARE_TOLD)
+            .and_if(is_judged, Sets::STANDING)
+            .and_if(is_shared, Sets::ORIGIN_WIDE),
+    );
     say_whose(response, &reply.identity);
     reply.shared.map_or(0, |place| on_shared_host(response, &place))
 }
@@ -215,9 +176,11 @@ pub fn to_client(response: &mut impl Lines, reply: &Reply<'_>) -> usize {
 /// Says to whom an answer belongs that is not an instance's own, or not its last.
 pub fn identify(response: &mut impl Lines, identity: &Identity<'_>) {
     let is_judged = identity.standing.is_some();
-    response.strike_where(|name| {
-        is_reserved(name) || cors::BROWSERS_ARE_TOLD.hold(name) || (is_judged && STANDING.hold(name))
-    });
+    response.strike_sets(
+        Sets::RESERVED
+            .and(Sets::BROWSERS_ARE_TOLD)
+            .and_if(is_judged, Sets::STANDING),
+    );
     say_whose(response, identity);
 }
 
@@ -273,26 +236,6 @@ static ADDRESSES: [(&Name, Rewrite); 3] = [
     (&name::CONTENT_LOCATION, rewrite_location),
     (&name::REFRESH, rewrite_refresh),
 ];
-
-/// Some servers read `_` as `-`, so neither spelling may pass.
-fn is_reserved(name: &[u8]) -> bool {
-    name.len() >= RESERVED.len() && reads_as(&name[..RESERVED.len()], RESERVED)
-}
-
-fn reads_as(given: &[u8], ours: &[u8]) -> bool {
-    given.len() == ours.len()
-        && given
-            .iter()
-            .zip(ours)
-            .all(|(given, ours)| given.to_ascii_lowercase() == *ours || (*given == b'_' && *ours == b'-'))
-}
-
-/// A protected name with underscores: servers behind CGI or WSGI read both spellings as one.
-fn is_misspelt(name: &[u8]) -> bool {
-    name.contains(&b'_')
-        && (CLIENT_MAY_NOT_SET.iter().any(|ours| reads_as(name, ours.as_bytes()))
-            || DISGUISED.iter().any(|ours| reads_as(name, ours)))
-}
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::name::Name;
-use super::names::Names;
+use super::sets::Sets;
 
 /// A head whose lines can be read.
 pub trait Fields {
@@ -27,8 +27,8 @@ pub trait Fields {
         self.first(name).is_some()
     }
 
-    /// Is there a line of any of these names?
-    fn has_any(&self, names: &Names) -> bool;
+    /// Is there a line whose name is in any of these sets?
+    fn has_any(&self, sets: Sets) -> bool;
 
     /// The value of the first line of this name, if it is text: visible ASCII, blanks and tabs.
     fn text(&self, name: &Name) -> Option<&str> {
@@ -68,8 +68,8 @@ pub trait Lines: Fields {
     fn say_ref(&mut self, name: &Name, value: &HeaderValue);
     /// Removes every line of the name.
     fn strike(&mut self, name: &Name);
-    /// Removes every line whose name is such. Names come in any case.
-    fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool);
+    /// Removes every line whose name is in any of these sets.
+    fn strike_sets(&mut self, sets: Sets);
 }
 
 impl Fields for HeaderMap {
@@ -85,8 +85,8 @@ impl Fields for HeaderMap {
         self.get(name.header()).map(HeaderValue::as_bytes)
     }
 
-    fn has_any(&self, names: &Names) -> bool {
-        self.keys().any(|name| names.hold(name.as_str().as_bytes()))
+    fn has_any(&self, sets: Sets) -> bool {
+        self.keys().any(|name| is_in(name, sets))
     }
 
     fn wire_bytes(&self) -> usize {
@@ -145,20 +145,20 @@ impl Lines for HeaderMap {
         self.remove(name.header());
     }
 
-    fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool) {
-        for name in such(self, is_such) {
+    fn strike_sets(&mut self, sets: Sets) {
+        for name in of_sets(self, sets) {
             self.remove(name);
         }
     }
 }
 
+fn is_in(name: &HeaderName, sets: Sets) -> bool {
+    Sets::of_name(name.as_str().as_bytes()).meet(sets)
+}
+
 /// Allocates only if there are any.
-fn such(headers: &HeaderMap, is_such: impl Fn(&[u8]) -> bool) -> Vec<HeaderName> {
-    headers
-        .keys()
-        .filter(|name| is_such(name.as_str().as_bytes()))
-        .cloned()
-        .collect()
+fn of_sets(headers: &HeaderMap, sets: Sets) -> Vec<HeaderName> {
+    headers.keys().filter(|name| is_in(name, sets)).cloned().collect()
 }
 
 /// The forwarding library keeps the spelling of names beside the map, and changes both.
@@ -177,8 +177,8 @@ macro_rules! lines_of {
                 self.headers.first(name)
             }
 
-            fn has_any(&self, names: &Names) -> bool {
-                self.headers.has_any(names)
+            fn has_any(&self, sets: Sets) -> bool {
+                self.headers.has_any(sets)
             }
 
             fn wire_bytes(&self) -> usize {
@@ -234,8 +234,8 @@ macro_rules! lines_of {
                 self.remove_header(name.header());
             }
 
-            fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool) {
-                for name in such(&self.headers, is_such) {
+            fn strike_sets(&mut self, sets: Sets) {
+                for name in of_sets(&self.headers, sets) {
                     self.remove_header(&name);
                 }
             }

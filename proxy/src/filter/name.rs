@@ -86,7 +86,16 @@ impl Mark {
 
     /// One of 64.
     pub const fn bit(self) -> u64 {
-        1 << (self.0.wrapping_mul(0x9e37_79b9) >> 26)
+        1 << (self.mixed() >> 26)
+    }
+
+    /// One of so many places, which are a power of two.
+    pub const fn place(self, places: usize) -> usize {
+        (self.mixed() >> 16) as usize & (places - 1)
+    }
+
+    const fn mixed(self) -> u32 {
+        self.0.wrapping_mul(0x9e37_79b9)
     }
 }
 

@@ -4,22 +4,6 @@
 //! not reach another's paths. Pure functions of one header value; depends on nothing. None of this applies on a host of the
 //! application's own.
 
-use super::names::Names;
-
-/// Headers by which an answer would speak for the whole host: they would clear, redirect, observe or lock out the other
-/// applications' traffic in the browser that reads it.
-pub const ORIGIN_WIDE: Names = Names::new(&[
-    "accept-ch",
-    "alt-svc",
-    "clear-site-data",
-    "nel",
-    "origin-agent-cluster",
-    "public-key-pins",
-    "report-to",
-    "service-worker-allowed",
-    "strict-transport-security",
-]);
-
 /// A `Set-Cookie` value confined to the application's `prefix` (`/v1/app_…`), or `None` for a cookie that cannot be: the
 /// `__Host-` prefix demands `Path=/`.
 pub fn confine_cookie(value: &str, prefix: &str) -> Option<String> {

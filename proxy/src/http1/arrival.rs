@@ -41,6 +41,8 @@ type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// What ends a wait, over all waits of a connection.
 pub(super) struct Waiting {
     pub(super) alarm: Alarm,
+    /// What the last head was read with.
+    pub(super) scanner: HeadScanner,
     stopping: ShutdownWatch,
     /// Ready when the edge stops, and the task that it wakes.
     signal: Option<(Signal, Waker)>,
@@ -50,6 +52,7 @@ impl Waiting {
     pub(super) fn new(stopping: ShutdownWatch) -> Self {
         Self {
             alarm: Alarm::default(),
+            scanner: HeadScanner::default(),
             stopping,
             signal: None,
         }
@@ -63,7 +66,7 @@ impl Waiting {
         limits: &Limits,
     ) -> Arrival {
         let bounds = limits.head();
-        let mut scanner = HeadScanner::default();
+        self.scanner.begin();
         // Each is set when it is first waited for.
         let (mut idle_until, mut head_until) = (None, None);
         loop {
@@ -72,7 +75,7 @@ impl Waiting {
             }
             let has_begun = !client.buffer.is_empty();
             if has_begun {
-                match scanner.scan(&client.buffer, &bounds) {
+                match self.scanner.scan(&client.buffer, &bounds) {
                     Ok(Some(head)) => return Arrival::Head(head),
                     Ok(None) => {}
                     Err(bad) => return Arrival::Bad(bad),

@@ -4,7 +4,7 @@
 //! server reads alike: lines end with CR LF, a name is followed by its colon, nothing is folded, there is one `Host` and at
 //! most one statement of the body's length. Stricter than RFC 9112 section 2.2 demands of a recipient, on purpose: what is
 //! refused here is what servers disagree about. Pure; knows nothing of sockets or of the forwarding library, so that every
-//! forwarding path shares it. Allocates nothing.
+//! forwarding path shares it. Allocates nothing but the places of the lines, once for a connection.
 
 use super::body::Length;
 use crate::filter::normalise::{BadHead, is_host};
@@ -43,6 +43,15 @@ pub struct Head {
     pub body: Length,
 }
 
+/// Where a header line is among the bytes of its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineAt {
+    /// Where its name begins and ends.
+    pub name: (usize, usize),
+    /// Where its value begins and ends, without the blanks around it.
+    pub value: (usize, usize),
+}
+
 /// Reads a head that arrives in pieces; every byte is looked at once.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
@@ -50,7 +59,6 @@ pub struct HeadScanner {
     line: usize,
     /// Up to where its end was looked for.
     searched: usize,
-    lines: usize,
     is_http_11: bool,
     /// Of an absolute-form target: where its authority is.
     authority: Option<(usize, usize)>,
@@ -58,9 +66,25 @@ pub struct HeadScanner {
     length: Option<u64>,
     is_chunked: bool,
     has_authorization: bool,
+    found: Vec<LineAt>,
 }
 
 impl HeadScanner {
+    /// Begins with another head, in the space of the last one.
+    pub fn begin(&mut self) {
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
+        *self = Self {
+            found,
+            ..Self::default()
+        };
+    }
+
+    /// The header lines of what was read so far.
+    pub fn lines(&self) -> &[LineAt] {
+        &self.found
+    }
+
     /// Goes on with all bytes of the head that arrived so far. `None`: it is not complete.
     ///
     /// # Errors
@@ -85,8 +109,7 @@ impl HeadScanner {
             } else if content.is_empty() {
                 return self.end(bytes).map(Some);
             } else {
-                self.lines += 1;
-                if self.lines > limits.lines {
+                if self.found.len() >= limits.lines {
                     return Err(BadHead::TooMany);
                 }
                 self.header(content, start)?;
@@ -150,14 +173,17 @@ impl HeadScanner {
         if name.is_empty() || !is_token(name) || has_any(value, |b| !is_value_byte(b)) {
             return Err(BadHead::Syntax);
         }
-        let trimmed = value.trim_ascii();
+        let begun = value.trim_ascii_start();
+        let trimmed = begun.trim_ascii_end();
+        let from = start + line.len() - begun.len();
+        let at = (from, from + trimmed.len());
+        self.found.push(LineAt {
+            name: (start, start + colon),
+            value: at,
+        });
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
-                let blanks = value.len() - value.trim_ascii_start().len();
-                let from = start + colon + 1 + blanks;
-                if !is_host(trimmed) || self.host.replace((from, from + trimmed.len())).is_some() {
-                    return Err(BadHead::Host);
-                }
+            4 if name.eq_ignore_ascii_case(b"host") && (!is_host(trimmed) || self.host.replace(at).is_some()) => {
+                return Err(BadHead::Host);
             }
             10 if name.eq_ignore_ascii_case(b"connection") && nominates_end_to_end(trimmed) => {
                 return Err(BadHead::Connection);

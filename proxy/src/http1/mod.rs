@@ -76,7 +76,7 @@ impl Http1 {
                 Arrival::None => return,
             };
             if let Some(lane) = &self.lane
-                && let Some(taken) = lane.take(&client, &head)
+                && let Some(taken) = lane.take(&client, &head, waiting.scanner.lines())
             {
                 let caller = Caller {
                     client: &mut client,

@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use crate::filter::lines::{Fields, Lines};
 use crate::filter::name::{Mark, Name};
-use crate::filter::names::Names;
+use crate::filter::sets::Sets;
 
 /// The lines of a head.
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub(super) struct HeadLines {
     lines: Vec<Line>,
     /// The [bits](Mark::bit) of all lines there are or were.
     bits: u64,
+    /// The sets that any of their names is in.
+    sets: Sets,
     /// Lines that follow all others: each with a line end before it and none behind, so that two pieces make one. Nobody looks
     /// for them.
     said: Vec<u8>,
@@ -28,6 +30,8 @@ pub(super) struct HeadLines {
 struct Line {
     /// Of the name.
     mark: Mark,
+    /// That the name is in.
+    sets: Sets,
     name: Span,
     value: Span,
 }
@@ -57,6 +61,7 @@ impl HeadLines {
     pub(super) fn begin(&mut self, head: &[u8]) {
         self.lines.clear();
         self.bits = 0;
+        self.sets = Sets::default();
         self.said.clear();
         self.bytes.clear();
         self.bytes.extend_from_slice(head);
@@ -78,9 +83,28 @@ impl HeadLines {
 
     /// Adds a line of the head that was received.
     pub(super) fn receive(&mut self, name: Span, value: Span) {
-        let mark = Mark::of(self.at(name));
-        self.bits |= mark.bit();
-        self.lines.push(Line { mark, name, value });
+        self.receive_unless(Sets::default(), name, value);
+    }
+
+    /// As [`Self::receive`], unless the name is in any of these sets.
+    pub(super) fn receive_unless(&mut self, not: Sets, name: Span, value: Span) {
+        let text = self.at(name);
+        let mark = Mark::of(text);
+        let sets = Sets::of(text, mark);
+        if !sets.meet(not) {
+            self.push(Line {
+                mark,
+                sets,
+                name,
+                value,
+            });
+        }
+    }
+
+    fn push(&mut self, line: Line) {
+        self.bits |= line.mark.bit();
+        self.sets = self.sets.and(line.sets);
+        self.lines.push(line);
     }
 
     /// A part of what was received.
@@ -132,6 +156,12 @@ impl HeadLines {
         self.lines.iter().map(|line| (self.at(line.name), self.at(line.value)))
     }
 
+    /// Removes every line of the name, which may be in any case.
+    pub(super) fn strike_named(&mut self, name: &[u8]) {
+        let Self { bytes, lines, .. } = self;
+        lines.retain(|line| !line.name.of_bytes(bytes).eq_ignore_ascii_case(name));
+    }
+
     /// How much space is kept.
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity() + self.said.capacity()
@@ -164,11 +194,10 @@ impl HeadLines {
     }
 
     fn ended(&mut self, name: &Name, from: usize) {
-        let mark = name.mark();
-        self.bits |= mark.bit();
         let length = name.as_bytes().len();
-        self.lines.push(Line {
-            mark,
+        self.push(Line {
+            mark: name.mark(),
+            sets: Sets::of(name.as_bytes(), name.mark()),
             name: Span::new(from, from + length),
             value: Span::new(from + length + 2, self.bytes.len()),
         });
@@ -191,8 +220,8 @@ impl Fields for HeadLines {
             .map(|(_, value)| value)
     }
 
-    fn has_any(&self, names: &Names) -> bool {
-        self.lines.iter().any(|line| names.hold(self.at(line.name)))
+    fn has_any(&self, sets: Sets) -> bool {
+        self.sets.meet(sets) && self.lines.iter().any(|line| line.sets.meet(sets))
     }
 
     fn wire_bytes(&self) -> usize {
@@ -262,9 +291,10 @@ impl Lines for HeadLines {
         lines.retain(|line| line.mark != sought || !name.is(line.name.of_bytes(bytes)));
     }
 
-    fn strike_where(&mut self, is_such: impl Fn(&[u8]) -> bool) {
-        let Self { bytes, lines, .. } = self;
-        lines.retain(|line| !is_such(line.name.of_bytes(bytes)));
+    fn strike_sets(&mut self, sets: Sets) {
+        if self.sets.meet(sets) {
+            self.lines.retain(|line| !line.sets.meet(sets));
+        }
     }
 }
 
@@ -310,16 +340,17 @@ mod tests {
         Copy(usize, usize),
         Add(usize, String),
         Strike(usize),
-        StrikeWhere(usize),
+        StrikeSets(bool),
     }
 
-    static NAMES: [Name; 6] = [
+    static NAMES: [Name; 7] = [
         name!("host"),
         name!("x-a"),
         name!("x-b"),
         name!("x-request-id"),
         name!("cookie"),
         name!("accept"),
+        name!("range"),
     ];
 
     fn change() -> impl Strategy<Value = Change> {
@@ -331,7 +362,7 @@ mod tests {
             (name(), name()).prop_map(|(name, from)| Change::Copy(name, from)),
             (name(), value()).prop_map(|(name, value)| Change::Add(name, value)),
             name().prop_map(Change::Strike),
-            name().prop_map(Change::StrikeWhere),
+            any::<bool>().prop_map(Change::StrikeSets),
         ]
     }
 
@@ -351,7 +382,7 @@ mod tests {
                 }
             }
             Change::Strike(at) => head.strike(name(at)),
-            Change::StrikeWhere(at) => head.strike_where(|given| NAMES[*at].is(given)),
+            Change::StrikeSets(more) => head.strike_sets(Sets::CLIENT_MAY_NOT_SET.and_if(*more, Sets::PARTIAL)),
         }
     }
 

@@ -36,7 +36,7 @@ use crate::books::Closing;
 use crate::ctx::{Ctx, Forwarding};
 use crate::edge::Edge;
 use crate::http1::body::{Body, Length};
-use crate::http1::head::Head;
+use crate::http1::head::{Head, LineAt};
 use crate::http1::{Alarm, ClientStream};
 use crate::intake::{Incoming, Verdict};
 use crate::listener::Accepted;
@@ -182,10 +182,10 @@ impl Lane {
         Self { edge, pool, secure }
     }
 
-    /// Looks at the request whose head was read. `None`: it is not one for the lane, and nothing was done.
-    pub(crate) fn take(&self, client: &ClientStream, head: &Head) -> Option<Taken> {
+    /// Looks at the request whose head was read, with these lines. `None`: it is not one for the lane, and nothing was done.
+    pub(crate) fn take(&self, client: &ClientStream, head: &Head, lines: &[LineAt]) -> Option<Taken> {
         let mut desk = self.pool.desk();
-        if let Some(chosen) = choice::choose(client.read_ahead(), head, &mut desk.request) {
+        if let Some(chosen) = choice::choose(client.read_ahead(), head, lines, &mut desk.request) {
             return Some(Taken { chosen, desk });
         }
         self.pool.give_back(desk);

@@ -10,7 +10,7 @@ use httparse::{Header, ParserConfig, Response, Status};
 use super::lines::{HeadLines, Span};
 use crate::filter::lines::Lines;
 use crate::filter::name;
-use crate::filter::names::Names;
+use crate::filter::sets::Sets;
 
 /// Lines of a head.
 const MOST_LINES: usize = 256;
@@ -52,9 +52,6 @@ pub(super) enum Ending {
 #[error("the answer of the instance is malformed")]
 pub(super) struct BadReply;
 
-/// Of the connection with the instance: never passed on.
-const HOP_BY_HOP: Names = Names::new(&["connection", "te", "trailer", "transfer-encoding", "upgrade"]);
-
 /// Reads a head into `lines`. `None`: it is not complete. `is_head`: the answer is to a HEAD.
 pub(super) fn read(bytes: &[u8], is_head: bool, lines: &mut HeadLines) -> Result<Option<Reply>, BadReply> {
     let mut space = [const { MaybeUninit::uninit() }; MOST_LINES];
@@ -72,15 +69,13 @@ pub(super) fn read(bytes: &[u8], is_head: bool, lines: &mut HeadLines) -> Result
         return Err(BadReply);
     }
     lines.begin(&bytes[..length]);
+    // The edge says its own date.
+    let not_passed_on = Sets::HOP_BY_HOP.and_if(status >= 200, Sets::DATE);
     let mut framing = Framing::default();
     for line in parsed.headers.iter() {
         let (name, value) = (line.name.as_bytes(), line.value.trim_ascii());
         framing.note(name, value)?;
-        // The edge says its own date.
-        if HOP_BY_HOP.hold(name) || (status >= 200 && name::DATE.is(name)) {
-            continue;
-        }
-        lines.receive(Span::of(name, bytes), Span::of(value, bytes));
+        lines.receive_unless(not_passed_on, Span::of(name, bytes), Span::of(value, bytes));
     }
     if version == 0 && framing.is_chunked {
         return Err(BadReply);
@@ -160,7 +155,7 @@ fn strike_named(lines: &mut HeadLines, received: &[Header<'_>]) {
         .map(<[u8]>::trim_ascii);
     for option in options {
         if !name::CONTENT_LENGTH.is(option) && !name::CONTENT_TYPE.is(option) {
-            lines.strike_where(|name| name.eq_ignore_ascii_case(option));
+            lines.strike_named(option);
         }
     }
 }

@@ -2,6 +2,11 @@ use http::HeaderValue;
 
 use super::*;
 
+/// Of a path that has no rule of its own.
+fn usage<H: Fields>(policy: &CachePolicy, asked: &Asked<'_, H>) -> Option<Usage> {
+    super::usage(kind(policy, asked)?, asked)
+}
+
 const ORDINARY: Usage = Usage {
     kind: Kind::Ordinary,
     credentialed: false,

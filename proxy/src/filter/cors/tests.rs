@@ -6,6 +6,7 @@ use authsome_core::key::{Digest, KeyType};
 use http::HeaderMap;
 use proptest::prelude::*;
 
+use super::super::sets::Sets;
 use super::*;
 
 const SHOP: &str = "https://shop.example.com";
@@ -172,7 +173,7 @@ fn a_browser_is_known_by_either_mark() {
 
 fn applied(grant: &Grant, lines: &[(&'static str, &str)]) -> HeaderMap {
     let mut answer = headers(lines);
-    answer.strike_where(|name| BROWSERS_ARE_TOLD.hold(name));
+    answer.strike_sets(Sets::BROWSERS_ARE_TOLD);
     grant.apply(&mut answer);
     answer
 }
