@@ -336,7 +336,7 @@ impl ServerConfig {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = reader.or("server.threads", cores);
         reader.check("server.threads", (1..=1024).contains(&threads), "must be 1 to 1024");
-        let pool_size = reader.or("upstream.pool_size", 256);
+        let pool_size = reader.or("upstream.pool_size", 1024);
         reader.check(
             "upstream.pool_size",
             (1..=65_536).contains(&pool_size),

@@ -7,6 +7,7 @@
 //! was handed the listening sockets makes this process stop in the same way, but that it accepts nothing from the beginning.
 
 mod assembly;
+mod files;
 mod sockets;
 mod stop;
 
@@ -119,7 +120,18 @@ pub fn run() -> ExitCode {
     code
 }
 
-fn run_with(config: Config, upgrade: bool, lines: &LogQueue) -> ExitCode {
+fn run_with(mut config: Config, upgrade: bool, lines: &LogQueue) -> ExitCode {
+    let files = files::raise();
+    let idle = files::idle(config.server.pool_size, config.server.threads, files);
+    if idle < config.server.pool_size {
+        tracing::warn!(
+            files,
+            idle,
+            wanted = config.server.pool_size,
+            "fewer idle connections to instances are kept than upstream.pool_size says: the process may not open files enough"
+        );
+        config.server.pool_size = idle;
+    }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider is already installed");
     }
