@@ -12,6 +12,8 @@ use prometheus::IntCounter;
 
 /// Lines that may wait: about a second of a busy edge, 4 MiB at most.
 const QUEUE: usize = 16_384;
+/// By so much a line may be later than its request. The queue has room for three million requests a second.
+const GATHER: Duration = Duration::from_millis(5);
 /// Of a path; what is longer is cut.
 const PATH_SHOWN: usize = 256;
 
@@ -110,11 +112,25 @@ impl AccessLog {
     }
 }
 
+/// Waits for a line, then for [`GATHER`] without listening: a request that hands one over meanwhile wakes nobody. Waking this
+/// thread, and by it the one that writes, for each line cost a busy edge two thirds of what the line did.
 fn write(entries: &Receiver<Entry>) {
+    let take = |entry| match entry {
+        Entry::Line(line) => {
+            log(&line);
+            true
+        }
+        Entry::Flush(done) => {
+            let _ = done.try_send(());
+            false
+        }
+    };
     while let Ok(entry) = entries.recv() {
-        match entry {
-            Entry::Line(line) => log(&line),
-            Entry::Flush(done) => drop(done.try_send(())),
+        if take(entry) {
+            std::thread::sleep(GATHER);
+        }
+        while let Ok(entry) = entries.try_recv() {
+            take(entry);
         }
     }
 }
