@@ -123,16 +123,12 @@ const DISGUISED: [&str; 3] = ["content-length", "content-type", "transfer-encodi
 impl Sets {
     /// Those that the name, which may be in any case, is in. `mark`: its mark.
     pub fn of(name: &[u8], mark: Mark) -> Self {
-        let mut sets = TABLE.find(name, mark);
-        if is_reserved(name) {
-            sets = sets.and(Self::RESERVED);
-        }
-        // Without a way out of the loop it is done for many bytes at once.
-        let underscores = name.iter().fold(0, |so_far, byte| so_far | u8::from(*byte == b'_'));
-        if underscores != 0 && is_misspelt(name) {
-            sets = sets.and(Self::MISSPELT);
-        }
-        sets
+        Self::of_answer(name, mark).and_if(is_misspelt(name), Self::MISSPELT)
+    }
+
+    /// As [`Self::of`], of an answer's line: nobody asks how an instance spells [`Self::MISSPELT`].
+    pub fn of_answer(name: &[u8], mark: Mark) -> Self {
+        TABLE.find(name, mark).and_if(is_reserved(name), Self::RESERVED)
     }
 
     /// As [`Self::of`], of a name whose mark is not known.
@@ -172,6 +168,13 @@ fn reads_as(given: &[u8], ours: &[u8]) -> bool {
 }
 
 fn is_misspelt(name: &[u8]) -> bool {
+    // Without a way out of the loop it is done for many bytes at once.
+    let underscores = name.iter().fold(0, |so_far, byte| so_far | u8::from(*byte == b'_'));
+    underscores != 0 && is_misspelling(name)
+}
+
+#[cold]
+fn is_misspelling(name: &[u8]) -> bool {
     let protected = TABLE
         .all()
         .iter()

@@ -67,7 +67,7 @@ impl HeadLines {
         self.bytes.extend_from_slice(head);
     }
 
-    /// Begins with lines as they are sent, one behind the other.
+    /// Begins with an answer's lines as they are sent, one behind the other.
     pub(super) fn begin_with(&mut self, lines: &[u8]) {
         self.begin(lines);
         let mut at = 0;
@@ -75,22 +75,30 @@ impl HeadLines {
             let line = &lines[at..at + end];
             if let Some(colon) = memchr::memchr(b':', line) {
                 let value = Span::of(line[colon + 1..].trim_ascii(), lines);
-                self.receive(Span::new(at, at + colon), value);
+                self.receive_answer(Sets::default(), Span::new(at, at + colon), value);
             }
             at += end + 2;
         }
     }
 
-    /// Adds a line of the head that was received.
+    /// Adds a line of a client's head that was received.
     pub(super) fn receive(&mut self, name: Span, value: Span) {
-        self.receive_unless(Sets::default(), name, value);
-    }
-
-    /// As [`Self::receive`], unless the name is in any of these sets.
-    pub(super) fn receive_unless(&mut self, not: Sets, name: Span, value: Span) {
         let text = self.at(name);
         let mark = Mark::of(text);
         let sets = Sets::of(text, mark);
+        self.push(Line {
+            mark,
+            sets,
+            name,
+            value,
+        });
+    }
+
+    /// Adds a line of an answer's head, unless its name is in any of these sets.
+    pub(super) fn receive_answer(&mut self, not: Sets, name: Span, value: Span) {
+        let text = self.at(name);
+        let mark = Mark::of(text);
+        let sets = Sets::of_answer(text, mark);
         if !sets.meet(not) {
             self.push(Line {
                 mark,
@@ -197,7 +205,7 @@ impl HeadLines {
         let length = name.as_bytes().len();
         self.push(Line {
             mark: name.mark(),
-            sets: Sets::of(name.as_bytes(), name.mark()),
+            sets: Sets::of_answer(name.as_bytes(), name.mark()),
             name: Span::new(from, from + length),
             value: Span::new(from + length + 2, self.bytes.len()),
         });

@@ -75,7 +75,7 @@ pub(super) fn read(bytes: &[u8], is_head: bool, lines: &mut HeadLines) -> Result
     for line in parsed.headers.iter() {
         let (name, value) = (line.name.as_bytes(), line.value.trim_ascii());
         framing.note(name, value)?;
-        lines.receive_unless(not_passed_on, Span::of(name, bytes), Span::of(value, bytes));
+        lines.receive_answer(not_passed_on, Span::of(name, bytes), Span::of(value, bytes));
     }
     if version == 0 && framing.is_chunked {
         return Err(BadReply);
