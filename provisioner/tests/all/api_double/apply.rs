@@ -1,5 +1,5 @@
 //! Server-side apply, as far as it matters: every field of an apply has an owner, a field of another owner is a conflict unless
-//! forced, and a field that its only owner leaves out is gone.
+//! forced, and a field that its only owner leaves out is gone. Selectors are one field each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ pub struct Conflict(pub Vec<(String, String)>);
 fn fields(document: &Value) -> BTreeMap<String, Value> {
     fn walk(value: &Value, path: &str, found: &mut BTreeMap<String, Value>) {
         match value {
-            Value::Object(members) if !members.is_empty() => {
+            Value::Object(members) if !members.is_empty() && !is_atomic(path) => {
                 for (name, value) in members {
                     walk(value, &format!("{path}\u{1}{name}"), found);
                 }
@@ -38,6 +38,12 @@ fn fields(document: &Value) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     walk(document, "", &mut found);
     found
+}
+
+/// As the API declares selectors (`+structType=atomic`, `+mapType=atomic`).
+fn is_atomic(path: &str) -> bool {
+    let name = path.rsplit('\u{1}').next().unwrap_or_default();
+    ["selector", "podSelector", "namespaceSelector", "labelSelector"].contains(&name)
 }
 
 fn key_of(elements: &[Value]) -> Option<&'static str> {

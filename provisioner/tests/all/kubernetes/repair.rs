@@ -95,6 +95,42 @@ async fn a_field_of_ours_is_taken_back_and_a_field_of_others_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_is_added_to_a_selector_or_opens_a_way_is_taken_back() {
+    let api = ApiDouble::start().await;
+    let runtime = runtime(&api, settings());
+    let workload = workload(new_id(), 1);
+    let namespace = &workload.site.namespace;
+    build(&runtime, &workload).await;
+    let tampered: [(Kind, &str, fn(&mut serde_json::Value)); 4] = [
+        (Kind::NetworkPolicy, "default-deny", |object| {
+            object["spec"]["podSelector"] = json!({ "matchLabels": { "nobody": "has" } });
+        }),
+        (Kind::NetworkPolicy, "default-deny", |object| {
+            object["spec"]["ingress"] = json!([{}]);
+        }),
+        (Kind::NetworkPolicy, "allow-edge", |object| {
+            object["spec"]["ingress"][0]["ports"][0]["endPort"] = 65535.into();
+        }),
+        (Kind::Service, "authsome", |object| {
+            object["spec"]["selector"]["nobody"] = "has".into();
+        }),
+    ];
+    for (kind, name, tamper) in tampered {
+        let before = api.get(kind, namespace, name).unwrap()["spec"].clone();
+        api.edit(kind, namespace, name, tamper);
+        wait_for("the difference to be seen", SOON, async || {
+            let mut found = runtime.differences(&workload).await.unwrap();
+            found.extend(runtime.lacks(Step::Namespace, &workload.site).await.unwrap());
+            found.iter().any(|one| one.contains(name)).then_some(())
+        })
+        .await
+        .unwrap();
+        build(&runtime, &workload).await;
+        assert_eq!(api.get(kind, namespace, name).unwrap()["spec"], before, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn instances_that_somebody_scaled_to_zero_are_started_again() {
     let api = ApiDouble::start().await;
     let runtime = runtime(&api, settings());

@@ -97,7 +97,10 @@ pub(super) const POSTGRES_PORT: u16 = 5432;
 pub(super) const REDIS_PORT: u16 = 6379;
 
 fn deny_all(spec: &Spec<'_>) -> Manifest {
-    let body = json!({ "spec": { "podSelector": {}, "policyTypes": ["Ingress", "Egress"] } });
+    // The empty lists say that nobody may add to them.
+    let body = json!({ "spec": {
+        "podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": [],
+    }});
     spec.manifest(Kind::NetworkPolicy, "default-deny", body)
 }
 
