@@ -357,6 +357,12 @@ pub trait Runtime: Send + Sync {
         Ok(None)
     }
 
+    /// Can instances be given at all what is asked for the application: its image, its limits, its configuration as they read it?
+    /// [`RuntimeError`] with the reason where they cannot. Asked before anything is made; nothing is called for it.
+    fn accepts(&self, _site: &Site, _config: &serde_json::Value) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     /// What keeps that from coming up which a step waits for beside the instances (servers of the application's own, a
     /// migration), where the runtime knows. Instances' own trouble is in their [`Placement`].
     async fn hindrance(&self, _step: Step, _site: &Site) -> Option<Trouble> {

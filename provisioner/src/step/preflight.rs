@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use authsome_contract::model::Step;
 
 use super::{Observed, Outcome, StepAction, StepContext, StepError, failure};
-use crate::db;
 use crate::runtime::Site;
+use crate::{db, instance_config};
 
 pub(super) struct Preflight;
 
@@ -31,6 +31,8 @@ impl StepAction for Preflight {
             });
         }
         facilities.runtime.check().await?;
+        let config = instance_config::effective(cx.intent, &facilities.public_base_url);
+        facilities.runtime.accepts(&Site::of(cx.intent, cx.fence), &config)?;
         // What the namespace has room for depends on it.
         cx.record_strategies().await?;
         let exposed = cx.database()?.check(cx.fence).await?;

@@ -378,6 +378,14 @@ impl Runtime for KubernetesRuntime {
             .map(Some)
     }
 
+    fn accepts(&self, site: &Site, config: &serde_json::Value) -> Result<(), RuntimeError> {
+        let spec = self.spec(site);
+        Limits::of(site)?;
+        spec.image()?;
+        manifest::config_map(&spec, config)?;
+        Ok(())
+    }
+
     async fn ensure(&self, workload: &Workload) -> Result<(), RuntimeError> {
         self.warm().await?;
         let site = &workload.site;

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use authsome_contract::model::AppStatus;
+use authsome_contract::model::{AppStatus, Step};
 use authsome_contract::wire::job::JobKind;
 use authsome_core::clock::{Clock, SystemClock};
 use authsome_core::id::ApplicationId;
@@ -248,6 +248,13 @@ impl Platform {
             .unwrap();
         let failed = self.change(id, AppStatus::Updating, JobKind::Update).await;
         assert_eq!(failed.status, OperationStatus::Failed);
+        let refused = self
+            .control
+            .steps(failed.id)
+            .await
+            .into_iter()
+            .find(|step| step.status == "failed");
+        assert_eq!(refused.unwrap().step, Step::Preflight, "before anything is made");
         assert!(
             failed.reason.unwrap().contains("image") && !self.pods(id).await.is_empty(),
             "what runs runs on"
@@ -445,6 +452,30 @@ impl Platform {
         })
         .await
         .unwrap();
+        for (kind, name, addition) in [
+            (
+                Kind::NetworkPolicy,
+                "default-deny",
+                json!({ "podSelector": { "matchLabels": { "nobody": "has" } } }),
+            ),
+            (Kind::NetworkPolicy, "default-deny", json!({ "ingress": [{}] })),
+            (Kind::Service, "authsome", json!({ "selector": { "nobody": "has" } })),
+        ] {
+            let before = self.get(kind, id, name).await.unwrap()["spec"].clone();
+            self.edit(kind, id, name, json!({ "spec": addition })).await;
+            let begun = Instant::now();
+            wait_for("the addition to be taken back", REPAIR, async || {
+                let now = self.get(kind, id, name).await.unwrap()["spec"].clone();
+                if now == before { Ok(()) } else { Err(now.to_string()) }
+            })
+            .await
+            .unwrap();
+            self.say(format!(
+                "{} {name}: {addition} was taken back after {:.1} s",
+                kind.name(),
+                begun.elapsed().as_secs_f64()
+            ));
+        }
         self.edit(
             Kind::HorizontalPodAutoscaler,
             id,

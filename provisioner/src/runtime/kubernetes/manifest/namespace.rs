@@ -70,9 +70,10 @@ fn dedicated(spec: &Spec<'_>) -> u32 {
         .sum()
 }
 
-/// Room for every instance that the plan allows, one more while a change rolls, a migration, and dedicated servers.
+/// Room for every instance that the plan allows, one more while a change rolls, a migration, and dedicated servers; and once
+/// more for every instance: those that are being replaced count until they have served what they had begun.
 fn quota(spec: &Spec<'_>, limits: &Limits) -> Result<Manifest, Unusable> {
-    let pods = limits.max_replicas + 2;
+    let pods = 2 * limits.max_replicas + 2;
     let dedicated = dedicated(spec);
     let own = |text, limit| Quantity::parse(text).map_err(|source| Unusable::Limit { limit, source });
     let (data_cpu, data_memory) = (own(DATA_CPU, "cpu")?, own(DATA_MEMORY, "memory")?);

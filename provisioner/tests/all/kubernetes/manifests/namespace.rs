@@ -29,11 +29,11 @@ fn the_namespace_is_restricted_and_bounded_by_the_plan() {
                     workload.application
                 ))
         );
-        // One more while a change rolls, and a migration.
+        // Those that are replaced, one more while a change rolls, and a migration.
         let hard = &named(&all, Kind::ResourceQuota, "authsome")["spec"]["hard"];
-        assert_eq!(hard["pods"], (replicas + 2).to_string());
-        assert_eq!(hard["limits.cpu"], (replicas + 2).to_string());
-        assert_eq!(hard["limits.memory"], format!("{}Gi", 2 * (replicas + 2)));
+        assert_eq!(hard["pods"], (2 * replicas + 2).to_string());
+        assert_eq!(hard["limits.cpu"], (2 * replicas + 2).to_string());
+        assert_eq!(hard["limits.memory"], format!("{}Gi", 2 * (2 * replicas + 2)));
         assert_eq!(hard["services.loadbalancers"], "0");
         let range = &named(&all, Kind::LimitRange, "authsome")["spec"]["limits"][0];
         assert_eq!(
@@ -57,7 +57,7 @@ fn dedicated_servers_have_room_in_the_quota() {
     let hard = &named(&all, Kind::ResourceQuota, "authsome")["spec"]["hard"];
     assert_eq!(
         (hard["pods"].as_str(), hard["persistentvolumeclaims"].as_str()),
-        (Some("10"), Some("2"))
+        (Some("16"), Some("2"))
     );
     assert_eq!(hard["requests.storage"], "40Gi");
 }
