@@ -4,8 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authsome_contract::model::{AppStatus, Step};
+use authsome_contract::wire::job::JobKind;
+use authsome_core::clock::{Clock, SystemClock};
+use authsome_core::id::{ApplicationId, OperationId};
+use authsome_db::operation::OperationStatus;
 use authsome_provisioner::drift::Drift;
+use authsome_provisioner::execution::Execution;
 use authsome_testkit::wait_for;
+use time::ext::NumericalDuration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +55,15 @@ async fn looked(world: &World) {
     })
     .await
     .unwrap();
+}
+
+/// To a region that is another provisioner's.
+async fn move_away(control: &Control, id: ApplicationId) {
+    sqlx::query("UPDATE applications SET region = 'elsewhere' WHERE id = $1")
+        .bind(id)
+        .execute(&control.pool)
+        .await
+        .unwrap();
 }
 
 async fn runs(world: &World) {
@@ -96,12 +111,7 @@ async fn only_what_serves_is_started() {
         .execute(&control.pool)
         .await
         .unwrap();
-    let elsewhere = control.application(AppStatus::Active).await;
-    sqlx::query("UPDATE applications SET region = 'elsewhere' WHERE id = $1")
-        .bind(elsewhere)
-        .execute(&control.pool)
-        .await
-        .unwrap();
+    move_away(&control, control.application(AppStatus::Active).await).await;
     let watched = watch(&control.worker(&world));
     // A marker: once it runs, everything before it was looked at, or was not.
     control.application(AppStatus::Restarting).await;
@@ -137,4 +147,76 @@ async fn an_instance_that_does_not_come_back_is_tried_again() {
         (world.applications(Step::Instance), world.applications(Step::Rollout)),
         (1, 3)
     );
+}
+
+/// Waits until a worker without a drift has carried out the operation, as the reconciler does: again and again until it gets
+/// the lease.
+async fn carried_out(worker: &Worker, id: OperationId) {
+    wait_for("the operation to get the lease", Duration::from_secs(15), async || {
+        let execution = worker.execute(id).await;
+        if execution == Execution::Over {
+            Ok(())
+        } else {
+            Err(format!("{execution:?}"))
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_recovery_that_waits_gives_way_to_the_operation_of_whoever_changes_the_application() {
+    let control = Control::start().await;
+    for (status, kind) in [
+        (AppStatus::Updating, JobKind::Update),
+        (AppStatus::Suspended, JobKind::Suspend),
+        (AppStatus::Deleting, JobKind::Delete),
+        (AppStatus::Purging, JobKind::Purge),
+    ] {
+        let world = World::new();
+        let id = control.application(AppStatus::Active).await;
+        // Instances that do not come up: far longer than anybody waits here.
+        world.fault(Step::Rollout, [Fault::Hang]);
+        let watched = watch(&control.worker(&world));
+        world.hanging.notified().await;
+        let change = "UPDATE applications
+                      SET status = $2, generation = generation + 1, status_deadline = now() + interval '1 hour',
+                          deleted_at = CASE WHEN $2 IN ('deleting', 'purging') THEN now() END
+                      WHERE id = $1";
+        sqlx::query(change)
+            .bind(id)
+            .bind(status.as_str())
+            .execute(&control.pool)
+            .await
+            .unwrap();
+        let deadline = SystemClock.now() + 10.minutes();
+        let operation = control.operation(id, kind, 2, deadline).await;
+        carried_out(&control.worker(&world), operation).await;
+        assert_eq!(
+            control.load(operation).await.status,
+            OperationStatus::Succeeded,
+            "{kind}"
+        );
+        watched.stop().await;
+        assert!(!world.overlapped(), "{kind}");
+        // Nobody looks at it in the world of the next.
+        move_away(&control, id).await;
+    }
+}
+
+#[tokio::test]
+async fn a_recovery_goes_on_while_what_is_wanted_stays_the_same() {
+    let (control, world) = (Control::start().await, World::new());
+    control.application(AppStatus::Active).await;
+    world.fault(Step::Rollout, [Fault::Hang]);
+    let watched = watch(&control.worker(&world));
+    world.hanging.notified().await;
+    // Several looks at the intent later.
+    tokio::time::timeout(Duration::from_secs(4), world.hanging.notified())
+        .await
+        .expect_err("it was left and begun anew");
+    world.go_on.notify_one();
+    runs(&world).await;
+    watched.stop().await;
+    assert_eq!(world.applications(Step::Rollout), 1);
 }
