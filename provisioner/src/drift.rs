@@ -112,11 +112,11 @@ impl Drift {
     }
 
     /// The runtime says that the instances of an application moved: no waiting for the next look, nor for the wait after a
-    /// failure.
+    /// failure. While an operation is waited for, what moves is its business.
     async fn look_at_one(&self, id: ApplicationId, permits: &Arc<Semaphore>, known: &mut Known) -> Result<(), DbError> {
         self.gather(known);
         match bounded(self.engine.intent(id)).await? {
-            Some(intent) if intent.region == self.region && !known.under_way.contains(&id) => {
+            Some(intent) if intent.region == self.region && known.may_look_again(id) => {
                 self.begin(intent, permits, known).await;
             }
             _ => {}
@@ -170,6 +170,12 @@ impl Drift {
 }
 
 impl Known {
+    /// Without the wait after a failure, but not while the application is left to an operation.
+    fn may_look_again(&self, id: ApplicationId) -> bool {
+        let is_left = |(failures, until): &(u32, Instant)| *failures == 0 && *until > Instant::now();
+        !self.under_way.contains(&id) && !self.waits.get(&id).is_some_and(is_left)
+    }
+
     fn may_look(&self, id: ApplicationId) -> bool {
         !self.under_way.contains(&id) && self.waits.get(&id).is_none_or(|(_, next)| *next <= Instant::now())
     }
