@@ -104,7 +104,7 @@ impl Drift {
             after = Some(last.application_id);
             for intent in page {
                 self.gather(known);
-                if known.may_look(intent.application_id) {
+                if known.may_look(&intent) {
                     self.begin(intent, permits, known).await;
                 }
             }
@@ -116,7 +116,7 @@ impl Drift {
     async fn look_at_one(&self, id: ApplicationId, permits: &Arc<Semaphore>, known: &mut Known) -> Result<(), DbError> {
         self.gather(known);
         match bounded(self.engine.intent(id)).await? {
-            Some(intent) if intent.region == self.region && known.may_look_again(id) => {
+            Some(intent) if intent.region == self.region && known.may_look_again(&intent) => {
                 self.begin(intent, permits, known).await;
             }
             _ => {}
@@ -171,13 +171,20 @@ impl Drift {
 
 impl Known {
     /// Without the wait after a failure, but not while the application is left to an operation.
-    fn may_look_again(&self, id: ApplicationId) -> bool {
-        let is_left = |(failures, until): &(u32, Instant)| *failures == 0 && *until > Instant::now();
-        !self.under_way.contains(&id) && !self.waits.get(&id).is_some_and(is_left)
+    fn may_look_again(&self, intent: &Intent) -> bool {
+        !self.under_way.contains(&intent.application_id) && !self.is_left(intent)
     }
 
-    fn may_look(&self, id: ApplicationId) -> bool {
-        !self.under_way.contains(&id) && self.waits.get(&id).is_none_or(|(_, next)| *next <= Instant::now())
+    fn may_look(&self, intent: &Intent) -> bool {
+        let id = &intent.application_id;
+        let waits = |(failures, until): &(u32, Instant)| *failures > 0 && *until > Instant::now();
+        self.may_look_again(intent) && !self.waits.get(id).is_some_and(waits)
+    }
+
+    /// After a recovery gave way: until what is wanted by now is there, and not for ever.
+    fn is_left(&self, intent: &Intent) -> bool {
+        let is_left = |(failures, until): &(u32, Instant)| *failures == 0 && *until > Instant::now();
+        intent.observed_generation < intent.generation && self.waits.get(&intent.application_id).is_some_and(is_left)
     }
 }
 

@@ -94,6 +94,8 @@ async fn a_field_of_ours_is_taken_back_and_a_field_of_others_is_left_alone() {
     assert!(policy.to_string().contains("169.254.0.0/16"));
 }
 
+type Tamper = fn(&mut serde_json::Value);
+
 #[tokio::test]
 async fn what_is_added_to_a_selector_or_opens_a_way_is_taken_back() {
     let api = ApiDouble::start().await;
@@ -101,7 +103,7 @@ async fn what_is_added_to_a_selector_or_opens_a_way_is_taken_back() {
     let workload = workload(new_id(), 1);
     let namespace = &workload.site.namespace;
     build(&runtime, &workload).await;
-    let tampered: [(Kind, &str, fn(&mut serde_json::Value)); 4] = [
+    let tampered: [(Kind, &str, Tamper); 4] = [
         (Kind::NetworkPolicy, "default-deny", |object| {
             object["spec"]["podSelector"] = json!({ "matchLabels": { "nobody": "has" } });
         }),
