@@ -2,7 +2,7 @@
 //!
 //! Owns the order of things and what each failure leads to. It may be killed at any instruction: whatever was done is found
 //! by observing, whatever was recorded is in the ledger, and the lease runs out. A step that fails is tried again later
-//! with the operation, [`ATTEMPTS`] times in all; a lost lease stops everything at once and records nothing. Without Postgres
+//! with the operation, [`ATTEMPTS`] times in all, or until it is done where something is taken away; a lost lease stops everything at once and records nothing. Without Postgres
 //! nothing is begun, and what is under way stops when its lease runs out.
 
 mod attempt;
@@ -39,6 +39,9 @@ pub const RETRY: Backoff = Backoff {
     factor: 3.0,
     max: Duration::from_mins(1),
 };
+
+/// How much longer the longest wait is between attempts of what is tried until it is done.
+const LASTING: u32 = 10;
 
 /// Where the actions of steps come from.
 pub trait Actions: Send + Sync {
@@ -143,13 +146,20 @@ impl Engine {
         operation::get(&mut *self.pool.acquire().await?, id).await
     }
 
-    /// Is there nothing to do, or not yet? What is past its deadline is due, whatever the next attempt's time.
+    /// Is there nothing to do, or not yet? What is past its deadline is due, whatever the next attempt's time, if the deadline ends
+    /// it.
     fn not_now(&self, operation: &Operation) -> Option<Execution> {
         let now = self.clock.now();
         if operation.status.is_finished() {
-            Some(Execution::Over)
-        } else if operation.next_attempt_at > now && operation.deadline_at > now {
-            let wait = operation.next_attempt_at.min(operation.deadline_at) - now;
+            return Some(Execution::Over);
+        }
+        let due = if plan::is_tried_until_done(operation.kind) {
+            operation.next_attempt_at
+        } else {
+            operation.next_attempt_at.min(operation.deadline_at)
+        };
+        if due > now {
+            let wait = due - now;
             Some(Execution::Later(wait.try_into().unwrap_or(Duration::ZERO)))
         } else {
             None
@@ -217,17 +227,11 @@ impl Engine {
                     Recorded::MovedOn => self.end_superseded(ledger).await,
                 }
             }
-            Attempt::Retry { step, reason, log } if number < ATTEMPTS => {
-                let delay = self.retry.delay(u32::try_from(number - 1).unwrap_or(0), &*self.entropy);
-                tracing::warn!(
-                    operation = %operation.id, application = %operation.application_id, %step, attempt = number,
-                    retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), error = %log, "step failed"
-                );
-                ledger
-                    .retry(step, &reason, &format!("attempt {number}: {log}"), delay)
-                    .await?;
-                self.metrics.operation(operation.kind, OperationOutcome::Retried);
-                Ok(Execution::Later(delay))
+            Attempt::Retry { step, reason, log } if plan::is_tried_again(operation.kind, number, true) => {
+                self.try_again(ledger, number, step, &reason, &log).await
+            }
+            Attempt::Fail { step, verdict, log } if plan::is_tried_again(operation.kind, number, false) => {
+                self.try_again(ledger, number, step, &verdict.reason, &log).await
             }
             Attempt::Retry { step, reason, log } => {
                 let verdict = Verdict::used_up(reason);
@@ -235,12 +239,48 @@ impl Engine {
                     .await
             }
             Attempt::Fail { step, verdict, log } => {
-                self.end_failed(ledger, step, &verdict, &format!("attempt {number}: {log}"))
+                self.end_failed(ledger, Some(step), &verdict, &format!("attempt {number}: {log}"))
                     .await
             }
             Attempt::MovedOn => self.end_superseded(ledger).await,
             Attempt::Stopped => Ok(Execution::Stopped),
             Attempt::Fenced => Ok(Execution::Fenced),
+        }
+    }
+
+    /// The attempt of this number failed; another one follows.
+    async fn try_again(
+        &self,
+        ledger: &Ledger<'_>,
+        number: i32,
+        step: Step,
+        reason: &str,
+        log: &str,
+    ) -> Result<Execution, RecordError> {
+        let operation = ledger.operation;
+        let delay = self
+            .pause_after(number)
+            .delay(u32::try_from(number - 1).unwrap_or(0), &*self.entropy);
+        tracing::warn!(
+            operation = %operation.id, application = %operation.application_id, %step, attempt = number,
+            retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), error = %log, "step failed"
+        );
+        ledger
+            .retry(step, reason, &format!("attempt {number}: {log}"), delay)
+            .await?;
+        self.metrics.operation(operation.kind, OperationOutcome::Retried);
+        Ok(Execution::Later(delay))
+    }
+
+    /// What is tried more often than others are waits longer: those that wait for somebody must not take all workers.
+    fn pause_after(&self, number: i32) -> Backoff {
+        if number <= ATTEMPTS {
+            self.retry
+        } else {
+            Backoff {
+                max: self.retry.max * LASTING,
+                ..self.retry
+            }
         }
     }
 

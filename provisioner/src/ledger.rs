@@ -7,7 +7,8 @@
 //!
 //! Attempts: an execution counts when it is begun from `queued`, and an operation gets [`ATTEMPTS`] of them. A recorded
 //! failure puts it back to `queued`; a worker that was killed records nothing, so its successor's execution is the same
-//! attempt, and kills burn none. An operation that kills its workers is bounded by its deadline.
+//! attempt, and kills burn none. An operation that kills its workers is bounded by its deadline. What takes something away has
+//! no such bounds: it is tried until it is done.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +25,10 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::db::{self, RecordError};
 use crate::lease::Fence;
-use crate::plan::{Planned, StepStatus, Verdict, stops_as};
+use crate::plan::{Planned, StepStatus, Verdict, is_tried_until_done, stops_as};
 use crate::step::Outcome;
 
-/// Executions of an operation before it fails.
+/// Executions of an operation before it fails, unless it is tried until it is done.
 pub const ATTEMPTS: i32 = 3;
 
 /// The longest line of the operators' log for one failure, in bytes.
@@ -84,7 +85,9 @@ impl Ledger<'_> {
     pub async fn retry(&self, step: Step, reason: &str, log: &str, delay: Duration) -> Result<(), RecordError> {
         let mut tx = self.fenced().await?;
         db::ledger::end_step_within(&mut tx, self.operation.id, step, StepStatus::Failed, reason).await?;
-        db::ledger::requeue_within(&mut tx, self.operation.id, delay, cut(log)).await?;
+        // Those that may go on for long say why they have not ended.
+        let shown = is_tried_until_done(self.operation.kind).then_some(reason);
+        db::ledger::requeue_within(&mut tx, self.operation.id, delay, cut(log), shown).await?;
         Ok(tx.commit().await?)
     }
 

@@ -4,6 +4,7 @@
 //! and the time, so its tests can exhaust it. Nothing here does I/O.
 
 use std::fmt;
+use std::time::Duration;
 
 use authsome_contract::model::{
     AppStatus, DatabaseChoice, Environment, Plan, RedisChoice, Serve, Step, WorkspaceStatus, status::Event,
@@ -11,6 +12,11 @@ use authsome_contract::model::{
 use authsome_contract::wire::job::JobKind;
 use authsome_core::id::{ApplicationId, WorkspaceId};
 use time::OffsetDateTime;
+
+use crate::ledger::ATTEMPTS;
+
+/// How long a step may take of an operation that its deadline does not end. Then it is begun anew: what is gone stays gone.
+const LONGEST_STEP: Duration = Duration::from_mins(10);
 
 /// What should be there of an application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,7 +235,7 @@ pub fn decide(
     if !is_current(intent, kind, generation) {
         return Decision::Superseded;
     }
-    if now >= deadline {
+    if now >= deadline && !is_tried_until_done(kind) {
         return Decision::Fail(Verdict::too_late());
     }
     Decision::Run(
@@ -256,6 +262,34 @@ pub fn is_current(intent: &Intent, kind: JobKind, generation: i64) -> bool {
         None => intent.desired == Desired::Running && intent.status.after(Event::Succeeded).is_ok(),
     };
     generation >= intent.generation && fits
+}
+
+/// Is an operation of this kind never given up? What takes something away is wanted until it is gone: pods of a customer who was
+/// refused must not run on, nor data stay that was promised to be destroyed, and nobody would ask for it again.
+pub const fn is_tried_until_done(kind: JobKind) -> bool {
+    match kind {
+        JobKind::Suspend | JobKind::Delete | JobKind::Purge => true,
+        JobKind::Provision
+        | JobKind::Update
+        | JobKind::Restart
+        | JobKind::Resume
+        | JobKind::Undelete
+        | JobKind::Rotate => false,
+    }
+}
+
+/// Is an operation tried again after its attempt `number` (from 1) failed? `may_pass`: the failure may pass by itself.
+pub const fn is_tried_again(kind: JobKind, number: i32, may_pass: bool) -> bool {
+    is_tried_until_done(kind) || (may_pass && number < ATTEMPTS)
+}
+
+/// How long a step of an operation may take from now on.
+pub fn time_left(kind: JobKind, deadline: OffsetDateTime, now: OffsetDateTime) -> Duration {
+    if is_tried_until_done(kind) {
+        LONGEST_STEP
+    } else {
+        Duration::try_from(deadline - now).unwrap_or(Duration::ZERO)
+    }
 }
 
 /// The status that an operation which stops the application leaves as it found it; `None` for one that leaves it running.

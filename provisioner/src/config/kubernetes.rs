@@ -67,6 +67,7 @@ impl Kubernetes {
             grafana: reader.optional("kubernetes.grafana"),
         };
         let patience = Patience {
+            vanishing: Patience::default().vanishing,
             rollout: reader.or("kubernetes.rollout_timeout", Duration::from_mins(10)),
             failing: reader.or("kubernetes.failure_patience", Duration::from_secs(45)),
             look: Duration::from_millis(250),

@@ -11,8 +11,8 @@ use super::RecordError;
 use crate::lease::{Fence, Fenced};
 use crate::plan::{StepStatus, Verdict};
 
-/// Unfinished operations of a region that nobody works on and that are due: their time has come, or has run out. The
-/// longest due first, at most `limit`.
+/// Unfinished operations of a region that nobody works on and that are due: their time has come, or has run out, which ends
+/// those that are not tried until they are done ([`crate::plan::is_tried_until_done`]). The longest due first, at most `limit`.
 pub async fn due(pool: &PgPool, region: &str, limit: i64) -> Result<Vec<OperationId>, DbError> {
     let ids = sqlx::query_scalar!(
         r#"SELECT o.id AS "id: OperationId"
@@ -20,7 +20,8 @@ pub async fn due(pool: &PgPool, region: &str, limit: i64) -> Result<Vec<Operatio
            JOIN applications a ON a.id = o.application_id
            LEFT JOIN application_leases l ON l.application_id = o.application_id AND l.expires_at > clock_timestamp()
            WHERE o.status IN ('queued', 'running') AND a.region = $1 AND l.application_id IS NULL
-             AND (o.next_attempt_at <= clock_timestamp() OR o.deadline_at <= clock_timestamp())
+             AND (o.next_attempt_at <= clock_timestamp()
+                  OR (o.deadline_at <= clock_timestamp() AND o.kind NOT IN ('suspend', 'delete', 'purge')))
            ORDER BY o.next_attempt_at LIMIT $2"#,
         region,
         limit,
@@ -219,21 +220,24 @@ pub async fn end_step_within(
     Ok(())
 }
 
-/// Back to the queue, due after `delay`, with a line for the operators' log.
+/// Back to the queue, due after `delay`, with a line for the operators' log, of which the end is kept. `reason` is what is shown
+/// beside the operation meanwhile, where it is known.
 pub async fn requeue_within(
     connection: &mut PgConnection,
     operation: OperationId,
     delay: Duration,
     log: &str,
+    reason: Option<&str>,
 ) -> Result<(), RecordError> {
     sqlx::query!(
         "UPDATE operations
          SET status = 'queued', next_attempt_at = clock_timestamp() + make_interval(secs => $2),
-             error_log = concat_ws(E'\n', error_log, $3::text)
+             error_log = right(concat_ws(E'\n', error_log, $3::text), 65536), reason = coalesce($4, reason)
          WHERE id = $1 AND status = 'running'",
         operation as OperationId,
         delay.as_secs_f64(),
         log,
+        reason,
     )
     .execute(connection)
     .await?;

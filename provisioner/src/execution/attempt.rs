@@ -1,7 +1,6 @@
 //! One attempt at the steps of an operation: observe, apply, record, in their order, until one of them says otherwise.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use authsome_contract::model::Step;
 use authsome_core::error::Chain;
@@ -24,9 +23,9 @@ pub(super) enum Attempt {
         reason: String,
         log: String,
     },
-    /// The operation is to be given up.
+    /// It does not work by itself; the operation is to be given up, if it may be.
     Fail {
-        step: Option<Step>,
+        step: Step,
         verdict: Verdict,
         log: String,
     },
@@ -53,7 +52,7 @@ impl Engine {
                 return Ok(Attempt::MovedOn);
             }
             let begun = tokio::time::Instant::now();
-            let left = Duration::try_from(operation.deadline_at - self.clock.now()).unwrap_or(Duration::ZERO);
+            let left = plan::time_left(operation.kind, operation.deadline_at, self.clock.now());
             let taken = tokio::time::timeout(left, self.take_step(ledger, *planned, &intent)).await;
             let step = planned.step;
             let outcome = match taken {
@@ -67,9 +66,9 @@ impl Engine {
                 }
                 Err(_) => {
                     self.metrics.step(step, StepOutcome::Failed, begun.elapsed());
-                    let log = format!("{step}: not done by the operation's deadline");
+                    let log = format!("{step}: not done in the {left:?} that it had");
                     return Ok(Attempt::Fail {
-                        step: Some(step),
+                        step,
                         verdict: Verdict::too_late(),
                         log,
                     });
@@ -139,7 +138,7 @@ fn failed(step: Step, error: StepError) -> Attempt {
         StepError::Fatal {
             reason, remediation, ..
         } => Attempt::Fail {
-            step: Some(step),
+            step,
             verdict: Verdict { reason, remediation },
             log,
         },

@@ -196,3 +196,33 @@ fn a_purge_undoes_every_step_that_made_something_and_runs_only_while_the_applica
         }
     }
 }
+
+#[test]
+fn what_takes_something_away_is_never_given_up_and_everything_else_is_bounded() {
+    for &kind in JobKind::ALL {
+        let lasts = matches!(kind, JobKind::Suspend | JobKind::Delete | JobKind::Purge);
+        let status = match kind {
+            JobKind::Purge => AppStatus::Purging,
+            _ => stops_as(kind).unwrap_or(AppStatus::Provisioning),
+        };
+        let late = decide(&intent(status, false, 1), kind, 1, &[], now(), now() + 100.days());
+        assert_eq!(matches!(late, Decision::Run(_)), lasts, "{kind}: {late:?}");
+        assert_eq!(matches!(late, Decision::Fail(_)), !lasts, "{kind}: {late:?}");
+        for number in 1..20 {
+            for may_pass in [false, true] {
+                let again = lasts || (may_pass && number < ATTEMPTS);
+                assert_eq!(
+                    is_tried_again(kind, number, may_pass),
+                    again,
+                    "{kind} {number} {may_pass}"
+                );
+            }
+        }
+        let left = time_left(kind, now(), now() + 1.days());
+        assert_eq!(left > Duration::ZERO, lasts, "{kind}");
+        assert!(
+            time_left(kind, now() + 1.minutes(), now()) >= Duration::from_mins(1),
+            "{kind}"
+        );
+    }
+}

@@ -257,6 +257,14 @@ pub enum RuntimeError {
     /// Something is still there that should be gone by now.
     #[error("{0}")]
     Slow(String),
+    /// Something is still there that should be gone by now, for a reason that a customer may read.
+    #[error("{public} {detail}")]
+    Remains {
+        /// What the customer reads.
+        public: String,
+        /// For the log.
+        detail: String,
+    },
     /// There is no room for it now, for a reason that a customer may read.
     #[error("{public} {detail}")]
     Full {
@@ -280,7 +288,7 @@ impl RuntimeError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Program { .. } | Self::Cursor | Self::Unusable(_) | Self::Unfit { .. } => false,
-            Self::Io { .. } | Self::Stopping | Self::Slow(_) | Self::Full { .. } => true,
+            Self::Io { .. } | Self::Stopping | Self::Slow(_) | Self::Remains { .. } | Self::Full { .. } => true,
             Self::Cluster(error) => error.is_transient(),
             Self::Vault(error) => error.is_transient(),
         }
@@ -295,6 +303,8 @@ pub struct Patience {
     /// While the same trouble is seen without a break: what they say may date from before their last start, and they are
     /// started again by themselves.
     pub failing: Duration,
+    /// Until a namespace that is deleted is gone, with all that is in it.
+    pub vanishing: Duration,
     /// Between two looks.
     pub look: Duration,
 }
@@ -304,6 +314,7 @@ impl Default for Patience {
         Self {
             rollout: Duration::from_mins(1),
             failing: Duration::from_secs(12),
+            vanishing: Duration::from_mins(2),
             look: Duration::from_millis(100),
         }
     }

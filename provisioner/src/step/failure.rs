@@ -77,7 +77,7 @@ impl From<RuntimeError> for StepError {
             }
             RuntimeError::Vault(error) => fatal("The store of secrets does not allow what is needed.", error),
             RuntimeError::Unfit { public, detail } => fatal(&public, detail),
-            RuntimeError::Full { public, detail } => retry(&public, detail),
+            RuntimeError::Full { public, detail } | RuntimeError::Remains { public, detail } => retry(&public, detail),
             RuntimeError::Unusable(unusable) => Self::Fatal {
                 reason: "The application's limits, image or configuration cannot be used.".to_owned(),
                 remediation: "Correct them and try again.".to_owned(),

@@ -149,6 +149,27 @@ impl Drop for Applying<'_> {
 }
 
 impl Scripted {
+    fn next_fault(&self) -> Option<Fault> {
+        let mut faults = self.world.faults.lock().unwrap();
+        faults.get_mut(&self.step).and_then(VecDeque::pop_front)
+    }
+
+    /// As a dependency fails, if that is the fault.
+    fn fail(&self, fault: Option<Fault>) -> Result<(), StepError> {
+        match fault {
+            Some(Fault::Retry) => Err(StepError::Retry {
+                reason: format!("The {} was not available.", self.step),
+                source: "connection refused by 10.0.0.7".into(),
+            }),
+            Some(Fault::Fatal) => Err(StepError::Fatal {
+                reason: format!("The {} cannot be made.", self.step),
+                remediation: "Choose another region.".to_owned(),
+                source: "permission denied for role provisioner".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn take_effect(&self) {
         self.world.effects.lock().unwrap().insert(self.step);
     }
@@ -177,36 +198,19 @@ impl StepAction for Scripted {
     async fn apply(&self, _: &StepContext<'_>) -> Result<Outcome, StepError> {
         let _applying = Applying::begin(&self.world);
         self.world.applied.lock().unwrap().push(self.step);
-        let fault = self
-            .world
-            .faults
-            .lock()
-            .unwrap()
-            .get_mut(&self.step)
-            .and_then(VecDeque::pop_front);
-        let retry = || StepError::Retry {
-            reason: format!("The {} was not available.", self.step),
-            source: "connection refused by 10.0.0.7".into(),
-        };
+        let fault = self.next_fault();
+        self.fail(fault)?;
         match fault {
-            Some(Fault::Retry) => return Err(retry()),
-            Some(Fault::Fatal) => {
-                return Err(StepError::Fatal {
-                    reason: format!("The {} cannot be made.", self.step),
-                    remediation: "Choose another region.".to_owned(),
-                    source: "permission denied for role provisioner".into(),
-                });
-            }
             Some(Fault::Panic) => panic!("index out of bounds"),
             Some(Fault::Hang) => self.hang().await,
-            Some(Fault::RetryAfterEffect | Fault::HangAfterEffect) | None => {}
+            _ => {}
         }
         if skips(self.step) {
             return Ok(Outcome::skipped("Not used here."));
         }
         self.take_effect();
         match fault {
-            Some(Fault::RetryAfterEffect) => return Err(retry()),
+            Some(Fault::RetryAfterEffect) => self.fail(Some(Fault::Retry))?,
             Some(Fault::HangAfterEffect) => self.hang().await,
             _ => {}
         }
@@ -214,6 +218,7 @@ impl StepAction for Scripted {
     }
 
     async fn undo(&self, _: &StepContext<'_>) -> Result<(), StepError> {
+        self.fail(self.next_fault())?;
         self.world.effects.lock().unwrap().remove(&self.step);
         Ok(())
     }

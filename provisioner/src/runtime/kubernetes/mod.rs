@@ -22,6 +22,7 @@ mod room;
 mod settings;
 mod store;
 mod trouble;
+mod vanishing;
 mod vault;
 mod watch;
 
@@ -61,8 +62,6 @@ const STILL_USABLE: Duration = Duration::from_secs(30);
 const WARM_UP: Duration = Duration::from_secs(8);
 /// How long pods may take to end: their grace and a little. The lease is renewed meanwhile.
 const ENDING: Duration = Duration::from_secs(75);
-/// How long a namespace may take to go, with all that is in it.
-const VANISHING: Duration = Duration::from_mins(2);
 
 /// The namespace of an application.
 pub fn namespace_of(application: ApplicationId) -> String {
@@ -281,10 +280,8 @@ impl Runtime for KubernetesRuntime {
                     let seen = self.cluster.store.get(Kind::Namespace, namespace, namespace);
                     seen.is_some_and(|seen| seen.deleting)
                 };
-                if leaving() && !self.cluster.until(VANISHING, || !leaving()).await {
-                    return Err(RuntimeError::Slow(format!(
-                        "namespace {namespace} is still being deleted"
-                    )));
+                if leaving() && !self.cluster.until(self.patience.vanishing, || !leaving()).await {
+                    return Err(vanishing::remains(&self.cluster.store, namespace));
                 }
                 self.cluster
                     .apply_all(&self.namespace_manifests(site)?, &site.fence)
@@ -311,16 +308,11 @@ impl Runtime for KubernetesRuntime {
             .delete(Kind::Namespace, None, namespace, &site.fence)
             .await?;
         let store = &self.cluster.store;
-        if self
-            .cluster
-            .until(VANISHING, || store.get(Kind::Namespace, namespace, namespace).is_none())
-            .await
-        {
+        let gone = || store.get(Kind::Namespace, namespace, namespace).is_none();
+        if self.cluster.until(self.patience.vanishing, gone).await {
             Ok(())
         } else {
-            Err(RuntimeError::Slow(format!(
-                "namespace {namespace} is still being deleted"
-            )))
+            Err(vanishing::remains(store, namespace))
         }
     }
 
@@ -424,9 +416,10 @@ impl Runtime for KubernetesRuntime {
         if self.cluster.until(ENDING, || !self.has_instances(namespace)).await {
             Ok(())
         } else {
-            Err(RuntimeError::Slow(format!(
-                "instances in {namespace} have not ended within {ENDING:?}"
-            )))
+            Err(RuntimeError::Remains {
+                public: "The instances have not ended yet.".to_owned(),
+                detail: format!("instances in {namespace} have not ended within {ENDING:?}"),
+            })
         }
     }
 

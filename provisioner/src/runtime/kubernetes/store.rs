@@ -1,7 +1,7 @@
 //! What there is of applications in a cluster, as the watches and the answers to our own calls told it.
 //!
 //! Bounded by what the cluster holds of ours. It keeps what comparisons and roll-outs need and no more: no managed fields, no
-//! status but of what has pods, and of Secrets a hash of each value. Looking here costs no call.
+//! status but of namespaces and of what has pods, and of Secrets a hash of each value. Looking here costs no call.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -317,7 +317,7 @@ fn project(kind: Kind, object: &DynamicObject) -> Value {
     };
     for (name, value) in data {
         match (kind, name.as_str()) {
-            (Kind::Deployment | Kind::StatefulSet | Kind::Job | Kind::Pod, "status") => {
+            (Kind::Namespace | Kind::Deployment | Kind::StatefulSet | Kind::Job | Kind::Pod, "status") => {
                 body.insert(name.clone(), value.clone());
             }
             (_, "apiVersion" | "kind" | "metadata" | "status") | (Kind::Pod, "spec") => {}

@@ -66,7 +66,16 @@ fn settle(objects: &mut Objects, namespace: &str, trouble: &Trouble) {
         for key in inside {
             objects.delete(&key);
         }
-        objects.delete(&own);
+        match (trouble.held, objects.get(&own).cloned()) {
+            (Some((condition, message)), Some(mut namespace)) => {
+                let condition = json!({ "type": condition, "status": "True", "message": message });
+                namespace["status"]["conditions"] = json!([condition]);
+                objects.put(&own, namespace);
+            }
+            _ => {
+                objects.delete(&own);
+            }
+        }
         return;
     }
     let of = |objects: &Objects, kind| -> Vec<(Key, Value)> {

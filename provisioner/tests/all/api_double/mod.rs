@@ -47,6 +47,8 @@ pub struct Trouble {
     pub full: bool,
     /// No volume for whoever claims one.
     pub no_volumes: bool,
+    /// What keeps namespaces from going away: a condition of theirs and its message.
+    pub held: Option<(&'static str, &'static str)>,
     /// Pods over the quota.
     pub over_quota: bool,
     /// Permissions that are not granted: verb and resource.

@@ -136,6 +136,7 @@ pub fn elaborate() -> Settings {
 /// As long as a test may wait.
 pub fn patience() -> Patience {
     Patience {
+        vanishing: Duration::from_secs(5),
         rollout: Duration::from_secs(20),
         failing: Duration::from_millis(200),
         look: Duration::from_millis(20),

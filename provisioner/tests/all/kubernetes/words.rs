@@ -193,3 +193,26 @@ async fn the_last_lines_of_a_crash_are_told_without_secrets() {
     assert!(!source.to_string().contains(&password));
     assert_eq!(api.unknown(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn why_a_namespace_does_not_go_away_is_said_in_the_clusters_words() {
+    let api = ApiDouble::start().await;
+    let runtime = runtime(&api, settings());
+    let workload = workload(new_id(), 1);
+    build(&runtime, &workload).await;
+    let message = "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances";
+    api.trouble(|trouble| trouble.held = Some(("NamespaceFinalizersRemaining", message)));
+    runtime.remove(&workload.site).await.unwrap();
+    let remains = runtime.unsettle(Step::Namespace, &workload.site).await.unwrap_err();
+    let StepError::Retry { reason, .. } = remains.into() else {
+        panic!("it may go away by itself")
+    };
+    assert_eq!(reason, format!("The namespace is still there: {message}."));
+    // Whoever holds it lets go.
+    api.trouble(|trouble| trouble.held = None);
+    api.edit(Kind::Namespace, "", &workload.site.namespace, |namespace| {
+        namespace["metadata"]["labels"]["held"] = "no".into();
+    });
+    runtime.unsettle(Step::Namespace, &workload.site).await.unwrap();
+    assert_eq!(api.names(&workload.site.namespace), Vec::<String>::new());
+}
