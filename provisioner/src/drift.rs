@@ -7,6 +7,9 @@
 //! lease could be known; what runs goes on running. An instance that does not come back is tried again ever less often, up
 //! to once a minute.
 //!
+//! Applications that are stopped while their data is kept are looked at as well: they stay closed and apart, their own servers
+//! stay, and no instance runs, whoever started one.
+//!
 //! What somebody wants goes first: a recovery is about the intent that it began with, gives way as soon as there is another,
 //! and leaves the application alone for a moment, so that the operation that waits for the lease gets it.
 
@@ -95,11 +98,11 @@ impl Drift {
         while known.looks.join_next().await.is_some() {}
     }
 
-    /// One look at every application that serves.
+    /// One look at every application that is to be kept as it is.
     async fn look(&self, permits: &Arc<Semaphore>, known: &mut Known) -> Result<(), DbError> {
         let mut after = None;
         loop {
-            let page = bounded(db::intent::running(&self.engine.pool, &self.region, after, PAGE)).await?;
+            let page = bounded(db::intent::kept(&self.engine.pool, &self.region, after, PAGE)).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.application_id);
             for intent in page {
@@ -125,7 +128,7 @@ impl Drift {
     }
 
     async fn begin(&self, intent: Intent, permits: &Arc<Semaphore>, known: &mut Known) {
-        if !intent.serves() {
+        if !intent.is_kept() {
             return;
         }
         let permit = Arc::clone(permits).acquire_owned().await;
@@ -151,7 +154,7 @@ impl Drift {
                 Found::Recovered => {
                     known.waits.remove(&id);
                     self.engine.metrics.instance_recovered(true);
-                    tracing::info!(application = %id, "instance runs again");
+                    tracing::info!(application = %id, "application is as it should be again");
                 }
                 Found::GaveWay => {
                     known.waits.insert(id, (0, Instant::now() + LEFT_ALONE));
@@ -162,7 +165,7 @@ impl Drift {
                     let delay = AGAIN.bound(*count);
                     (*count, *next) = (*count + 1, Instant::now() + delay);
                     self.engine.metrics.instance_recovered(false);
-                    tracing::warn!(application = %id, error, retry_in = ?delay, "instance does not run");
+                    tracing::warn!(application = %id, error, retry_in = ?delay, "application is not as it should be");
                 }
             }
         }

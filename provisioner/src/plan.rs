@@ -114,6 +114,18 @@ impl Intent {
         }
     }
 
+    /// Is it stopped, with its data kept, and was its stop carried out? What never served has nothing that must be kept.
+    pub fn rests(&self) -> bool {
+        matches!(self.status, AppStatus::Suspended | AppStatus::Deleting)
+            && self.activated
+            && self.observed_generation == self.generation
+    }
+
+    /// Is what there is of it to be kept as it should be, outside any operation?
+    pub fn is_kept(&self) -> bool {
+        self.serves() || self.rests()
+    }
+
     /// Should its instance be up right now, outside any operation?
     pub fn serves(&self) -> bool {
         self.desired == Desired::Running && self.status.serve(self.activated, self.workspace_status) == Serve::Yes

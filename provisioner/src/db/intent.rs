@@ -28,9 +28,9 @@ pub async fn load(connection: &mut PgConnection, id: ApplicationId) -> Result<Op
     row.map(Row::into_intent).transpose()
 }
 
-/// Applications of a region that serve, in the order of their ids from the one after `after`, at most `limit`. Whether
-/// each should run is for [`Intent::serves`] to say: this only leaves out what certainly should not.
-pub async fn running(
+/// Applications of a region that are to be kept as they are, in the order of their ids from the one after `after`, at most
+/// `limit`. Whether each is, is for [`Intent::is_kept`] to say: this only leaves out what certainly is not.
+pub async fn kept(
     pool: &PgPool,
     region: &str,
     after: Option<ApplicationId>,
@@ -45,7 +45,9 @@ pub async fn running(
                   a.database_strategy, a.redis_strategy, a.origins, a.config, a.cpu_limit, a.memory_limit, a.storage_limit,
                   w.plan, w.status AS workspace_status
            FROM applications a JOIN workspaces w ON w.id = a.workspace_id LEFT JOIN fleet_images f ON f.region = a.region
-           WHERE a.region = $1 AND a.status IN ('active', 'updating', 'restarting', 'failed')
+           WHERE a.region = $1 AND (a.status IN ('active', 'updating', 'restarting', 'failed')
+               OR (a.status IN ('suspended', 'deleting') AND a.activated_at IS NOT NULL
+                   AND a.observed_generation = a.generation))
              AND ($2::text IS NULL OR a.id > $2)
            ORDER BY a.id LIMIT $3"#,
         region,

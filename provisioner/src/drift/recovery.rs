@@ -22,6 +22,8 @@ const RECOVERY: [Step; 7] = [
     Step::Monitoring,
     Step::Activate,
 ];
+/// What keeps an application that is stopped as it should be: closed and apart, with its own servers, and without an instance.
+const KEEPING: [Step; 4] = [Step::Namespace, Step::Database, Step::Redis, Step::Instance];
 /// How long starting an instance again may take.
 const RECOVER: Duration = Duration::from_mins(3);
 /// How often a recovery that lasts looks whether something else is wanted by now.
@@ -72,7 +74,8 @@ pub(super) async fn look_at(engine: &Engine, intent: &Intent) -> Found {
 /// The steps worth a look: servers of an application's own are watched, and those that many share are nobody's to repair.
 fn recovery(engine: &Engine, intent: &Intent, fence: &Fence) -> impl Iterator<Item = Step> {
     let (facilities, site) = (&engine.facilities, Site::of(intent, fence));
-    RECOVERY.into_iter().filter(move |step| match step {
+    let steps: &[Step] = if intent.serves() { &RECOVERY } else { &KEEPING };
+    steps.iter().copied().filter(move |step| match step {
         Step::Database => facilities.databases.of(intent).is_ok_and(|one| !one.is_verified(&site)),
         Step::Redis => facilities.caches.of(intent).is_ok_and(|one| !one.is_verified(&site)),
         step => facilities.runtime.skips(*step).is_none(),
@@ -98,7 +101,7 @@ async fn is_fine(engine: &Engine, intent: &Intent) -> bool {
 /// at any moment.
 async fn under_lease(engine: &Engine, fence: &Fence) -> Found {
     let begun = match engine.intent(fence.application_id()).await {
-        Ok(Some(intent)) if intent.serves() => intent,
+        Ok(Some(intent)) if intent.is_kept() => intent,
         Ok(_) => return Found::Fine,
         Err(error) => return Found::Failed(Chain(&error).to_string()),
     };
@@ -111,7 +114,7 @@ async fn under_lease(engine: &Engine, fence: &Fence) -> Found {
 
 /// Is what a recovery began with still wanted?
 fn is_still_wanted(begun: &Intent, now: Option<&Intent>) -> bool {
-    now.is_some_and(|now| now.serves() && (now.generation, now.status) == (begun.generation, begun.status))
+    now.is_some_and(|now| now.is_kept() && (now.generation, now.status) == (begun.generation, begun.status))
 }
 
 /// Waits until something else is wanted. While Postgres cannot say, nothing else is known to be; the lease bounds that.
@@ -140,7 +143,7 @@ async fn recover(engine: &Engine, begun: &Intent, fence: &Fence) -> Found {
         let (action, cx) = (engine.actions.of(step), engine.context(&intent, fence));
         let settled: Result<(), StepError> = async {
             if let Observed::Needed(why) = caught(action.observe(&cx)).await? {
-                tracing::info!(application = %intent.application_id, %step, why, "instance is not as it should be");
+                tracing::info!(application = %intent.application_id, %step, why, "application is not as it should be");
                 caught(action.apply(&cx)).await?;
                 recovered = true;
             }

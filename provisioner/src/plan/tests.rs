@@ -226,3 +226,23 @@ fn what_takes_something_away_is_never_given_up_and_everything_else_is_bounded() 
         );
     }
 }
+
+#[test]
+fn what_rests_is_stopped_served_before_and_has_no_operation_under_way() {
+    for &status in AppStatus::ALL {
+        for activated in [false, true] {
+            for observed in [2, 3] {
+                let intent = Intent {
+                    observed_generation: observed,
+                    ..intent(status, activated, 3)
+                };
+                let stopped = matches!(status, AppStatus::Suspended | AppStatus::Deleting);
+                assert_eq!(intent.rests(), stopped && activated && observed == 3, "{status}");
+                assert_eq!(intent.is_kept(), intent.serves() || intent.rests(), "{status}");
+                if intent.rests() {
+                    assert!(!intent.serves() && intent.desired == Desired::Stopped, "{status}");
+                }
+            }
+        }
+    }
+}

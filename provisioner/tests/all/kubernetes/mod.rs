@@ -10,6 +10,7 @@ mod operations;
 mod permissions;
 mod regions;
 mod repair;
+mod resting;
 mod rotation;
 pub mod samples;
 mod scale;
