@@ -259,6 +259,12 @@ fn secrets(reader: &mut Reader) -> Option<Secrets> {
         placed,
         "required, since vault.address is a name and network policies know none",
     );
+    let ca = reader.optional::<PathBuf>("vault.ca").and_then(|path| {
+        let read = std::fs::read(&path);
+        let why = read.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        reader.check("vault.ca", read.is_ok(), &format!("cannot be read: {why}"));
+        read.ok()
+    });
     let mount = reader.or("vault.mount", "secret".to_owned());
     let auth_mount = reader.or("vault.auth_mount", "kubernetes".to_owned());
     Some(Secrets::Vault(Vault {
@@ -267,6 +273,7 @@ fn secrets(reader: &mut Reader) -> Option<Secrets> {
             .and_then(url::Url::port_or_known_default)
             .unwrap_or(8200),
         address: address?,
+        ca,
         token: token?,
         mount,
         auth_mount,

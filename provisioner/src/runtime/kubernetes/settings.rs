@@ -66,6 +66,8 @@ pub enum Server {
 pub struct Vault {
     /// Its address, `https://…`.
     pub address: String,
+    /// PEM of the authorities that its certificate is checked against; the system's, if there is none.
+    pub ca: Option<Vec<u8>>,
     /// What the provisioner logs in with.
     pub token: SecretString,
     /// The mount of the KV version 2 engine.

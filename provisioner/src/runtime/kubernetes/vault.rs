@@ -4,16 +4,18 @@
 //! nothing else, and a login role that ties the policy to the service account of its namespace. While Vault is away nothing
 //! is changed; instances that run have their secrets already.
 
+mod wire;
+
 use std::time::Duration;
 
 use authsome_core::id::ApplicationId;
-use authsome_core::secret::ExposeSecret;
-use reqwest::{Method, StatusCode};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::manifest::{Environment, NAME, hash, vault_document};
 use super::settings::Vault;
 use crate::lease::{CallError, Fence, Fenced};
+use wire::{Wire, WireError};
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(10);
@@ -30,13 +32,13 @@ pub enum VaultError {
         /// What was asked.
         what: &'static str,
     },
-    /// It cannot be reached.
+    /// It cannot be reached, or is not who it should be.
     #[error("Vault: {what}")]
     Unavailable {
         /// What was asked.
         what: &'static str,
         /// How it failed.
-        source: reqwest::Error,
+        source: WireError,
     },
     /// It is sealed, on stand-by or overloaded (5xx, 429), or refused (4xx).
     #[error("Vault: {what}: it answers {status}")]
@@ -52,7 +54,8 @@ impl VaultError {
     /// May the same call succeed later without anybody changing anything?
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::TimedOut { .. } | Self::Unavailable { .. } => true,
+            Self::TimedOut { .. } => true,
+            Self::Unavailable { source, .. } => source.is_transient(),
             Self::Answered { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
             Self::Fenced(_) => false,
         }
@@ -61,19 +64,16 @@ impl VaultError {
 
 /// A client for one Vault.
 pub struct VaultClient {
-    http: reqwest::Client,
+    wire: Wire,
     settings: Vault,
 }
 
 impl VaultClient {
     /// A client; nothing is asked yet.
     pub fn new(settings: Vault) -> Result<Self, VaultError> {
-        let http = reqwest::Client::builder().timeout(CALL).no_proxy().build();
         let what = "prepare the client";
-        Ok(Self {
-            http: http.map_err(|source| VaultError::Unavailable { what, source })?,
-            settings,
-        })
+        let wire = Wire::new(&settings).map_err(|source| VaultError::Unavailable { what, source })?;
+        Ok(Self { wire, settings })
     }
 
     /// Is it there, unsealed, and lets it us in?
@@ -174,26 +174,12 @@ impl VaultClient {
         path: &str,
         body: Option<Value>,
     ) -> Result<Option<Value>, VaultError> {
-        let url = format!("{}/v1/{path}", self.settings.address.trim_end_matches('/'));
-        let unavailable = |source: reqwest::Error| VaultError::Unavailable {
-            what,
-            // The address may hold the name of an application; the error is for operators, and says enough without.
-            source: source.without_url(),
-        };
-        let mut request = self
-            .http
-            .request(method, url)
-            .header("X-Vault-Token", self.settings.token.expose_secret())
-            .header("X-Vault-Request", "true");
-        if let Some(body) = &body {
-            request = request.json(body);
-        }
-        let response = request.send().await.map_err(unavailable)?;
-        let status = response.status();
+        let sent = self.wire.send(method, path, body).await;
+        let (status, answer) = sent.map_err(|source| VaultError::Unavailable { what, source })?;
         match status {
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::NO_CONTENT => Ok(Some(Value::Null)),
-            status if status.is_success() => Ok(Some(response.json().await.map_err(unavailable)?)),
+            status if status.is_success() => Ok(Some(answer.unwrap_or_default())),
             status => Err(VaultError::Answered { what, status }),
         }
     }

@@ -124,6 +124,7 @@ pub fn elaborate() -> Settings {
     settings.monitoring.scrapers = Some(pods("monitoring", "app.kubernetes.io/name", "prometheus"));
     settings.secrets = Secrets::Vault(Vault {
         address: "https://vault.example:8200".to_owned(),
+        ca: None,
         token: SecretString::from("root"),
         mount: "secret".to_owned(),
         auth_mount: "kubernetes".to_owned(),

@@ -1,13 +1,20 @@
 //! Secrets in a real OpenBao server.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use authsome_contract::model::Step;
+use authsome_core::error::Chain;
 use authsome_core::secret::{SecretString, SecretUrl};
 use authsome_provisioner::runtime::Runtime;
 use authsome_provisioner::runtime::kubernetes::{Kind, Secrets, Settings, Vault};
 use authsome_testkit::{port, wait_for};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::life::{SOON, build, runtime};
 use super::samples::{elaborate, new_id, workload};
@@ -102,6 +109,7 @@ impl Bao {
         Settings {
             secrets: Secrets::Vault(Vault {
                 address: self.address.clone(),
+                ca: None,
                 token: SecretString::from(TOKEN),
                 mount: "secret".to_owned(),
                 auth_mount: "kubernetes".to_owned(),
@@ -203,4 +211,71 @@ async fn a_vault_that_is_away_or_refuses_is_told_apart() {
     vault.token = SecretString::from("not-the-token");
     let refused = runtime(&api, settings).check().await.unwrap_err();
     assert!(!refused.is_transient(), "{refused}");
+}
+
+/// Speaks TLS in front of a server, with a certificate that nobody's system trusts. Its address, and the PEM of its authority.
+async fn behind_tls(server: &str) -> (String, Vec<u8>) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &authority).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("https://{}", listener.local_addr().unwrap());
+    let server = server.trim_start_matches("http://").to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, server) = (acceptor.clone(), server.clone());
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(client).await else {
+                    return;
+                };
+                let mut server = TcpStream::connect(server).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (address, authority.as_ref().pem().into_bytes())
+}
+
+#[tokio::test]
+async fn a_vault_with_tls_is_used_where_its_authority_is_trusted_and_refused_in_words_where_it_is_not() {
+    let Some(bao) = Bao::start().await else { return };
+    let api = ApiDouble::start().await;
+    let (address, ca) = behind_tls(&bao.address).await;
+    let settings = |ca: Option<Vec<u8>>| {
+        let mut settings = bao.settings();
+        let Secrets::Vault(vault) = &mut settings.secrets else {
+            panic!()
+        };
+        (vault.address, vault.ca) = (address.clone(), ca);
+        settings
+    };
+    let error = runtime(&api, settings(None)).check().await.unwrap_err();
+    assert!(!error.is_transient(), "nobody but an operator changes that: {error}");
+    let said = Chain(&error).to_string();
+    assert!(said.contains("its certificate is not trusted"), "{said}");
+
+    let runtime = runtime(&api, settings(Some(ca)));
+    runtime.check().await.unwrap();
+    let workload = workload(new_id(), 1);
+    build(&runtime, &workload).await;
+    let (status, kept) = bao
+        .read(&format!("secret/data/applications/{}", workload.application))
+        .await;
+    assert_eq!(
+        (status, &kept["data"]["data"]["DATABASE_URL"]),
+        (200, &workload.database_url.expose().into())
+    );
 }
