@@ -58,12 +58,17 @@ impl Kubernetes {
         let own_redis = own_server(reader, "kubernetes.redis_image", own_redis);
         let private_networks = networks(reader, "kubernetes.private_networks");
         let scrapers: Option<String> = reader.optional("kubernetes.scraper_pods");
-        let scrapers = scrapers.as_deref().and_then(parse_pods);
+        let parsed = scrapers.as_deref().and_then(parse_pods);
+        reader.check(
+            "kubernetes.scraper_pods",
+            scrapers.is_none() || parsed.is_some(),
+            PODS_FORM,
+        );
         let monitoring = Monitoring {
             enabled: reader.or("kubernetes.monitoring", true),
             namespace: reader.or("kubernetes.monitoring_namespace", "monitoring".to_owned()),
             labels: reader.or("kubernetes.monitoring_labels", BTreeMap::new()),
-            scrapers,
+            scrapers: parsed,
             grafana: reader.optional("kubernetes.grafana"),
         };
         let patience = Patience {
@@ -200,11 +205,13 @@ fn is_path(path: &str) -> bool {
     path.starts_with('/') && !path.contains(['?', '#', ' '])
 }
 
+const PODS_FORM: &str = "must be namespace/label=value";
+
 /// `namespace/label=value`
 fn pods(reader: &mut Reader, key: &'static str, default: &str) -> Option<Pods> {
     let text = reader.or(key, default.to_owned());
     let pods = parse_pods(&text);
-    reader.check(key, pods.is_some(), "must be namespace/label=value");
+    reader.check(key, pods.is_some(), PODS_FORM);
     pods
 }
 

@@ -82,6 +82,11 @@ impl ClusterError {
         matches!(self, Self::Refused { code: 404, .. })
     }
 
+    /// Does it say that we may not?
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused { code: 403, .. })
+    }
+
     /// What a customer may read.
     pub fn public(&self) -> &'static str {
         match self {

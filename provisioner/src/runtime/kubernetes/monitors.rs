@@ -3,6 +3,8 @@
 
 use std::sync::atomic::Ordering;
 
+use authsome_core::error::Chain;
+
 use super::error::ClusterError;
 use super::{Kind, KubernetesRuntime, WARM_UP, manifest, watch};
 use crate::runtime::{RuntimeError, Site};
@@ -38,17 +40,23 @@ impl KubernetesRuntime {
                 "The cluster has no Prometheus operator; nothing scrapes the application.",
             ));
         }
+        let mut told = "The application is scraped, and watched by the fleet's alerts.";
         if !self.has_fleet.load(Ordering::Relaxed) {
-            self.cluster
-                .apply_all(&manifest::fleet(&self.settings), &site.fence)
-                .await?;
-            self.has_fleet.store(true, Ordering::Relaxed);
+            let fleet = manifest::fleet(&self.settings);
+            match self.cluster.apply_all(&fleet, &site.fence).await {
+                Ok(_) => self.has_fleet.store(true, Ordering::Relaxed),
+                // The namespace of the alerts is not there, or is not ours to write into: no application fails for it.
+                Err(error) if error.is_absent() || error.is_forbidden() => {
+                    let namespace = &self.settings.monitoring.namespace;
+                    tracing::warn!(namespace, error = %Chain(&error), "the fleet has no alerts and no dashboard");
+                    told = "The application is scraped; the platform could not set up its alerts.";
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         self.cluster
             .apply_all(&[manifest::service_monitor(&self.spec(site))], &site.fence)
             .await?;
-        Ok(Outcome::done(
-            "The application is scraped, and watched by the fleet's alerts.",
-        ))
+        Ok(Outcome::done(told))
     }
 }

@@ -200,3 +200,25 @@ async fn without_the_prometheus_operator_monitoring_is_skipped_with_a_note() {
         "nobody asked for kinds that are not there"
     );
 }
+
+#[tokio::test]
+async fn alerts_that_cannot_be_set_up_fail_no_application_and_are_set_up_once_they_can_be() {
+    let api = ApiDouble::start().await;
+    let runtime = runtime(&api, settings());
+    let (first, second) = (site(new_id(), 1), site(new_id(), 1));
+    let rule = ("create".to_owned(), Kind::PrometheusRule.plural().to_owned());
+    api.trouble(|trouble| trouble.denied.extend([rule.clone()]));
+    runtime.settle(Step::Namespace, &first).await.unwrap();
+    let outcome = runtime.settle(Step::Monitoring, &first).await.unwrap();
+    assert!(outcome.detail.contains("could not set up its alerts"), "{outcome:?}");
+    assert!(
+        runtime.lacks(Step::Monitoring, &first).await.unwrap().is_empty(),
+        "it is scraped"
+    );
+
+    api.trouble(|trouble| assert!(trouble.denied.remove(&rule)));
+    runtime.settle(Step::Namespace, &second).await.unwrap();
+    let outcome = runtime.settle(Step::Monitoring, &second).await.unwrap();
+    assert!(outcome.detail.contains("watched by the fleet's alerts"), "{outcome:?}");
+    assert_eq!(api.all(Kind::PrometheusRule).len(), 1);
+}
