@@ -39,6 +39,15 @@ impl Seen {
 
 type Place = (Kind, String);
 
+/// How an object was told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// By a watch or an answer: the higher version counts.
+    InOrder,
+    /// By a list: it counts.
+    InList,
+}
+
 #[derive(Default)]
 struct Known {
     /// By namespace; a Namespace is in its own.
@@ -139,12 +148,22 @@ impl Store {
 
     /// The answer to a call of our own, which may be ahead of the watch.
     pub(super) fn answered(&self, kind: Kind, object: &DynamicObject) {
-        self.take_in(kind, object);
+        self.take_in(kind, object, Said::InOrder);
     }
 
     /// The watch saw an object.
     pub(super) fn seen(&self, kind: Kind, object: &DynamicObject) {
-        if self.take_in(kind, object)
+        self.heard(kind, object, Said::InOrder);
+    }
+
+    /// A list has an object. What it says counts whatever its version: after a cluster's store was restored from a backup
+    /// versions begin again below those that are known. What is newer than a list, the watch that follows it says.
+    pub(super) fn in_list(&self, kind: Kind, object: &DynamicObject) {
+        self.heard(kind, object, Said::InList);
+    }
+
+    fn heard(&self, kind: Kind, object: &DynamicObject, said: Said) {
+        if self.take_in(kind, object, said)
             && let Some(application) = application(object)
         {
             self.moves.add(application);
@@ -152,7 +171,7 @@ impl Store {
     }
 
     /// Returns whether something changed that is not status.
-    fn take_in(&self, kind: Kind, object: &DynamicObject) -> bool {
+    fn take_in(&self, kind: Kind, object: &DynamicObject, said: Said) -> bool {
         let Some((namespace, name)) = place(kind, object) else {
             return false;
         };
@@ -162,7 +181,7 @@ impl Store {
         let mut known = self.known();
         let objects = known.objects.entry(namespace.clone()).or_default();
         let before = objects.get(&(kind, name.clone()));
-        if before.is_some_and(|before| before.version >= version) {
+        if said == Said::InOrder && before.is_some_and(|before| before.version >= version) {
             return false;
         }
         let differs = before.is_none_or(|before| before.deleting != deleting || !same_but_status(&before.body, &body));
@@ -341,5 +360,49 @@ pub(super) fn hashed(data: &Value) -> Value {
             .collect::<Map<_, _>>()
             .into(),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(version: &str, image: &str) -> DynamicObject {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "authsome",
+                "namespace": "one",
+                "resourceVersion": version,
+            },
+            "spec": { "image": image },
+        }))
+        .unwrap()
+    }
+
+    fn image(store: &Store) -> String {
+        let seen = store.get(Kind::Deployment, "one", "authsome").unwrap();
+        seen.body["spec"]["image"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_list_after_a_restore_counts_though_its_versions_are_lower_and_watches_go_on_from_it() {
+        let store = Store::default();
+        store.seen(Kind::Deployment, &object("900", "new"));
+        let changes = store.changes("one");
+        store.in_list(Kind::Deployment, &object("100", "restored"));
+        assert_eq!(image(&store), "restored");
+        assert!(store.changes("one") > changes, "it is compared again");
+        store.seen(Kind::Deployment, &object("101", "next"));
+        assert_eq!(image(&store), "next");
+    }
+
+    #[test]
+    fn what_a_watch_says_late_is_not_taken_for_news() {
+        let store = Store::default();
+        store.answered(Kind::Deployment, &object("7", "new"));
+        store.seen(Kind::Deployment, &object("6", "old"));
+        assert_eq!(image(&store), "new");
     }
 }

@@ -54,7 +54,7 @@ async fn follow(cluster: &Cluster, kind: Kind) {
             Ok(Event::Init) => present.clear(),
             Ok(Event::InitApply(object)) => {
                 present.extend(place(kind, &object));
-                cluster.store.seen(kind, &object);
+                cluster.store.in_list(kind, &object);
             }
             Ok(Event::InitDone) => {
                 cluster.store.listed(kind, &present);
