@@ -1,16 +1,17 @@
 //! What the provisioner counts, for Prometheus. Depends on nothing that can fail once it is registered.
 
-mod usage;
+mod application;
 
 use std::time::Duration;
 
 use authsome_contract::model::Step;
 use authsome_contract::wire::job::JobKind;
+use authsome_core::id::ApplicationId;
 use authsome_core::telemetry::{self, TelemetryError};
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::usage::Measured;
-use usage::UsageGauges;
+use application::ApplicationGauges;
 
 /// From an observation that finds everything in place to a slow start of an instance, in seconds.
 const STEP_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
@@ -64,7 +65,8 @@ pub struct Metrics {
     instances_started: IntCounterVec,
     consumers: IntCounter,
     connected: IntGauge,
-    usage: UsageGauges,
+    usage: ApplicationGauges<4>,
+    ready: ApplicationGauges<1>,
     upgrade_halted: IntGaugeVec,
 }
 
@@ -122,7 +124,34 @@ impl Metrics {
                 "authsome_provisioner_nats_connected",
                 "1 while jobs arrive through NATS",
             )?,
-            usage: UsageGauges::register(&registry)?,
+            usage: ApplicationGauges::register(
+                &registry,
+                [
+                    (
+                        "authsome_application_database_bytes",
+                        "Size of an application's database, indexes included",
+                    ),
+                    (
+                        "authsome_application_database_connections",
+                        "Sessions on an application's database when it was measured",
+                    ),
+                    (
+                        "authsome_application_storage_limit_bytes",
+                        "How large an application's database may become",
+                    ),
+                    (
+                        "authsome_application_connection_limit",
+                        "How many sessions an application's database may have",
+                    ),
+                ],
+            )?,
+            ready: ApplicationGauges::register(
+                &registry,
+                [(
+                    "authsome_application_ready_instances",
+                    "Instances of an application that pass their health check, told of each that ought to serve",
+                )],
+            )?,
             upgrade_halted: IntGaugeVec::new(
                 Opts::new(
                     "authsome_provisioner_image_upgrade_halted",
@@ -235,7 +264,20 @@ impl Metrics {
 
     /// What applications use of their databases. Those that are not among them any more are told no longer.
     pub fn usage(&self, measured: &[Measured]) {
-        self.usage.set(measured);
+        let values: Vec<_> = measured
+            .iter()
+            .map(|one| {
+                let values = [one.bytes, one.connections, one.storage_limit, one.connection_limit];
+                (one.application, values)
+            })
+            .collect();
+        self.usage.set("", &values);
+    }
+
+    /// How many instances of the applications of a region that ought to serve are ready. Those that are not among them any more
+    /// are told no longer.
+    pub fn ready(&self, region: &str, ready: &[(ApplicationId, [i64; 1])]) {
+        self.ready.set(region, ready);
     }
 
     /// Whether jobs arrive through NATS.

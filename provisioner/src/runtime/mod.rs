@@ -200,6 +200,12 @@ impl Placement {
         self.wanted > 0 && healthy.count() >= self.wanted
     }
 
+    /// How many answer, whatever their generation.
+    pub fn ready(&self) -> usize {
+        let healthy = self.instances.iter().filter(|one| one.phase == Phase::Healthy);
+        healthy.count()
+    }
+
     /// Where the instances of a generation that answer are, in order.
     pub fn endpoints(&self, generation: i64) -> Vec<SocketAddr> {
         let healthy = self

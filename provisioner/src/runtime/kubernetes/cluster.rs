@@ -1,4 +1,5 @@
-//! The calls that change something in one cluster: each bounded in time, each under the application's lease.
+//! The calls that change something in one cluster: each bounded in time, and under the application's lease where they are about
+//! one.
 //!
 //! Owns the client and the store that the watches and the answers to our own calls fill. An API server that is away makes
 //! calls end in [`ClusterError::Unavailable`] or [`ClusterError::TimedOut`]; what runs in the cluster runs on.
@@ -80,10 +81,13 @@ impl Cluster {
     }
 
     async fn call<T>(
-        fence: &Fence,
+        fence: Option<&Fence>,
         what: impl Fn() -> String,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, ClusterError> {
+        let Some(fence) = fence else {
+            return Self::bounded(what, call).await;
+        };
         match fence.call(CALL, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(ClusterError::from_kube(what(), error)),
@@ -92,8 +96,13 @@ impl Cluster {
     }
 
     /// Makes an object as its manifest says. Fields of the manifest that somebody else changed are taken back; that is said,
-    /// and tried without force first, so that it happens knowingly.
-    pub async fn apply(&self, manifest: &Manifest, fence: &Fence) -> Result<(), ClusterError> {
+    /// and tried without force first, so that it happens knowingly. Without a fence only for what is no application's.
+    pub async fn apply<'a>(
+        &self,
+        manifest: &Manifest,
+        fence: impl Into<Option<&'a Fence>>,
+    ) -> Result<(), ClusterError> {
+        let fence = fence.into();
         let api = self.api(manifest.kind, manifest.namespace.as_deref());
         let mut parameters = PatchParams {
             field_manager: Some(MANAGER.to_owned()),
@@ -192,7 +201,7 @@ impl Cluster {
             ..PatchParams::default()
         };
         let what = || format!("scale {namespace}/{NAME} to {replicas}");
-        let scaled = Self::call(fence, what, api.patch(NAME, &parameters, &patch)).await?;
+        let scaled = Self::call(Some(fence), what, api.patch(NAME, &parameters, &patch)).await?;
         self.store.answered(Kind::Deployment, &scaled);
         Ok(())
     }
@@ -207,7 +216,7 @@ impl Cluster {
     ) -> Result<(), ClusterError> {
         let api = self.api(kind, namespace);
         let what = || format!("delete {} {}/{name}", kind.name(), namespace.unwrap_or_default());
-        match Self::call(fence, what, api.delete(name, &DeleteParams::background())).await {
+        match Self::call(Some(fence), what, api.delete(name, &DeleteParams::background())).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_absent() => Ok(()),
             Err(error) => Err(error),

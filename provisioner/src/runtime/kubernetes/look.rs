@@ -64,7 +64,7 @@ impl Cluster {
         let what = || "list the nodes".to_owned();
         // From what the API server has in memory: seconds do not matter.
         let parameters = ListParams::default().match_any();
-        match self.bounded(what, api.list(&parameters)).await {
+        match Self::bounded(what, api.list(&parameters)).await {
             Ok(nodes) => Ok(Some(nodes.items.into_iter().map(|node| node.data).collect())),
             Err(ClusterError::Refused { code: 401 | 403, .. }) => Ok(None),
             Err(error) => Err(error),
@@ -75,7 +75,7 @@ impl Cluster {
     pub(super) async fn quotas(&self, namespace: &str) -> Result<Vec<(String, Value)>, ClusterError> {
         let api = self.api(Kind::ResourceQuota, Some(namespace));
         let what = || format!("list the quotas of {namespace}");
-        let quotas = self.bounded(what, api.list(&ListParams::default())).await?;
+        let quotas = Self::bounded(what, api.list(&ListParams::default())).await?;
         let named = quotas.items.into_iter().map(|quota| {
             let spec = quota.data.get("spec").cloned().unwrap_or_default();
             (quota.metadata.name.unwrap_or_default(), spec)
@@ -94,7 +94,7 @@ impl Cluster {
         );
         let parameters = ListParams::default().match_any().fields(&of);
         let what = || format!("list the events of {} {namespace}/{name}", kind.name());
-        let listed = match self.bounded(what, api.list(&parameters)).await {
+        let listed = match Self::bounded(what, api.list(&parameters)).await {
             Ok(listed) => listed,
             Err(error) => {
                 tracing::debug!(%error, "cannot look why pods are refused");
@@ -128,14 +128,14 @@ impl Cluster {
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(review.to_string().into_bytes())
             .map_err(|error| ClusterError::Config(error.to_string()))?;
-        let answer: Value = self.bounded(what, self.client.request(request)).await?;
+        let answer: Value = Self::bounded(what, self.client.request(request)).await?;
         Ok(answer["status"]["allowed"] == true)
     }
 
     /// The version of the API server, as `(major, minor)`.
     pub async fn version(&self) -> Result<(u32, u32), ClusterError> {
         let what = || "ask for the version of the API server".to_owned();
-        let version = self.bounded(what, self.client.apiserver_version()).await?;
+        let version = Self::bounded(what, self.client.apiserver_version()).await?;
         let number = |text: &str| {
             let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
             digits.parse().unwrap_or(0)
@@ -143,11 +143,15 @@ impl Cluster {
         Ok((number(&version.major), number(&version.minor)))
     }
 
-    /// The kinds that a group has in this cluster; `None` where there is no such group.
-    pub async fn has_group(&self, group: &str) -> Result<bool, ClusterError> {
-        let what = || "list the API groups".to_owned();
-        let groups = self.bounded(what, self.client.list_api_groups()).await?;
-        Ok(groups.groups.iter().any(|one| one.name == group))
+    /// Does this cluster have a kind? Groups are there with some of their kinds only.
+    pub async fn serves(&self, kind: Kind) -> Result<bool, ClusterError> {
+        let what = || format!("list the kinds of {}", kind.api_version());
+        let version = kind.api_version();
+        match Self::bounded(what, self.client.list_api_group_resources(&version)).await {
+            Ok(listed) => Ok(listed.resources.iter().any(|one| one.name == kind.plural())),
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Would the server take this object? Nothing is made.
@@ -161,14 +165,12 @@ impl Cluster {
         };
         let what = || format!("try {}", manifest.what());
         let patch = Patch::Apply(&manifest.body);
-        self.bounded(what, api.patch(&manifest.name, &parameters, &patch))
-            .await?;
+        Self::bounded(what, api.patch(&manifest.name, &parameters, &patch)).await?;
         Ok(())
     }
 
     /// A call that changes nothing of any application.
-    async fn bounded<T>(
-        &self,
+    pub(super) async fn bounded<T>(
         what: impl Fn() -> String,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, ClusterError> {

@@ -8,6 +8,7 @@ mod cluster;
 mod compare;
 mod dedicated;
 mod error;
+mod fleet;
 mod hindrance;
 mod kind;
 mod logs;
@@ -26,7 +27,6 @@ mod vanishing;
 mod vault;
 mod watch;
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ use super::{Container, OwnServers, Patience, Placement, Runtime, RuntimeError, S
 use crate::instance_logs::LogQuery;
 use crate::redaction::{Redaction, excerpt};
 use crate::step::Outcome;
+use fleet::Fleet;
 use manifest::{Environment, Limits, NAME};
 use room::LastNodes;
 
@@ -74,9 +75,9 @@ pub struct KubernetesRuntime {
     settings: Settings,
     vault: Option<VaultClient>,
     patience: Patience,
-    /// The Prometheus operator's kinds are there and watched.
+    /// The kind that says what is scraped is there and watched.
     watches_monitors: OnceCell<()>,
-    has_fleet: AtomicBool,
+    fleet: Arc<Fleet>,
     nodes: LastNodes,
     /// When the cluster was last found usable.
     checked: Mutex<Option<Instant>>,
@@ -97,17 +98,19 @@ impl KubernetesRuntime {
             Secrets::Kubernetes => None,
             Secrets::Vault(vault) => Some(VaultClient::new(vault.clone())?),
         };
+        let cluster = Arc::new(cluster);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let runtime = Self {
-            cluster: Arc::new(cluster),
+            fleet: Fleet::new(Arc::clone(&cluster), &settings, &tasks, &stop),
+            cluster,
             settings,
             vault,
             patience,
             watches_monitors: OnceCell::new(),
-            has_fleet: AtomicBool::new(false),
             nodes: LastNodes::default(),
             checked: Mutex::default(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            tasks,
+            stop,
         };
         watch::begin(&runtime.cluster, &watch::STANDARD, &runtime.tasks, &runtime.stop);
         Ok(runtime)

@@ -1,9 +1,4 @@
-//! Scraping of an application, and the alerts and dashboard of the fleet, where the cluster has the Prometheus operator. Without
-//! it nothing is made, and the step says so.
-
-use std::sync::atomic::Ordering;
-
-use authsome_core::error::Chain;
+//! Scraping of an application, where the cluster has the Prometheus operator. Without it nothing is made, and the step says so.
 
 use super::error::ClusterError;
 use super::{Kind, KubernetesRuntime, WARM_UP, manifest, watch};
@@ -11,23 +6,20 @@ use crate::runtime::{RuntimeError, Site};
 use crate::step::Outcome;
 
 impl KubernetesRuntime {
-    /// Are the kinds of the Prometheus operator there? From the first time on they are watched.
+    /// Is the kind there that says what is scraped? From the first time on it is watched, and the fleet is kept.
     pub(super) async fn has_monitors(&self) -> Result<bool, ClusterError> {
-        if self.watches_monitors.initialized() {
-            return Ok(true);
-        }
-        if !self.cluster.has_group(Kind::ServiceMonitor.group()).await? {
+        if !self.watches_monitors.initialized() && !self.cluster.serves(Kind::ServiceMonitor).await? {
             return Ok(false);
         }
-        let kinds = [Kind::ServiceMonitor, Kind::PrometheusRule];
+        let kinds = [Kind::ServiceMonitor];
         self.watches_monitors
-            .get_or_init(async || watch::begin(&self.cluster, &kinds, &self.tasks, &self.stop))
+            .get_or_init(async || {
+                watch::begin(&self.cluster, &kinds, &self.tasks, &self.stop);
+                self.fleet.keep();
+            })
             .await;
-        if self
-            .cluster
-            .until(WARM_UP, || self.cluster.store.has_listed(&kinds))
-            .await
-        {
+        let listed = || self.cluster.store.has_listed(&kinds);
+        if self.cluster.until(WARM_UP, listed).await {
             Ok(true)
         } else {
             Err(ClusterError::Warming)
@@ -40,23 +32,14 @@ impl KubernetesRuntime {
                 "The cluster has no Prometheus operator; nothing scrapes the application.",
             ));
         }
-        let mut told = "The application is scraped, and watched by the fleet's alerts.";
-        if !self.has_fleet.load(Ordering::Relaxed) {
-            let fleet = manifest::fleet(&self.settings);
-            match self.cluster.apply_all(&fleet, &site.fence).await {
-                Ok(_) => self.has_fleet.store(true, Ordering::Relaxed),
-                // The namespace of the alerts is not there, or is not ours to write into: no application fails for it.
-                Err(error) if error.is_absent() || error.is_forbidden() => {
-                    let namespace = &self.settings.monitoring.namespace;
-                    tracing::warn!(namespace, error = %Chain(&error), "the fleet has no alerts and no dashboard");
-                    told = "The application is scraped; the platform could not set up its alerts.";
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let has_alerts = self.fleet.settle(Some(&site.fence)).await?;
         self.cluster
             .apply_all(&[manifest::service_monitor(&self.spec(site))], &site.fence)
             .await?;
-        Ok(Outcome::done(told))
+        Ok(Outcome::done(if has_alerts {
+            "The application is scraped, and watched by the fleet's alerts."
+        } else {
+            "The application is scraped; the platform could not set up its alerts."
+        }))
     }
 }

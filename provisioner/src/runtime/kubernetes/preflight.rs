@@ -3,6 +3,7 @@
 use super::cluster::Cluster;
 use super::kind::Kind;
 use super::settings::Settings;
+use super::watch;
 use crate::runtime::RuntimeError;
 
 /// The oldest API server that has everything that manifests use.
@@ -10,7 +11,7 @@ const OLDEST: (u32, u32) = (1, 30);
 
 /// What is done with objects of applications: every verb, on every kind. The ClusterRole grants exactly this. An apply that makes an
 /// object needs `create` beside `patch`.
-pub(super) const PERMISSIONS: [(&str, Kind, Option<&str>); 37] = [
+pub(super) const PERMISSIONS: [(&str, Kind, Option<&str>); 36] = [
     ("create", Kind::Namespace, None),
     ("patch", Kind::Namespace, None),
     ("delete", Kind::Namespace, None),
@@ -47,8 +48,10 @@ pub(super) const PERMISSIONS: [(&str, Kind, Option<&str>); 37] = [
     ("patch", Kind::Job, None),
     ("delete", Kind::Job, None),
     ("get", Kind::Pod, Some("log")),
-    ("watch", Kind::Pod, None),
 ];
+/// What is done with the kind that says what is scraped, where a cluster has it. Alerts and the dashboard are not asked for: where
+/// they cannot be set up, no application fails.
+pub(super) const SCRAPING: [&str; 4] = ["create", "patch", "list", "watch"];
 
 /// Looks without changing anything.
 pub(super) async fn check(cluster: &Cluster, settings: &Settings) -> Result<(), RuntimeError> {
@@ -62,7 +65,15 @@ pub(super) async fn check(cluster: &Cluster, settings: &Settings) -> Result<(), 
             ),
         });
     }
-    let asked = PERMISSIONS.iter().map(async |&(verb, kind, subresource)| {
+    let mut asked = PERMISSIONS.to_vec();
+    // What is not listed would look like a cluster that takes its time, what is not watched like one in which nothing happens.
+    for kind in watch::STANDARD {
+        asked.extend([("list", kind, None), ("watch", kind, None)]);
+    }
+    if settings.monitoring.enabled && cluster.serves(Kind::ServiceMonitor).await? {
+        asked.extend(SCRAPING.map(|verb| (verb, Kind::ServiceMonitor, None)));
+    }
+    let asked = asked.into_iter().map(async |(verb, kind, subresource)| {
         Ok::<_, RuntimeError>((cluster.may(verb, kind, subresource).await?, verb, kind, subresource))
     });
     let mut lacking = Vec::new();

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use authsome_provisioner::runtime::kubernetes::Kind;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 pub use objects::Key;
@@ -102,11 +102,15 @@ impl ApiDouble {
         *inner.kinds.lock().unwrap() = kinds.to_vec();
         let (address, serving) = server::start(Arc::clone(&inner)).await;
         let controlling = tokio::spawn(controllers::run(Arc::clone(&inner)));
-        Self {
+        let api = Self {
             address,
             inner,
             tasks: vec![serving, controlling],
+        };
+        for name in ["kube-system", "monitoring"] {
+            api.make(Kind::Namespace, name, name, json!({}));
         }
+        api
     }
 
     /// A client for it.
@@ -173,7 +177,9 @@ impl ApiDouble {
     /// Somebody else makes an object.
     pub fn make(&self, kind: Kind, namespace: &str, name: &str, mut object: Value) {
         object["metadata"]["name"] = name.into();
-        object["metadata"]["namespace"] = namespace.into();
+        if kind.is_namespaced() {
+            object["metadata"]["namespace"] = namespace.into();
+        }
         let key = Key::new(kind, namespace, name);
         apply::update(&mut self.inner.objects(), &key, object, "kubectl-create");
         self.inner.changed.notify_waiters();

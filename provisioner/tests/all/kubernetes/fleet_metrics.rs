@@ -9,7 +9,7 @@ use authsome_testkit::{RedisOptions, RedisServer};
 use serde_json::Value;
 
 use super::dedicated::{mixed, own_site, passwords};
-use super::samples::{new_id, settings};
+use super::samples::{elaborate, new_id, settings};
 use crate::api_double::ApiDouble;
 use crate::engine::{Control, REGION};
 
@@ -22,7 +22,8 @@ const OTHERS: [(&str, &str); 5] = [
     ("http_request_duration_seconds_bucket", "the AuthSome instance"),
 ];
 /// The words of the query language that alerts and the dashboard use.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 15] = [
+    "unless",
     "label_replace",
     "or",
     "sum",
@@ -88,9 +89,10 @@ fn every_metric_of_the_alerts_and_the_dashboard_is_exported_by_somebody() {
         connection_limit: 10,
     }]);
     metrics.upgrade_halted("eu", false);
+    metrics.ready("eu", &[(new_id(), [2])]);
     let exported = metrics.encode();
     let mut found = Vec::new();
-    for manifest in manifest::fleet(&settings()) {
+    for manifest in manifest::fleet(&elaborate()) {
         if manifest.kind == Kind::ConfigMap {
             let text = manifest.body["data"].as_object().unwrap().values().next().unwrap();
             expressions(&serde_json::from_str(text.as_str().unwrap()).unwrap(), &mut found);

@@ -7,7 +7,7 @@ use authsome_provisioner::runtime::kubernetes::{Cluster, Kind, KubernetesRuntime
 use authsome_provisioner::runtime::{Runtime, RuntimeError, Workload};
 use authsome_testkit::wait_for;
 
-use super::samples::{new_id, patience, settings, site, workload};
+use super::samples::{new_id, patience, settings, workload};
 use crate::api_double::ApiDouble;
 
 pub const SOON: Duration = Duration::from_secs(30);
@@ -179,46 +179,4 @@ async fn a_migration_runs_once_and_its_failure_stops_the_operation() {
         api.list(Kind::Job, &failing.site.namespace).is_empty(),
         "out of the way of the next attempt"
     );
-}
-
-#[tokio::test]
-async fn without_the_prometheus_operator_monitoring_is_skipped_with_a_note() {
-    let standard: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !kind.is_custom()).collect();
-    let api = ApiDouble::with(&standard).await;
-    let runtime = runtime(&api, settings());
-    let site = site(new_id(), 1);
-    runtime.settle(Step::Namespace, &site).await.unwrap();
-    let outcome = runtime.settle(Step::Monitoring, &site).await.unwrap();
-    assert!(
-        outcome.skipped && outcome.detail.contains("no Prometheus operator"),
-        "{outcome:?}"
-    );
-    assert!(runtime.lacks(Step::Monitoring, &site).await.unwrap().is_empty());
-    assert_eq!(
-        api.unknown(),
-        Vec::<String>::new(),
-        "nobody asked for kinds that are not there"
-    );
-}
-
-#[tokio::test]
-async fn alerts_that_cannot_be_set_up_fail_no_application_and_are_set_up_once_they_can_be() {
-    let api = ApiDouble::start().await;
-    let runtime = runtime(&api, settings());
-    let (first, second) = (site(new_id(), 1), site(new_id(), 1));
-    let rule = ("create".to_owned(), Kind::PrometheusRule.plural().to_owned());
-    api.trouble(|trouble| trouble.denied.extend([rule.clone()]));
-    runtime.settle(Step::Namespace, &first).await.unwrap();
-    let outcome = runtime.settle(Step::Monitoring, &first).await.unwrap();
-    assert!(outcome.detail.contains("could not set up its alerts"), "{outcome:?}");
-    assert!(
-        runtime.lacks(Step::Monitoring, &first).await.unwrap().is_empty(),
-        "it is scraped"
-    );
-
-    api.trouble(|trouble| assert!(trouble.denied.remove(&rule)));
-    runtime.settle(Step::Namespace, &second).await.unwrap();
-    let outcome = runtime.settle(Step::Monitoring, &second).await.unwrap();
-    assert!(outcome.detail.contains("watched by the fleet's alerts"), "{outcome:?}");
-    assert_eq!(api.all(Kind::PrometheusRule).len(), 1);
 }

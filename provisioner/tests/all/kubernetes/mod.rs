@@ -1,7 +1,9 @@
 //! The runtime of production, over an API server of the tests' own.
 
+mod alerts;
 mod cluster;
 mod dedicated;
+mod fleet;
 mod fleet_metrics;
 mod hindrance;
 pub mod life;

@@ -72,7 +72,7 @@ async fn what_is_stopped_stays_closed_apart_and_without_instances() {
         let change = sqlx::query(change).bind(id).bind(status.as_str());
         change.execute(&control.pool).await.unwrap();
     };
-    becomes(AppStatus::Suspended).await;
+    becomes(AppStatus::Active).await;
     run_out(&control.pool, id).await;
     let counted = Arc::new(Counted::default());
     let engine = Engine {
@@ -87,9 +87,10 @@ async fn what_is_stopped_stays_closed_apart_and_without_instances() {
         metrics: Arc::new(Metrics::new().unwrap()),
         stop: CancellationToken::new(),
     };
+    let engine = Arc::new(engine);
     let soft = CancellationToken::new();
     let drift = Drift {
-        engine: Arc::new(engine),
+        engine: Arc::clone(&engine),
         region: REGION.to_owned(),
         concurrency: 2,
         interval: Duration::from_millis(20),
@@ -106,11 +107,30 @@ async fn what_is_stopped_stays_closed_apart_and_without_instances() {
             .count()
     };
     assert_eq!(instances(), 2);
+    // Of what ought to serve it is told how many do, none included; of what is stopped on purpose nothing is.
+    let series = format!("authsome_application_ready_instances{{application=\"{id}\"}}");
+    let told = |ready: u32| engine.metrics.encode().contains(&format!("\n{series} {ready}\n"));
+    let evict = || {
+        for pod in api.list(Kind::Pod, &namespace) {
+            if pod["metadata"]["labels"]["authsome.cloud/component"] == "instance" {
+                api.delete(Kind::Pod, &namespace, pod["metadata"]["name"].as_str().unwrap());
+            }
+        }
+    };
+    until("two ready", || told(2)).await;
+    api.trouble(|trouble| trouble.full = true);
+    evict();
+    until("none ready", || told(0)).await;
+    api.trouble(|trouble| trouble.full = false);
+    evict();
+    until("two ready again", || told(2)).await;
+
     let all = policies(&api, &namespace);
     assert!(!all.is_empty());
     for status in [AppStatus::Suspended, AppStatus::Deleting] {
         becomes(status).await;
         until("no instance", || replicas() == 0 && instances() == 0).await;
+        until("silence", || !engine.metrics.encode().contains(&series)).await;
         for policy in &all {
             let name = policy.split_once('/').unwrap().1;
             api.delete(Kind::NetworkPolicy, &namespace, name);

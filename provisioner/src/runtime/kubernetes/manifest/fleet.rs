@@ -4,7 +4,7 @@ use authsome_core::id::ApplicationId;
 use serde_json::{Map, Value, json};
 
 use super::super::kind::Kind;
-use super::super::settings::Settings;
+use super::super::settings::{Monitoring, Settings};
 use super::{MANAGED_BY, MANAGER, Manifest};
 
 /// The name of what the fleet has one of.
@@ -21,7 +21,7 @@ pub fn fleet(settings: &Settings) -> Vec<Manifest> {
     labels.insert(MANAGED_BY.to_owned(), MANAGER.into());
     labels.insert("app.kubernetes.io/part-of".to_owned(), "authsome-cloud".into());
     let namespace = Some(monitoring.namespace.as_str());
-    let rules = json!({ "spec": { "groups": [{ "name": DASHBOARD, "rules": alerts() }] } });
+    let rules = json!({ "spec": { "groups": [{ "name": DASHBOARD, "rules": alerts(monitoring) }] } });
     let rules = Manifest::new(Kind::PrometheusRule, namespace, DASHBOARD, &labels, rules);
     // The label by which Grafana's sidecar finds dashboards.
     labels.insert("grafana_dashboard".to_owned(), "1".into());
@@ -39,6 +39,10 @@ pub(super) fn link(settings: &Settings, application: ApplicationId) -> Option<St
     Some(format!("{grafana}/d/{DASHBOARD}?var-application={application}"))
 }
 
+/// Instances that pass their health check, of each application that ought to serve; every worker tells the same.
+const READY: &str = "max by (application) (authsome_application_ready_instances)";
+/// Of applications whose provisioners are silent themselves: whether any instance lets itself be scraped.
+const SCRAPED: &str = r#"max by (application) (up{application=~"app_.+"})"#;
 /// Requests of one application in so much time, those that failed for the server's own reasons, and how long they took.
 /// Sizes, sessions and limits of databases on shared servers come from the provisioners, each of which tells the same.
 const ERRORS: &str = r#"sum by (application) (rate(http_requests_total{application=~"app_.+",status=~"5.."}[5m])) / sum by (application) (rate(http_requests_total{application=~"app_.+"}[5m]))"#;
@@ -56,7 +60,16 @@ fn database() -> String {
     format!("{OWN} or {SHARED}")
 }
 
-fn alerts() -> Value {
+/// Nobody answers. An application that is stopped on purpose is not told of, and has no instances to scrape. Where nobody may
+/// scrape instances, that none can be scraped says nothing.
+fn down(monitoring: &Monitoring) -> String {
+    match monitoring.scrapers {
+        Some(_) => format!("{READY} == 0 or ({SCRAPED} == 0 unless on (application) {READY})"),
+        None => format!("{READY} == 0"),
+    }
+}
+
+fn alerts(monitoring: &Monitoring) -> Value {
     let alert = |name: &str, expression: String, wait: &str, severity: &str, summary: &str| {
         json!({
             "alert": name,
@@ -69,7 +82,7 @@ fn alerts() -> Value {
     json!([
         alert(
             "AuthsomeApplicationDown",
-            r#"max by (application) (up{application=~"app_.+"}) == 0"#.to_owned(),
+            down(monitoring),
             "2m",
             "critical",
             "No instance of {{ $labels.application }} answers.",
@@ -125,8 +138,11 @@ fn dashboard() -> Value {
             "targets": [{ "refId": "A", "expr": expression, "legendFormat": "{{application}}" }],
         })
     };
-    let selected =
-        |expression: &str| format!(r#"({expression}) and on (application) up{{application=~"$application"}}"#);
+    let selected = |expression: &str| {
+        format!(
+            r#"({expression}) and on (application) authsome_application_ready_instances{{application=~"$application"}}"#
+        )
+    };
     json!({
         "uid": DASHBOARD,
         "title": "AuthSome applications",
@@ -140,14 +156,14 @@ fn dashboard() -> Value {
                 "name": "application",
                 "type": "query",
                 "datasource": { "type": "prometheus", "uid": "${datasource}" },
-                "query": { "query": "label_values(up, application)", "refId": "A" },
+                "query": { "query": "label_values(authsome_application_ready_instances, application)", "refId": "A" },
                 "multi": true,
                 "includeAll": true,
                 "refresh": 2,
             },
         ]},
         "panels": [
-            panel(0, "Instances that answer", "short", r#"sum by (application) (up{application=~"$application"})"#.to_owned()),
+            panel(0, "Instances that answer", "short", r#"max by (application) (authsome_application_ready_instances{application=~"$application"})"#.to_owned()),
             panel(1, "Requests a second", "reqps", r#"sum by (application) (rate(http_requests_total{application=~"$application"}[5m]))"#.to_owned()),
             panel(2, "Share of requests that fail", "percentunit", of(ERRORS)),
             panel(3, "95th percentile", "s", of(LATENCY)),
