@@ -94,6 +94,7 @@ impl Kubernetes {
                 provisioner: provisioner?,
                 dns: dns?,
                 database: database?,
+                database_ca: None,
                 redis: redis?,
                 own_database,
                 own_redis,

@@ -121,6 +121,9 @@ pub struct Settings {
     pub dns: Pods,
     /// Postgres.
     pub database: Server,
+    /// PEM of what instances check the certificate of the shared Postgres against, where their image cannot know it. It is at
+    /// [`DATABASE_CA_PATH`](super::manifest::DATABASE_CA_PATH) for them.
+    pub database_ca: Option<String>,
     /// Redis.
     pub redis: Server,
     /// Postgres of those applications that have one of their own beside others that share.

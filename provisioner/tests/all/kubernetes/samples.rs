@@ -89,6 +89,7 @@ pub fn settings() -> Settings {
             networks: vec!["10.20.0.0/24".parse().unwrap()],
             port: 5432,
         },
+        database_ca: None,
         redis: Server::Shared {
             networks: vec!["10.21.0.5/32".parse().unwrap()],
             port: 6379,

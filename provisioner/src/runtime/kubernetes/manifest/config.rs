@@ -13,6 +13,12 @@ use crate::runtime::Workload;
 
 /// The file of the configuration within its ConfigMap. What it holds is JSON, which is YAML too.
 pub(super) const CONFIG_FILE: &str = "config.yaml";
+/// The file of what the certificate of the shared Postgres is checked against, within the same ConfigMap.
+pub(super) const DATABASE_CA_FILE: &str = "database-ca.crt";
+/// Where instances find it.
+pub(super) const DATABASE_CA_DIRECTORY: &str = "/etc/authsome-database";
+/// The whole of that.
+pub const DATABASE_CA_PATH: &str = "/etc/authsome-database/database-ca.crt";
 /// A ConfigMap holds a mebibyte at most.
 const LARGEST: usize = 900 * 1024;
 
@@ -64,11 +70,22 @@ pub fn config_map(spec: &Spec<'_>, config: &Value) -> Result<Manifest, Unusable>
         return Err(Unusable::Config("is not a JSON object"));
     }
     let text = format!("{config:#}\n");
-    if text.len() > LARGEST {
+    let authority = database_ca(spec);
+    if text.len() + authority.map_or(0, str::len) > LARGEST {
         return Err(Unusable::Config("is larger than 900 KiB"));
     }
-    let body = json!({ "data": { CONFIG_FILE: text } });
+    let mut body = json!({ "data": { CONFIG_FILE: text } });
+    if let Some(authority) = authority {
+        body["data"][DATABASE_CA_FILE] = authority.into();
+    }
     Ok(spec.component(Kind::ConfigMap, NAME, Component::Instance, body))
+}
+
+/// What an application's instances check their Postgres against. One of an application's own has no certificate: only its
+/// instances reach it.
+pub(super) fn database_ca<'a>(spec: &Spec<'a>) -> Option<&'a str> {
+    let authority = spec.settings.database_ca.as_deref();
+    authority.filter(|_| !spec.site.own_database)
 }
 
 /// The secrets, where the cluster keeps them.

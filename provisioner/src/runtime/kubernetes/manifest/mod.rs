@@ -19,7 +19,7 @@ mod workload;
 use ring::digest;
 use serde_json::{Map, Value, json};
 
-pub use config::{Environment, config_map, secret, vault_document};
+pub use config::{DATABASE_CA_PATH, Environment, config_map, secret, vault_document};
 pub use data::{postgres, redis};
 pub use fleet::{DASHBOARD, fleet};
 pub use identity::{Limits, Unusable, is_image_reference};

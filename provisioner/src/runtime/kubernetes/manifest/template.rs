@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::settings::{Secrets, Vault};
-use super::config::CONFIG_FILE;
+use super::config::{CONFIG_FILE, DATABASE_CA_DIRECTORY, DATABASE_CA_FILE, database_ca};
 use super::{CONFIG_HASH, Component, Environment, GENERATION, Limits, NAME, Spec, Unusable, hash, selector};
 use crate::runtime::Workload;
 
@@ -13,20 +13,33 @@ const LINGER_SECONDS: u32 = 10;
 const GRACE_SECONDS: u32 = 45;
 /// Where the Agent puts secrets.
 const VAULT_DIRECTORY: &str = "/vault/secrets";
+const DATABASE_CA: &str = "database-ca";
 const VAULT_TOKEN: &str = "vault-token";
 
 /// The pod template of a component that runs the image.
 pub(super) fn template(spec: &Spec<'_>, workload: &Workload, component: Component) -> Result<Value, Unusable> {
     let image = &spec.settings.image;
     let environment = Environment::of(workload);
-    let told = hash(&json!({ "config": workload.config, "secrets": environment.hash() }));
-    let mut annotations = Map::new();
-    annotations.insert(CONFIG_HASH.to_owned(), told.into());
-    annotations.insert(GENERATION.to_owned(), workload.generation.to_string().into());
+    let mut told = json!({ "config": workload.config, "secrets": environment.hash() });
     let mut volumes = vec![
         json!({ "name": "config", "configMap": { "name": NAME } }),
         json!({ "name": "tmp", "emptyDir": { "sizeLimit": "64Mi" } }),
     ];
+    let mut mounts = vec![
+        json!({ "name": "config", "mountPath": image.config_path, "subPath": CONFIG_FILE, "readOnly": true }),
+        json!({ "name": "tmp", "mountPath": "/tmp" }),
+    ];
+    if let Some(authority) = database_ca(spec) {
+        // Who reads it when it starts does not see the file change: another authority rolls.
+        told["database_ca"] = authority.into();
+        mounts.push(json!({ "name": DATABASE_CA, "mountPath": DATABASE_CA_DIRECTORY, "readOnly": true }));
+        let items = json!([{ "key": DATABASE_CA_FILE, "path": DATABASE_CA_FILE }]);
+        volumes.push(json!({ "name": DATABASE_CA, "configMap": { "name": NAME, "items": items } }));
+    }
+    let told = hash(&told);
+    let mut annotations = Map::new();
+    annotations.insert(CONFIG_HASH.to_owned(), told.into());
+    annotations.insert(GENERATION.to_owned(), workload.generation.to_string().into());
     let mut env = told_openly(spec, workload);
     match &spec.settings.secrets {
         Secrets::Kubernetes => env.extend(
@@ -55,10 +68,7 @@ pub(super) fn template(spec: &Spec<'_>, workload: &Workload, component: Componen
         "env": env,
         "resources": resources(&Limits::of(spec.site)?),
         "securityContext": container_security(),
-        "volumeMounts": [
-            { "name": "config", "mountPath": image.config_path, "subPath": CONFIG_FILE, "readOnly": true },
-            { "name": "tmp", "mountPath": "/tmp" },
-        ],
+        "volumeMounts": mounts,
     });
     match component {
         Component::Migration => container["command"] = image.migrate_command.clone().into(),

@@ -1,10 +1,10 @@
 //! Where secrets are, and what changes with them.
 
 use authsome_provisioner::runtime::Workload;
-use authsome_provisioner::runtime::kubernetes::Spec;
 use authsome_provisioner::runtime::kubernetes::manifest;
+use authsome_provisioner::runtime::kubernetes::{Kind, Settings, Spec};
 
-use super::all;
+use super::{all, named};
 use crate::kubernetes::samples::{elaborate, new_id, settings, workload};
 
 #[test]
@@ -82,4 +82,48 @@ fn whatever_an_instance_is_told_rolls_it_and_nothing_else_does() {
     assert!(changed(&|w| w.generation = 2));
     assert!(changed(&|w| w.site.cpu = "2".to_owned()));
     assert!(!changed(&|w| w.previous = vec!["10.0.0.1:80".parse().unwrap()]));
+}
+
+#[test]
+fn the_authority_of_the_shared_postgres_is_where_its_address_says_and_another_one_rolls() {
+    let mut settings = settings();
+    let workload = workload(new_id(), 1);
+    let hash = |settings: &Settings| {
+        let all = all(settings, &workload);
+        let pod = &named(&all, Kind::Deployment, "authsome")["spec"]["template"];
+        pod["metadata"]["annotations"]["authsome.cloud/config-hash"].clone()
+    };
+    let without = hash(&settings);
+    settings.database_ca = Some("-----BEGIN CERTIFICATE-----\nA\n".to_owned());
+    let first = hash(&settings);
+    assert!(first.is_string() && first != without);
+
+    let made = all(&settings, &workload);
+    let data = &named(&made, Kind::ConfigMap, "authsome")["data"];
+    let (name, _) = data
+        .as_object()
+        .unwrap()
+        .iter()
+        .find(|(_, text)| text.as_str() == settings.database_ca.as_deref())
+        .unwrap();
+    let pod = &named(&made, Kind::Deployment, "authsome")["spec"]["template"]["spec"];
+    let volumes = pod["volumes"].as_array().unwrap();
+    let volume = volumes
+        .iter()
+        .find(|one| one["configMap"]["items"][0]["key"] == name.as_str())
+        .unwrap();
+    let file = volume["configMap"]["items"][0]["path"].as_str().unwrap();
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|one| one["name"] == volume["name"]).unwrap();
+    let place = format!("{}/{file}", mount["mountPath"].as_str().unwrap());
+    assert_eq!(place, manifest::DATABASE_CA_PATH);
+
+    settings.database_ca = Some("-----BEGIN CERTIFICATE-----\nB\n".to_owned());
+    assert_ne!(hash(&settings), first);
+    // A Postgres of an application's own is reached by its instances alone, and has no certificate.
+    let mut own = super::super::dedicated::mixed();
+    own.database_ca.clone_from(&settings.database_ca);
+    let mut workload = workload;
+    workload.site.own_database = true;
+    assert!(named(&all(&own, &workload), Kind::ConfigMap, "authsome")["data"][name].is_null());
 }
