@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, ValidationDirective};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ValidationDirective};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
@@ -206,7 +206,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Deletes an object. What is gone already is a success; that it is gone in the end is for the watch to say.
+    /// Deletes an object, and none of the same name that came after the one that was seen: a deletion that arrives late, when
+    /// another worker has made it anew, is refused. What is gone already is a success; that it is gone in the end is for the
+    /// watch to say.
     pub async fn delete(
         &self,
         kind: Kind,
@@ -216,7 +218,13 @@ impl Cluster {
     ) -> Result<(), ClusterError> {
         let api = self.api(kind, namespace);
         let what = || format!("delete {} {}/{name}", kind.name(), namespace.unwrap_or_default());
-        match Self::call(Some(fence), what, api.delete(name, &DeleteParams::background())).await {
+        let seen = self.store.get(kind, namespace.unwrap_or(name), name);
+        let mut parameters = DeleteParams::background();
+        parameters.preconditions = seen.and_then(|seen| seen.uid).map(|uid| Preconditions {
+            uid: Some(uid.to_string()),
+            resource_version: None,
+        });
+        match Self::call(Some(fence), what, api.delete(name, &parameters)).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_absent() => Ok(()),
             Err(error) => Err(error),

@@ -83,6 +83,16 @@ impl Cluster {
         Ok(named.collect())
     }
 
+    /// An object that lives in no namespace, whoever made it; `None` where there is none. A list of one, so that the ClusterRole
+    /// needs no other verb.
+    pub(super) async fn find(&self, kind: Kind, name: &str) -> Result<Option<DynamicObject>, ClusterError> {
+        let parameters = ListParams::default().fields(&format!("metadata.name={name}"));
+        let api = self.api(kind, None);
+        let what = || format!("look for {} {name}", kind.name());
+        let found = Self::bounded(what, api.list(&parameters)).await?;
+        Ok(found.items.into_iter().next())
+    }
+
     /// Why the pods of a StatefulSet or a Job were last refused, in the API server's words. Neither says so in its status; only
     /// events do. `None` where there is no such event, or they may not be listed.
     pub(super) async fn refusal(&self, kind: Kind, namespace: &str, name: &str) -> Option<String> {

@@ -16,6 +16,7 @@ mod look;
 pub mod manifest;
 mod migration;
 mod monitors;
+mod namespace;
 mod preflight;
 mod quantity;
 mod rollout;
@@ -276,23 +277,7 @@ impl Runtime for KubernetesRuntime {
     async fn settle(&self, step: Step, site: &Site) -> Result<Outcome, RuntimeError> {
         self.warm().await?;
         match step {
-            Step::Namespace => {
-                // A namespace on its way out takes nothing in; what an undone deletion left goes first.
-                let namespace = &site.namespace;
-                let leaving = || {
-                    let seen = self.cluster.store.get(Kind::Namespace, namespace, namespace);
-                    seen.is_some_and(|seen| seen.deleting)
-                };
-                if leaving() && !self.cluster.until(self.patience.vanishing, || !leaving()).await {
-                    return Err(vanishing::remains(&self.cluster.store, namespace));
-                }
-                self.cluster
-                    .apply_all(&self.namespace_manifests(site)?, &site.fence)
-                    .await?;
-                Ok(Outcome::done(
-                    "The application has a namespace of its own, closed to everybody but the edge.",
-                ))
-            }
+            Step::Namespace => self.settle_namespace(site).await,
             Step::Monitoring => self.set_up_monitoring(site).await,
             _ => Ok(Outcome::skipped(self.skips(step).unwrap_or_default())),
         }
@@ -307,16 +292,7 @@ impl Runtime for KubernetesRuntime {
         if let Some(vault) = &self.vault {
             vault.remove(site.application, namespace, &site.fence).await?;
         }
-        self.cluster
-            .delete(Kind::Namespace, None, namespace, &site.fence)
-            .await?;
-        let store = &self.cluster.store;
-        let gone = || store.get(Kind::Namespace, namespace, namespace).is_none();
-        if self.cluster.until(self.patience.vanishing, gone).await {
-            Ok(())
-        } else {
-            Err(vanishing::remains(store, namespace))
-        }
+        self.remove_namespace(site).await
     }
 
     async fn differences(&self, workload: &Workload) -> Result<Vec<String>, RuntimeError> {

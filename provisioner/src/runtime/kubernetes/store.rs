@@ -22,6 +22,8 @@ pub struct Seen {
     pub body: Arc<Value>,
     /// It is on its way out.
     pub deleting: bool,
+    /// Which of those that had its name one after the other it is.
+    pub uid: Option<Arc<str>>,
     version: u64,
 }
 
@@ -32,6 +34,7 @@ impl Seen {
         Self {
             body: Arc::new(body),
             deleting: false,
+            uid: None,
             version: 1,
         }
     }
@@ -188,6 +191,7 @@ impl Store {
         let seen = Seen {
             body: Arc::new(body),
             deleting,
+            uid: object.metadata.uid.as_deref().map(Arc::from),
             version,
         };
         objects.insert((kind, name), seen);

@@ -137,7 +137,7 @@ async fn answer(
         }
         "get" if target.subresource.is_none() => get(&inner, &target),
         "patch" if target.subresource.is_none() => patch(&inner, &target, &parameters, &body),
-        "delete" => delete(&inner, &target),
+        "delete" => delete(&inner, &target, &body),
         _ => unknown(&inner, &method, &uri),
     }
 }
@@ -311,6 +311,11 @@ fn list(inner: &Inner, target: &Target, parameters: &Parameters) -> Response {
                     .as_ref()
                     .is_none_or(|namespace| *namespace == key.namespace)
                 && selects(parameters, object)
+                && parameters.get("fieldSelector").is_none_or(|selector| {
+                    selector
+                        .strip_prefix("metadata.name=")
+                        .is_some_and(|name| name == key.name)
+                })
         })
         .map(|(_, object)| object)
         .collect();
@@ -344,8 +349,11 @@ fn watch(inner: Arc<Inner>, target: &Target, parameters: &Parameters) -> Respons
                 {
                     let objects = inner.objects();
                     for happened in &objects.history[position..] {
-                        if happened.kind == kind && selects(&parameters, &happened.object) {
-                            let event = json!({ "type": happened.what, "object": happened.object });
+                        if happened.kind == kind {
+                            // What loses its labels is gone for who selects by them.
+                            let selected = selects(&parameters, &happened.object);
+                            let what = if selected { happened.what } else { "DELETED" };
+                            let event = json!({ "type": what, "object": happened.object });
                             lines += &event.to_string();
                             lines.push('\n');
                         }
@@ -453,10 +461,24 @@ fn merge(object: &mut Value, patch: &Value) {
     }
 }
 
-fn delete(inner: &Inner, target: &Target) -> Response {
+fn delete(inner: &Inner, target: &Target, body: &Bytes) -> Response {
     let name = target.name.clone().unwrap();
     let key = Key::new(target.kind, target.namespace.as_deref().unwrap_or_default(), &name);
-    let deleted = inner.objects().delete(&key);
+    let options: Value = serde_json::from_slice(body).unwrap_or_default();
+    let wanted = &options["preconditions"]["uid"];
+    let mut objects = inner.objects();
+    if let Some(object) = objects.get(&key)
+        && !wanted.is_null()
+        && *wanted != object["metadata"]["uid"]
+    {
+        return failure(
+            409,
+            "Conflict",
+            "the UID in the precondition does not match the UID in record",
+        );
+    }
+    let deleted = objects.delete(&key);
+    drop(objects);
     inner.changed.notify_waiters();
     match deleted {
         Some(object) => json_reply(&object),

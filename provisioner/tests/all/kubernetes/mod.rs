@@ -9,6 +9,7 @@ mod hindrance;
 pub mod life;
 mod manifests;
 mod operations;
+mod ownership;
 mod permissions;
 mod regions;
 mod repair;

@@ -90,6 +90,7 @@ fn applications(api: &ApiDouble) -> BTreeSet<String> {
     namespaces
         .iter()
         .map(|namespace| namespace["metadata"]["name"].as_str().unwrap().to_owned())
+        .filter(|name| name.starts_with("authsome-app-"))
         .collect()
 }
 

@@ -75,11 +75,13 @@ async fn fleet(count: usize) {
         f64::from(u32::try_from(calls).unwrap()) / f64::from(u32::try_from(count).unwrap()),
         memory / 1024,
     ));
-    for (call, count) in api.calls() {
+    for (call, times) in api.calls() {
         if call.verb == "list" || call.verb == "watch" {
+            // Before an application is made it is looked whether its namespace is somebody else's.
+            let once = if call.resource == "namespaces" { count as u64 } else { 0 };
             assert!(
-                count <= 3,
-                "{call:?}, {count} times by three workers: more than one for each kind"
+                times <= 3 + once,
+                "{call:?}, {times} times by three workers: more than one for each kind"
             );
         }
     }
