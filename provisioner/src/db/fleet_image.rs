@@ -61,25 +61,48 @@ pub async fn waiting(
     Ok((count(row.now), count(row.later)))
 }
 
-/// The workspace of an application, held so that it does not change before the application does: control locks the workspace
-/// first, too.
-pub async fn hold_workspace(connection: &mut PgConnection, id: ApplicationId) -> Result<Option<WorkspaceId>, DbError> {
-    let workspace = sqlx::query_scalar!(
-        r#"SELECT w.id AS "id: WorkspaceId" FROM workspaces w JOIN applications a ON a.workspace_id = w.id
+/// Which of an application's two images is meant.
+#[derive(Debug, Clone, Copy)]
+pub enum Image<'a> {
+    /// The one that upgrades of the fleet give it.
+    Fleet(Option<&'a str>),
+    /// The one that it is pinned to, which goes before that.
+    Own(Option<&'a str>),
+}
+
+/// The workspace of an application and its region; the workspace is held so that it does not change before the application does:
+/// control locks the workspace first, too.
+pub async fn hold_workspace(
+    connection: &mut PgConnection,
+    id: ApplicationId,
+) -> Result<Option<(WorkspaceId, String)>, DbError> {
+    let row = sqlx::query!(
+        r#"SELECT w.id AS "id: WorkspaceId", a.region FROM workspaces w JOIN applications a ON a.workspace_id = w.id
            WHERE a.id = $1 FOR KEY SHARE OF w"#,
         id as ApplicationId,
     )
     .fetch_optional(connection)
     .await?;
-    Ok(workspace)
+    Ok(row.map(|row| (row.id, row.region)))
+}
+
+/// The image that an application is pinned to. It is held until the transaction ends.
+pub async fn pinned(connection: &mut PgConnection, id: ApplicationId) -> Result<Option<String>, DbError> {
+    let image = sqlx::query_scalar!(
+        "SELECT image FROM applications WHERE id = $1 FOR UPDATE",
+        id as ApplicationId
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(image.flatten())
 }
 
 /// A new intent: this image. Returns its generation; operations that wait for an older one are superseded.
-pub async fn intend(connection: &mut PgConnection, id: ApplicationId, image: Option<&str>) -> Result<i64, DbError> {
+pub async fn intend(connection: &mut PgConnection, id: ApplicationId, image: Image<'_>) -> Result<i64, DbError> {
+    set_image(connection, id, image).await?;
     let generation = sqlx::query_scalar!(
-        "UPDATE applications SET fleet_image = $2, generation = generation + 1 WHERE id = $1 RETURNING generation",
+        "UPDATE applications SET generation = generation + 1 WHERE id = $1 RETURNING generation",
         id as ApplicationId,
-        image,
     )
     .fetch_one(&mut *connection)
     .await?;
@@ -87,12 +110,19 @@ pub async fn intend(connection: &mut PgConnection, id: ApplicationId, image: Opt
     Ok(generation)
 }
 
-/// The image that an application which is stopped starts with.
-pub async fn set_image(connection: &mut PgConnection, id: ApplicationId, image: Option<&str>) -> Result<(), DbError> {
+/// The image alone: one that is stopped starts with it.
+pub async fn set_image(connection: &mut PgConnection, id: ApplicationId, image: Image<'_>) -> Result<(), DbError> {
+    let (own, image) = match image {
+        Image::Own(image) => (true, image),
+        Image::Fleet(image) => (false, image),
+    };
     sqlx::query!(
-        "UPDATE applications SET fleet_image = $2 WHERE id = $1",
+        "UPDATE applications
+         SET image = CASE WHEN $3 THEN $2 ELSE image END, fleet_image = CASE WHEN $3 THEN fleet_image ELSE $2 END
+         WHERE id = $1",
         id as ApplicationId,
         image,
+        own,
     )
     .execute(connection)
     .await?;

@@ -6,30 +6,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use authsome_contract::model::{AppStatus, Step, status::Event as Move};
-use authsome_contract::wire::Job;
-use authsome_contract::wire::job::JobKind;
+use authsome_contract::model::AppStatus;
 use authsome_core::error::Chain;
 use authsome_core::id::{ApplicationId, EventId, OperationId};
-use authsome_db::application::{TransitionError, transition};
+use authsome_db::DbError;
+use authsome_db::application::TransitionError;
 use authsome_db::audit::{self, ActorType, Event};
-use authsome_db::operation::{self, NewOperation};
-use authsome_db::{DbError, outbox};
 use serde_json::json;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::decision::{self, Next, Outcome};
+use super::update::{self, UpdateError};
 use super::{Member, State, Status, Upgrade};
-use crate::db::fleet_image;
+use crate::db::fleet_image::{self, Image};
 use crate::db::upgrade::{self as rows, Change};
 use crate::execution::Engine;
 use crate::runtime::RuntimeError;
 
 /// How long one look may take.
 const LOOK: Duration = Duration::from_secs(30);
-/// How long the update of one application may take.
-const DEADLINE: time::Duration = time::Duration::minutes(10);
 /// Changes in one transaction at most.
 const AT_ONCE: u32 = 64;
 
@@ -38,8 +34,8 @@ const AT_ONCE: u32 = 64;
 enum LookError {
     #[error(transparent)]
     Db(#[from] DbError),
-    #[error("an application cannot be moved: {0}")]
-    Transition(#[from] TransitionError),
+    #[error(transparent)]
+    Update(#[from] UpdateError),
     #[error("the instances of a wave cannot be looked at: {0}")]
     Runtime(#[from] RuntimeError),
     #[error("no answer within {LOOK:?}")]
@@ -213,7 +209,7 @@ impl Driver {
             .await?;
         if begun.is_none() {
             // It is stopped, or being deleted: it starts with the former image, if ever.
-            fleet_image::set_image(connection, member.application, previous).await?;
+            fleet_image::set_image(connection, member.application, Image::Fleet(previous)).await?;
         }
         let reason = failure.map(|failure| {
             tracing::warn!(application = %member.application, upgrade = upgrade.id, failure, "the former image comes back");
@@ -278,39 +274,19 @@ impl Driver {
         failure: Option<&str>,
     ) -> Result<Option<(i64, OperationId)>, LookError> {
         let engine = &self.engine;
-        let Some(workspace) = fleet_image::hold_workspace(connection, id).await? else {
-            return Ok(None);
-        };
-        let deadline_at = engine.clock.now() + DEADLINE;
-        match transition(connection, id, Move::Update, deadline_at).await {
-            Ok(AppStatus::Updating) => {}
+        let begun = update::begin(connection, (&*engine.clock, &*engine.entropy), id, Image::Fleet(image)).await;
+        let begun = match begun {
+            Ok(Some(begun)) => begun,
             // One that is stopped stays so, and one that is going needs nothing.
-            Ok(_) | Err(TransitionError::Illegal(_) | TransitionError::Missing(_)) => return Ok(None),
+            Ok(None) | Err(UpdateError::Transition(TransitionError::Illegal(_) | TransitionError::Missing(_))) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
-        }
-        let generation = fleet_image::intend(connection, id, image).await?;
-        let new = NewOperation {
-            id: OperationId::generate(&*engine.clock, &*engine.entropy),
-            workspace_id: workspace,
-            application_id: id,
-            kind: JobKind::Update,
-            generation,
-            requested_by: None,
-            deadline_at,
         };
-        operation::insert(connection, &new, Step::of(JobKind::Update)).await?;
-        let job = Job {
-            operation_id: new.id,
-            application_id: id,
-            kind: JobKind::Update,
-            generation,
-            region: self.region.clone(),
-        };
-        outbox::enqueue_job(connection, &job).await?;
         let (text, back) = (id.to_string(), image != Some(upgrade.image.as_str()));
         let event = Event {
             id: EventId::generate(&*engine.clock, &*engine.entropy),
-            workspace_id: Some(workspace),
+            workspace_id: Some(begun.workspace),
             application_id: Some(id),
             actor_id: Some("provisioner"),
             actor_type: ActorType::Service,
@@ -321,13 +297,13 @@ impl Driver {
             },
             resource: "application",
             resource_id: Some(&text),
-            changes: json!({ "image": image, "upgrade": upgrade.id, "operationId": new.id, "failure": failure }),
+            changes: json!({ "image": image, "upgrade": upgrade.id, "operationId": begun.operation, "failure": failure }),
             ip_address: None,
             user_agent: None,
             succeeded: true,
             request_id: None,
         };
         audit::record(connection, &event).await?;
-        Ok(Some((generation, new.id)))
+        Ok(Some((begun.generation, begun.operation)))
     }
 }

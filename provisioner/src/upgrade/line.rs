@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use authsome_core::clock::SystemClock;
 use authsome_core::entropy::SystemEntropy;
+use authsome_core::id::ApplicationId;
 use authsome_db::pool::{self, PoolOptions};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::command::{self, CommandError, Plan, Report, Verb};
+use super::pin::{self, Pinned};
 use super::wave::{self, Wave};
 use crate::config::Config;
 use crate::start::complain;
@@ -32,6 +35,36 @@ pub enum Line {
     TakeBack(Where),
     /// End it where it stands: applications keep the image that they have.
     Abort(Where),
+    /// Give one application an image of its own, now. Upgrades leave it alone until it is let go with `unpin`.
+    Pin(Pin),
+    /// Let an application follow the fleet again: it gets the image that it would have had.
+    Unpin(Which),
+}
+
+/// Which application.
+#[derive(Args)]
+pub struct Which {
+    /// Its id, `app_…`.
+    #[arg(long)]
+    application: ApplicationId,
+}
+
+/// Which application, and its image.
+#[derive(Args)]
+pub struct Pin {
+    #[command(flatten)]
+    which: Which,
+    /// The image: `registry.example/authsome:1.7.0`, or with a digest.
+    #[arg(long)]
+    image: String,
+}
+
+/// What a command prints.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told {
+    Upgrade(Report),
+    Pinned(Pinned),
 }
 
 /// Which region's.
@@ -85,7 +118,7 @@ pub async fn run(line: Line, config: &Config) -> ExitCode {
     }
 }
 
-async fn act(line: Line, config: &Config) -> Result<Report, Box<dyn std::error::Error>> {
+async fn act(line: Line, config: &Config) -> Result<Told, Box<dyn std::error::Error>> {
     let options = PoolOptions {
         max_connections: 2,
         ..PoolOptions::new("authsome-provisioner upgrade")
@@ -97,7 +130,10 @@ async fn act(line: Line, config: &Config) -> Result<Report, Box<dyn std::error::
         let (pool, entropy) = (&pool, &entropy);
         async move { command::act(pool, &clock, entropy, &region?, verb).await }
     };
-    Ok(match line {
+    let pin = async |which: &Which, image| pin::pin(&pool, (&clock, &entropy), which.application, image).await;
+    let report = match line {
+        Line::Pin(line) => return Ok(Told::Pinned(pin(&line.which, Some(&line.image)).await?)),
+        Line::Unpin(which) => return Ok(Told::Pinned(pin(&which, None).await?)),
         Line::Begin(begin) => {
             let kubernetes = config.kubernetes.as_ref();
             let plan = Plan {
@@ -116,7 +152,8 @@ async fn act(line: Line, config: &Config) -> Result<Report, Box<dyn std::error::
         Line::Resume(place) => verb(&place, Verb::Resume).await?,
         Line::TakeBack(place) => verb(&place, Verb::TakeBack).await?,
         Line::Abort(place) => verb(&place, Verb::Abort).await?,
-    })
+    };
+    Ok(Told::Upgrade(report))
 }
 
 /// The region that is named, or the only one that the configuration has.

@@ -10,6 +10,8 @@ pub mod command;
 pub mod decision;
 mod driver;
 pub mod line;
+pub mod pin;
+mod update;
 pub mod wave;
 
 use authsome_contract::model::AppStatus;

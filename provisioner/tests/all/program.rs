@@ -248,6 +248,20 @@ async fn an_operator_upgrades_all_applications_from_the_command_line() {
             .unwrap_err()
             .contains("is succeeded, and cannot be paused")
     );
+    let id = wanted.application.to_string();
+    let pinned = upgrade(&["pin", "--application", &id, "--image", "registry.example/authsome:3"]).unwrap();
+    assert_eq!(pinned["image"], "registry.example/authsome:3");
+    assert!(
+        pinned["operation"]
+            .as_str()
+            .is_some_and(|operation| operation.starts_with("op_")),
+        "{pinned}"
+    );
+    assert!(
+        upgrade(&["unpin", "--application", "x"])
+            .unwrap_err()
+            .contains("--application")
+    );
     let events: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_events WHERE action = 'image_upgrade.begin'")
         .fetch_one(&platform.control.pool)
         .await

@@ -8,12 +8,14 @@ use authsome_contract::model::AppStatus;
 use authsome_core::clock::SystemClock;
 use authsome_core::id::ApplicationId;
 use authsome_core::retry::Backoff;
+use authsome_db::operation::OperationStatus;
 use authsome_provisioner::db;
 use authsome_provisioner::execution::{BuiltIn, Engine};
 use authsome_provisioner::metrics::Metrics;
 use authsome_provisioner::reconcile::Reconciler;
 use authsome_provisioner::runtime::kubernetes::{Kind, namespace_of};
 use authsome_provisioner::upgrade::command::{self, CommandError, Plan, Report, Verb};
+use authsome_provisioner::upgrade::pin::{self, PinError, Pinned};
 use authsome_provisioner::upgrade::{Driver, Status, wave};
 use authsome_testkit::{RedisOptions, RedisServer, wait_for};
 use tokio::sync::Semaphore;
@@ -188,6 +190,16 @@ impl Fleet {
             .unwrap()
     }
 
+    async fn pin(&self, id: ApplicationId, image: Option<&str>) -> Result<Pinned, PinError> {
+        pin::pin(&self.control.pool, (&SystemClock, &entropy()), id, image).await
+    }
+
+    /// Waits until an operation has succeeded.
+    async fn done(&self, pinned: Result<Pinned, PinError>) {
+        let operation = pinned.unwrap().operation.unwrap();
+        self.control.until(operation, OperationStatus::Succeeded).await;
+    }
+
     fn breaks(&self, id: ApplicationId) {
         self.api
             .trouble(|trouble| _ = trouble.crashing_in.insert((namespace_of(id), NEW.to_owned())));
@@ -200,11 +212,7 @@ async fn a_new_image_goes_through_the_fleet_wave_by_wave_and_is_what_new_applica
     let [pinned, stopped, ..] = fleet.applications[..] else {
         panic!()
     };
-    sqlx::query("UPDATE applications SET image = 'ghcr.io/example/authsome:1.6.2' WHERE id = $1")
-        .bind(pinned)
-        .execute(&fleet.control.pool)
-        .await
-        .unwrap();
+    fleet.done(fleet.pin(pinned, Some(&old())).await).await;
     sqlx::query("UPDATE applications SET status = 'suspended' WHERE id = $1")
         .bind(stopped)
         .execute(&fleet.control.pool)
@@ -223,7 +231,12 @@ async fn a_new_image_goes_through_the_fleet_wave_by_wave_and_is_what_new_applica
         assert_eq!(fleet.image(*id), NEW);
         assert_eq!(fleet.updates(*id).await, ["succeeded"], "each was updated once");
     }
-    assert_eq!((fleet.image(pinned), fleet.updates(pinned).await.len()), (old(), 0));
+    let updates = fleet.updates(pinned).await;
+    assert_eq!(
+        (fleet.image(pinned), updates.len()),
+        (old(), 1),
+        "its pinning, and nothing else"
+    );
     // No wave began before everything of the former one had ended.
     let overlaps: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM image_upgrade_members a JOIN operations oa ON oa.id = a.operation_id
@@ -460,4 +473,66 @@ async fn an_instance_that_falls_while_its_wave_is_watched_counts_as_failed() {
         fleet.control.column(first, "status").await.unwrap(),
         AppStatus::Active.as_str()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_is_pinned_to_an_image_and_follows_the_fleet_again_when_it_is_let_go() {
+    let (fleet, _worker) = Fleet::start(3).await;
+    let [one, stopped, gone] = fleet.applications[..] else {
+        panic!()
+    };
+    let own = "ghcr.io/example/authsome:1.6.9-hotfix";
+    fleet.done(fleet.pin(one, Some(own)).await).await;
+    assert_eq!(fleet.image(one), own);
+    // Once more changes nothing.
+    assert!(fleet.pin(one, Some(own)).await.unwrap().operation.is_none());
+    assert_eq!(fleet.updates(one).await, ["succeeded"]);
+    fleet.begin("100%", 0).await.unwrap();
+    fleet.until(Status::Succeeded).await;
+    assert_eq!(fleet.image(one), own, "an upgrade leaves it alone");
+    fleet.done(fleet.pin(one, None).await).await;
+    // What it had when it was pinned: the upgrade left it out, and says so.
+    assert_eq!(fleet.image(one), old());
+    let again = fleet.begin("100%", 0).await.unwrap();
+    assert_eq!(again.total, 1);
+    fleet.until(Status::Succeeded).await;
+    assert_eq!(fleet.image(one), NEW);
+
+    // One that is stopped starts with it.
+    let status = async |id, status: &str| {
+        let change = sqlx::query("UPDATE applications SET status = $2 WHERE id = $1")
+            .bind(id)
+            .bind(status.to_owned());
+        change.execute(&fleet.control.pool).await.unwrap();
+    };
+    status(stopped, "suspended").await;
+    assert!(fleet.pin(stopped, Some(own)).await.unwrap().operation.is_none());
+    let intent = db::intent::load(&mut fleet.control.pool.acquire().await.unwrap(), stopped).await;
+    assert_eq!(intent.unwrap().unwrap().image.as_deref(), Some(own));
+    // One that is going gets nothing, and what is no image is nobody's.
+    sqlx::query("UPDATE applications SET status = 'purging', deleted_at = now() WHERE id = $1")
+        .bind(gone)
+        .execute(&fleet.control.pool)
+        .await
+        .unwrap();
+    let refused = fleet.pin(gone, Some(own)).await;
+    assert!(matches!(refused, Err(PinError::Refused(_))), "{refused:?}");
+    let unknown = fleet.pin(samples::new_id(), Some(own)).await;
+    assert!(matches!(unknown, Err(PinError::Refused(_))), "{unknown:?}");
+    assert!(matches!(
+        fleet.pin(one, Some("Not An Image")).await,
+        Err(PinError::Image(_))
+    ));
+
+    let actions: Vec<String> = fleet
+        .control
+        .audit(one)
+        .await
+        .into_iter()
+        .map(|(action, _)| action)
+        .collect();
+    for action in ["application.image_pin", "application.image_unpin"] {
+        let times = actions.iter().filter(|one| *one == action).count();
+        assert_eq!(times, 1, "{action} in {actions:?}");
+    }
 }

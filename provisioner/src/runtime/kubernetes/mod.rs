@@ -35,7 +35,6 @@ use async_trait::async_trait;
 use authsome_contract::model::Step;
 use authsome_contract::wire::LogPage;
 use authsome_core::id::ApplicationId;
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -52,8 +51,8 @@ use super::{Container, OwnServers, Patience, Placement, Runtime, RuntimeError, S
 use crate::instance_logs::LogQuery;
 use crate::redaction::{Redaction, excerpt};
 use crate::step::Outcome;
-use fleet::Fleet;
 use manifest::{Environment, Limits, NAME};
+use monitors::Monitors;
 use room::LastNodes;
 
 /// Instances that always run.
@@ -76,9 +75,7 @@ pub struct KubernetesRuntime {
     settings: Settings,
     vault: Option<VaultClient>,
     patience: Patience,
-    /// The kind that says what is scraped is there and watched.
-    watches_monitors: OnceCell<()>,
-    fleet: Arc<Fleet>,
+    monitors: Arc<Monitors>,
     nodes: LastNodes,
     /// When the cluster was last found usable.
     checked: Mutex<Option<Instant>>,
@@ -102,12 +99,11 @@ impl KubernetesRuntime {
         let cluster = Arc::new(cluster);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let runtime = Self {
-            fleet: Fleet::new(Arc::clone(&cluster), &settings, &tasks, &stop),
+            monitors: Monitors::new(&cluster, &settings, &tasks, &stop),
             cluster,
             settings,
             vault,
             patience,
-            watches_monitors: OnceCell::new(),
             nodes: LastNodes::default(),
             checked: Mutex::default(),
             tasks,
@@ -213,6 +209,7 @@ impl Runtime for KubernetesRuntime {
             Step::Monitoring if !self.settings.monitoring.enabled => {
                 Some("Monitoring is not set up in this installation.")
             }
+            Step::Monitoring if self.monitors.are_absent() => Some(monitors::ABSENT),
             _ => None,
         }
     }
@@ -259,17 +256,12 @@ impl Runtime for KubernetesRuntime {
                 let manifests = self.namespace_manifests(site)?;
                 Ok(self.cluster.compared(NAMESPACE, site, &fingerprint, &manifests))
             }
-            Step::Monitoring if self.has_monitors().await? => {
+            Step::Monitoring if self.monitors.are_there().await? => {
                 let monitor = manifest::service_monitor(&self.spec(site));
                 Ok(self.cluster.compared(MONITORING, site, &fingerprint, &[monitor]))
             }
-            Step::Monitoring => {
-                let changes = self.cluster.store.changes(&site.namespace);
-                self.cluster
-                    .store
-                    .verified(&site.namespace, MONITORING, &fingerprint, changes);
-                Ok(Vec::new())
-            }
+            // Not to be found in place, but left out, with the reason.
+            Step::Monitoring => Ok(vec![monitors::ABSENT.to_owned()]),
             _ => Ok(Vec::new()),
         }
     }

@@ -113,6 +113,11 @@ impl ApiDouble {
         api
     }
 
+    /// It has these kinds from now on.
+    pub fn serve(&self, kinds: &[Kind]) {
+        *self.inner.kinds.lock().unwrap() = kinds.to_vec();
+    }
+
     /// A client for it.
     pub fn client(&self) -> kube::Client {
         let uri = format!("http://{}", self.address).parse().unwrap();

@@ -3,11 +3,12 @@
 use authsome_contract::model::Step;
 use authsome_provisioner::runtime::kubernetes::{Kind, manifest};
 use authsome_provisioner::runtime::{Runtime, RuntimeError};
-use authsome_testkit::wait_for;
+use authsome_testkit::{RedisOptions, RedisServer, wait_for};
 
 use super::life::{SOON, runtime};
 use super::samples::{new_id, settings, site};
 use crate::api_double::ApiDouble;
+use crate::engine::Control;
 
 const FLEET: [Kind; 2] = [Kind::PrometheusRule, Kind::ConfigMap];
 
@@ -147,12 +148,24 @@ async fn without_the_prometheus_operator_monitoring_is_skipped_with_a_note() {
         outcome.skipped && outcome.detail.contains("no Prometheus operator"),
         "{outcome:?}"
     );
-    assert!(runtime.lacks(Step::Monitoring, &site).await.unwrap().is_empty());
+    // Whoever asks afterwards leaves the step out, for the same reason and without a call.
+    assert!(runtime.skips(Step::Monitoring).is_some_and(|why| outcome.detail == why));
     assert_eq!(
         api.unknown(),
         Vec::<String>::new(),
         "nobody asked for kinds that are not there"
     );
+
+    // The operator comes: the application is scraped.
+    api.serve(&Kind::ALL);
+    until("the step not to be left out", || {
+        runtime.skips(Step::Monitoring).is_none()
+    })
+    .await;
+    assert!(!runtime.lacks(Step::Monitoring, &site).await.unwrap().is_empty());
+    let outcome = runtime.settle(Step::Monitoring, &site).await.unwrap();
+    assert!(!outcome.skipped, "{outcome:?}");
+    assert!(api.get(Kind::ServiceMonitor, &site.namespace, "authsome").is_some());
 }
 
 #[tokio::test]
@@ -175,4 +188,25 @@ async fn alerts_that_cannot_be_set_up_fail_no_application_and_are_set_up_once_th
     let outcome = runtime.settle(Step::Monitoring, &second).await.unwrap();
     assert!(outcome.detail.contains("watched by the fleet's alerts"), "{outcome:?}");
     assert_eq!(api.all(Kind::PrometheusRule).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_records_that_monitoring_was_left_out_and_why() {
+    let standard: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !kind.is_custom()).collect();
+    let (control, api) = (Control::start().await, ApiDouble::with(&standard).await);
+    let redis = RedisServer::start(RedisOptions::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let engine = crate::upgrade::engine(&control, &api, &redis, directory.path()).await;
+    let wanted = control.wanted().await;
+    while engine.execute(wanted.operation).await.unwrap() != authsome_provisioner::execution::Execution::Over {}
+    let steps = control.steps(wanted.operation).await;
+    let monitoring = steps.iter().find(|row| row.step == Step::Monitoring).unwrap();
+    assert_eq!(monitoring.status, "skipped", "{monitoring:?}");
+    assert!(
+        monitoring
+            .detail
+            .as_deref()
+            .is_some_and(|detail| detail.contains("no Prometheus operator")),
+        "{monitoring:?}"
+    );
 }
