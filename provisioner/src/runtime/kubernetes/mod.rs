@@ -73,7 +73,7 @@ pub fn namespace_of(application: ApplicationId) -> String {
 pub struct KubernetesRuntime {
     cluster: Arc<Cluster>,
     settings: Settings,
-    vault: Option<VaultClient>,
+    vault: Option<Arc<VaultClient>>,
     patience: Patience,
     monitors: Arc<Monitors>,
     nodes: LastNodes,
@@ -94,7 +94,7 @@ impl KubernetesRuntime {
     pub fn start(cluster: Cluster, settings: Settings, patience: Patience) -> Result<Self, RuntimeError> {
         let vault = match &settings.secrets {
             Secrets::Kubernetes => None,
-            Secrets::Vault(vault) => Some(VaultClient::new(vault.clone())?),
+            Secrets::Vault(vault) => Some(Arc::new(VaultClient::new(vault.clone())?)),
         };
         let cluster = Arc::new(cluster);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -110,6 +110,13 @@ impl KubernetesRuntime {
             stop,
         };
         watch::begin(&runtime.cluster, &watch::STANDARD, &runtime.tasks, &runtime.stop);
+        if let Some(vault) = &runtime.vault {
+            let patrol = vault::patrol(Arc::clone(vault), Arc::clone(&runtime.cluster.store));
+            let stop = runtime.stop.clone();
+            runtime
+                .tasks
+                .spawn(async move { stop.run_until_cancelled(patrol).await });
+        }
         Ok(runtime)
     }
 
@@ -292,13 +299,20 @@ impl Runtime for KubernetesRuntime {
         let site = &workload.site;
         let fingerprint = format!("{} {}", site.generation, cluster::fingerprint(site));
         let manifests = self.instance_manifests(workload)?;
+        // Before the comparison, which is remembered: a Vault that does not answer leaves nothing to remember.
+        let lacks = match &self.vault {
+            Some(vault) => {
+                let environment = Environment::of(workload);
+                vault
+                    .lacks(site.application, &site.namespace, &environment, &site.fence)
+                    .await?
+            }
+            None => None,
+        };
         let mut differences = self.cluster.compared(INSTANCE, site, &fingerprint, &manifests);
-        if let Some(vault) = &self.vault
-            && !vault
-                .keeps(site.application, &Environment::of(workload), &site.fence)
-                .await?
-        {
-            differences.push("Vault does not hold the secrets as they are".to_owned());
+        if let Some(lacks) = lacks {
+            self.cluster.store.doubt(&site.namespace, INSTANCE);
+            differences.push(lacks.to_owned());
         }
         // With no replicas the autoscaler stands still: nobody but us would start it again.
         if differences.is_empty() && self.replicas(&site.namespace) == Some(0) {

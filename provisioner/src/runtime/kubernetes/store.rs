@@ -136,6 +136,18 @@ impl Store {
             .is_some_and(|(at, of)| *at == changes && of == site)
     }
 
+    /// The namespaces of which this part was found as it should be.
+    pub(super) fn verified_namespaces(&self, part: &'static str) -> Vec<String> {
+        let known = self.known();
+        let of_part = known.verified.keys().filter(|(_, other)| *other == part);
+        of_part.map(|(namespace, _)| namespace.clone()).collect()
+    }
+
+    /// This part of a namespace is to be looked at again, whatever was found.
+    pub(super) fn doubt(&self, namespace: &str, part: &'static str) {
+        self.known().verified.remove(&(namespace.to_owned(), part));
+    }
+
     /// The count of changes of a namespace: to be read before a comparison whose result is kept.
     pub fn changes(&self, namespace: &str) -> u64 {
         self.known().changes.get(namespace).copied().unwrap_or(0)

@@ -4,8 +4,10 @@
 //! nothing else, and a login role that ties the policy to the service account of its namespace. While Vault is away nothing
 //! is changed; instances that run have their secrets already.
 
+mod patrol;
 mod wire;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use authsome_core::id::ApplicationId;
@@ -15,6 +17,8 @@ use serde_json::{Value, json};
 use super::manifest::{Environment, NAME, hash, vault_document};
 use super::settings::Vault;
 use crate::lease::{CallError, Fence, Fenced};
+use patrol::Listed;
+pub(super) use patrol::patrol;
 use wire::{Wire, WireError};
 
 /// How long one call may take.
@@ -62,6 +66,23 @@ impl VaultError {
     }
 }
 
+/// What reads one document and nothing else.
+fn policy(path: &str) -> String {
+    format!("path \"{path}\" {{ capabilities = [\"read\"] }}")
+}
+
+/// What ties that policy to the service account of a namespace, as it is written and as it is read.
+fn role(namespace: &str) -> Value {
+    json!({
+        "bound_service_account_names": [NAME],
+        "bound_service_account_namespaces": [namespace],
+        "audience": "vault",
+        "token_policies": [namespace],
+        "token_ttl": 600,
+        "token_no_default_policy": true,
+    })
+}
+
 /// A client for one Vault.
 pub struct VaultClient {
     wire: Wire,
@@ -102,34 +123,69 @@ impl VaultClient {
             self.call(fence, "store secrets", Method::POST, &path, Some(document))
                 .await?;
         }
-        let policy = json!({ "policy": format!("path \"{path}\" {{ capabilities = [\"read\"] }}") });
         let place = format!("sys/policies/acl/{namespace}");
+        let policy = json!({ "policy": policy(&path) });
         self.call(fence, "write a policy", Method::PUT, &place, Some(policy))
             .await?;
-        let role = json!({
-            "bound_service_account_names": [NAME],
-            "bound_service_account_namespaces": [namespace],
-            "audience": "vault",
-            "token_policies": [namespace],
-            "token_ttl": "10m",
-            "token_no_default_policy": true,
-        });
         let place = format!("auth/{}/role/{namespace}", self.settings.auth_mount);
-        self.call(fence, "write a login role", Method::POST, &place, Some(role))
+        self.call(fence, "write a login role", Method::POST, &place, Some(role(namespace)))
             .await?;
         Ok(())
     }
 
-    /// Is what Vault keeps of an application as it should be?
-    pub async fn keeps(
+    /// What of an application Vault does not keep as it should; nothing where it does.
+    pub async fn lacks(
         &self,
         application: ApplicationId,
+        namespace: &str,
         environment: &Environment,
         fence: &Fence,
-    ) -> Result<bool, VaultError> {
+    ) -> Result<Option<&'static str>, VaultError> {
         let path = self.path("data", application);
         let present = self.call(fence, "read secrets", Method::GET, &path, None).await?;
-        Ok(present.is_some_and(|answer| hash(&answer["data"]["data"]) == environment.hash()))
+        if present.is_none_or(|answer| hash(&answer["data"]["data"]) != environment.hash()) {
+            return Ok(Some("Vault does not hold the secrets as they are"));
+        }
+        let place = format!("sys/policies/acl/{namespace}");
+        let present = self.call(fence, "read a policy", Method::GET, &place, None).await?;
+        if present.is_none_or(|answer| answer["data"]["policy"] != policy(&path)) {
+            return Ok(Some("Vault does not have the policy as it should be"));
+        }
+        let place = format!("auth/{}/role/{namespace}", self.settings.auth_mount);
+        let present = self.call(fence, "read a login role", Method::GET, &place, None).await?;
+        let wanted = role(namespace);
+        let same = |present: Value| {
+            let mut members = wanted.as_object().into_iter().flatten();
+            members.all(|(name, value)| present["data"][name] == *value)
+        };
+        Ok((!present.is_some_and(same)).then_some("Vault does not have the login role as it should be"))
+    }
+
+    /// The names of everything that is kept, of all applications.
+    async fn listed(&self) -> Result<Listed, VaultError> {
+        Ok(Listed {
+            documents: self
+                .names(
+                    "list secrets",
+                    &format!("{}/metadata/applications", self.settings.mount),
+                )
+                .await?,
+            policies: self.names("list policies", "sys/policies/acl").await?,
+            roles: self
+                .names("list login roles", &format!("auth/{}/role", self.settings.auth_mount))
+                .await?,
+        })
+    }
+
+    async fn names(&self, what: &'static str, path: &str) -> Result<HashSet<String>, VaultError> {
+        let path = format!("{path}?list=true");
+        let listed = match tokio::time::timeout(CALL, self.send(what, Method::GET, &path, None)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(VaultError::TimedOut { what }),
+        };
+        let keys = listed.map(|answer| answer["data"]["keys"].clone()).unwrap_or_default();
+        let names = keys.as_array().into_iter().flatten().filter_map(Value::as_str);
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// Removes everything of an application, every version of its document included. What is gone already is a success.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use authsome_contract::model::Step;
 use authsome_core::error::Chain;
@@ -188,6 +189,66 @@ async fn secrets_are_kept_in_vault_under_a_policy_of_their_own_and_go_with_the_a
     ] {
         assert_eq!(bao.read(&gone).await.0, 404, "{gone}");
     }
+}
+
+#[tokio::test]
+async fn what_somebody_removes_or_changes_in_vault_is_noticed_and_put_right() {
+    let Some(bao) = Bao::start().await else { return };
+    let api = ApiDouble::start().await;
+    let runtime = runtime(&api, bao.settings());
+    let workload = workload(new_id(), 1);
+    let (id, namespace) = (workload.application, &workload.site.namespace);
+    build(&runtime, &workload).await;
+    let policy = format!("sys/policies/acl/{namespace}");
+    let role = format!("auth/kubernetes/role/{namespace}");
+    let delete = async |path: &str| {
+        let request = bao.http.delete(format!("{}/v1/{path}", bao.address));
+        let answer = request.header("X-Vault-Token", TOKEN).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}");
+    };
+    let state = async || {
+        let (policy, role) = (bao.read(&policy).await.1, bao.read(&role).await.1);
+        let document = bao.read(&format!("secret/data/applications/{id}")).await.1;
+        let (policy, role) = (policy["data"]["policy"].clone(), role["data"].clone());
+        (policy, role, document["data"]["data"].clone())
+    };
+    let before = state().await;
+    let found_and_put_right = async |what: &str| {
+        let lacking = runtime.differences(&workload).await.unwrap();
+        assert!(lacking.len() == 1 && lacking[0].contains(what), "{lacking:?}");
+        runtime.ensure(&workload).await.unwrap();
+        assert!(runtime.differences(&workload).await.unwrap().is_empty());
+        assert_eq!(state().await, before);
+    };
+    assert!(runtime.differences(&workload).await.unwrap().is_empty());
+    bao.write(
+        &policy,
+        json!({ "policy": "path \"secret/*\" { capabilities = [\"read\"] }" }),
+    )
+    .await;
+    found_and_put_right("policy").await;
+    bao.write(
+        &role,
+        json!({ "bound_service_account_namespaces": ["*"], "token_policies": ["root"] }),
+    )
+    .await;
+    found_and_put_right("login role").await;
+    bao.write(
+        &format!("secret/data/applications/{id}"),
+        json!({ "data": { "DATABASE_URL": "x" } }),
+    )
+    .await;
+    found_and_put_right("secrets").await;
+
+    // Without anybody asking for it: nothing of the cluster changes.
+    assert!(runtime.is_verified(Step::Instance, &workload.site));
+    delete(&role).await;
+    wait_for("the doubt", Duration::from_mins(1), async || {
+        (!runtime.is_verified(Step::Instance, &workload.site)).then_some(())
+    })
+    .await
+    .unwrap();
+    found_and_put_right("login role").await;
 }
 
 #[tokio::test]
