@@ -158,8 +158,9 @@ impl KubernetesRuntime {
     fn instance_manifests(&self, workload: &Workload) -> Result<Vec<Manifest>, Unusable> {
         let spec = self.spec(&workload.site);
         let mut all = vec![manifest::config_map(&spec, &workload.config)?];
-        if matches!(self.settings.secrets, Secrets::Kubernetes) {
-            all.push(manifest::secret(&spec, &Environment::of(workload)));
+        match &self.settings.secrets {
+            Secrets::Kubernetes => all.push(manifest::secret(&spec, &Environment::of(workload))),
+            Secrets::Vault(vault) => all.extend(manifest::vault_ca(&spec, vault)),
         }
         all.extend([
             manifest::service(&spec),
@@ -173,6 +174,16 @@ impl KubernetesRuntime {
     fn replicas(&self, namespace: &str) -> Option<u64> {
         let deployment = self.cluster.store.get(Kind::Deployment, namespace, NAME)?;
         deployment.body["spec"]["replicas"].as_u64()
+    }
+
+    /// Does the cluster keep secrets of before Vault did, that no instance reads any more?
+    fn keeps_former_secrets(&self, namespace: &str) -> bool {
+        let store = &self.cluster.store;
+        let pods = store.list(Kind::Pod, namespace);
+        let mut instances = pods.iter().filter(|(_, pod)| rollout::is_instance(&pod.body));
+        self.vault.is_some()
+            && store.get(Kind::Secret, namespace, NAME).is_some()
+            && instances.all(|(_, pod)| manifest::is_injected(&pod.body))
     }
 
     /// Are there pods of the instance that have not ended? Dedicated servers and migrations are not counted.
@@ -314,6 +325,10 @@ impl Runtime for KubernetesRuntime {
             self.cluster.store.doubt(&site.namespace, INSTANCE);
             differences.push(lacks.to_owned());
         }
+        if self.keeps_former_secrets(&site.namespace) {
+            self.cluster.store.doubt(&site.namespace, INSTANCE);
+            differences.push("the cluster keeps secrets that are in Vault".to_owned());
+        }
         // With no replicas the autoscaler stands still: nobody but us would start it again.
         if differences.is_empty() && self.replicas(&site.namespace) == Some(0) {
             differences.push("the instances are scaled to zero".to_owned());
@@ -377,6 +392,10 @@ impl Runtime for KubernetesRuntime {
         self.cluster
             .apply_all(&self.instance_manifests(workload)?, &site.fence)
             .await?;
+        if self.keeps_former_secrets(&site.namespace) {
+            let namespace = Some(site.namespace.as_str());
+            self.cluster.delete(Kind::Secret, namespace, NAME, &site.fence).await?;
+        }
         // A new Deployment has one, a resumed one has none; from the floor on it is the autoscaler's.
         if self.replicas(&site.namespace).unwrap_or(0) < u64::from(limits.min_replicas) {
             self.cluster
@@ -420,6 +439,12 @@ impl Runtime for KubernetesRuntime {
             Kind::ConfigMap,
         ] {
             self.cluster.delete(kind, namespace, NAME, &site.fence).await?;
+        }
+        if self.vault.is_some() {
+            let authority = manifest::VAULT_CA;
+            self.cluster
+                .delete(Kind::Secret, namespace, authority, &site.fence)
+                .await?;
         }
         Ok(())
     }

@@ -192,6 +192,47 @@ async fn secrets_are_kept_in_vault_under_a_policy_of_their_own_and_go_with_the_a
 }
 
 #[tokio::test]
+async fn an_installation_that_goes_over_to_vault_takes_its_secrets_out_of_the_cluster_once_nobody_reads_them() {
+    let Some(bao) = Bao::start().await else { return };
+    let api = ApiDouble::start().await;
+    let workload = workload(new_id(), 1);
+    let namespace = &workload.site.namespace;
+    let before = runtime(&api, super::samples::settings());
+    build(&before, &workload).await;
+    before.shutdown().await;
+    let secret = || api.get(Kind::Secret, namespace, "authsome");
+    assert!(secret().is_some());
+
+    let after = runtime(&api, bao.settings());
+    // The newer instances do not come up: the older ones may start anew at any time, and read it.
+    api.trouble(|trouble| trouble.full = true);
+    after.ensure(&workload).await.unwrap();
+    after.ensure(&workload).await.unwrap();
+    assert!(secret().is_some());
+    api.trouble(|trouble| trouble.full = false);
+    for pod in api.list(Kind::Pod, namespace) {
+        api.delete(Kind::Pod, namespace, pod["metadata"]["name"].as_str().unwrap());
+    }
+    wait_for("nobody to read it", SOON, async || {
+        let found = after.differences(&workload).await.unwrap();
+        found
+            .iter()
+            .any(|one| one.contains("secrets that are in Vault"))
+            .then_some(())
+    })
+    .await
+    .unwrap();
+    after.ensure(&workload).await.unwrap();
+    assert!(secret().is_none());
+    wait_for("everything as it should be", SOON, async || {
+        after.differences(&workload).await.unwrap().is_empty().then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(api.unknown(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn what_somebody_removes_or_changes_in_vault_is_noticed_and_put_right() {
     let Some(bao) = Bao::start().await else { return };
     let api = ApiDouble::start().await;

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::super::kind::Kind;
+use super::super::settings::Vault;
 use super::{Component, Manifest, NAME, Spec, Unusable, hash};
 use crate::runtime::Workload;
 
@@ -86,6 +87,22 @@ pub fn config_map(spec: &Spec<'_>, config: &Value) -> Result<Manifest, Unusable>
 pub(super) fn database_ca<'a>(spec: &Spec<'a>) -> Option<&'a str> {
     let authority = spec.settings.database_ca.as_deref();
     authority.filter(|_| !spec.site.own_database)
+}
+
+/// The Secret from which the Agent reads what it checks Vault's certificate against. Nothing in it is secret; the injector mounts no
+/// other kind.
+pub const VAULT_CA: &str = "authsome-vault-ca";
+/// The file in it, and where the injector mounts it
+/// (<https://developer.hashicorp.com/vault/docs/platform/k8s/injector/annotations>, `tls-secret`).
+pub(super) const VAULT_CA_FILE: &str = "ca.crt";
+/// The whole of that.
+pub(super) const VAULT_CA_PATH: &str = "/vault/tls/ca.crt";
+
+/// What the Agent checks Vault's certificate against, where the system does not know it.
+pub fn vault_ca(spec: &Spec<'_>, vault: &Vault) -> Option<Manifest> {
+    let authority = vault.ca.as_ref()?;
+    let body = json!({ "type": "Opaque", "data": { VAULT_CA_FILE: STANDARD.encode(authority) } });
+    Some(spec.component(Kind::Secret, VAULT_CA, Component::Instance, body))
 }
 
 /// The secrets, where the cluster keeps them.

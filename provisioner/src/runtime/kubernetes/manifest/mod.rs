@@ -19,7 +19,7 @@ mod workload;
 use ring::digest;
 use serde_json::{Map, Value, json};
 
-pub use config::{DATABASE_CA_PATH, Environment, config_map, secret, vault_document};
+pub use config::{DATABASE_CA_PATH, Environment, VAULT_CA, config_map, secret, vault_ca, vault_document};
 pub use data::{postgres, redis};
 pub use fleet::{DASHBOARD, fleet};
 pub use identity::{Limits, Unusable, is_image_reference};
@@ -29,6 +29,7 @@ pub use namespace::namespace;
 pub use network::policies;
 pub use scaling::{autoscaler, disruption_budget};
 pub use service::service;
+pub(super) use template::is_injected;
 pub use workload::{deployment, migration, migration_name};
 
 use super::kind::Kind;

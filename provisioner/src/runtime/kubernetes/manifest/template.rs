@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::settings::{Secrets, Vault};
-use super::config::{CONFIG_FILE, DATABASE_CA_DIRECTORY, DATABASE_CA_FILE, database_ca};
+use super::config::{CONFIG_FILE, DATABASE_CA_DIRECTORY, DATABASE_CA_FILE, VAULT_CA, VAULT_CA_PATH, database_ca};
 use super::{CONFIG_HASH, Component, Environment, GENERATION, Limits, NAME, Spec, Unusable, hash, selector};
 use crate::runtime::Workload;
 
@@ -14,6 +14,8 @@ const GRACE_SECONDS: u32 = 45;
 /// Where the Agent puts secrets.
 const VAULT_DIRECTORY: &str = "/vault/secrets";
 const DATABASE_CA: &str = "database-ca";
+const INJECTOR: &str = "vault.hashicorp.com/";
+const INJECT: &str = "agent-inject";
 const VAULT_TOKEN: &str = "vault-token";
 
 /// The pod template of a component that runs the image.
@@ -122,12 +124,17 @@ fn told_openly(spec: &Spec<'_>, workload: &Workload) -> Vec<Value> {
     .to_vec()
 }
 
+/// Does a pod get its secrets from Vault?
+pub(in crate::runtime::kubernetes) fn is_injected(pod: &Value) -> bool {
+    pod["metadata"]["annotations"][format!("{INJECTOR}{INJECT}")] == "true"
+}
+
 /// The Agent injector's annotations: one file for each secret, written before the instance starts.
 /// (<https://developer.hashicorp.com/vault/docs/platform/k8s/injector/annotations>)
 fn injected(spec: &Spec<'_>, vault: &Vault, environment: &Environment) -> Map<String, Value> {
     let path = format!("{}/data/applications/{}", vault.mount, spec.site.application);
     let mut annotations: Map<String, Value> = [
-        ("agent-inject", "true".to_owned()),
+        (INJECT, "true".to_owned()),
         ("agent-pre-populate-only", "true".to_owned()),
         ("agent-service-account-token-volume-name", VAULT_TOKEN.to_owned()),
         ("agent-run-as-user", spec.settings.image.user.to_string()),
@@ -138,8 +145,13 @@ fn injected(spec: &Spec<'_>, vault: &Vault, environment: &Environment) -> Map<St
         ("service", vault.address.clone()),
     ]
     .into_iter()
-    .map(|(name, value)| (format!("vault.hashicorp.com/{name}"), value.into()))
+    .map(|(name, value)| (format!("{INJECTOR}{name}"), value.into()))
     .collect();
+    if vault.ca.is_some() {
+        for (name, value) in [("tls-secret", VAULT_CA), ("ca-cert", VAULT_CA_PATH)] {
+            annotations.insert(format!("{INJECTOR}{name}"), value.into());
+        }
+    }
     for (number, name) in environment.names().enumerate() {
         let template =
             format!("{{{{- with secret \"{path}\" -}}}}{{{{- index .Data.data \"{name}\" -}}}}{{{{- end -}}}}");

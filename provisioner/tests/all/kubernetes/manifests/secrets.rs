@@ -2,7 +2,7 @@
 
 use authsome_provisioner::runtime::Workload;
 use authsome_provisioner::runtime::kubernetes::manifest;
-use authsome_provisioner::runtime::kubernetes::{Kind, Settings, Spec};
+use authsome_provisioner::runtime::kubernetes::{Kind, Secrets, Settings, Spec};
 
 use super::{all, named};
 use crate::kubernetes::samples::{elaborate, new_id, settings, workload};
@@ -54,6 +54,43 @@ fn with_vault_the_agent_writes_secrets_and_the_cluster_keeps_none() {
             .unwrap()
             .iter()
             .all(|m| m["name"] != "vault-token")
+    );
+}
+
+#[test]
+fn the_agent_is_given_the_authority_of_a_vault_that_no_system_knows() {
+    let application = workload(new_id(), 1);
+    let annotations = |settings: &Settings| {
+        let spec = Spec {
+            site: &application.site,
+            settings,
+        };
+        let deployment = manifest::deployment(&spec, &application).unwrap();
+        deployment.body["spec"]["template"]["metadata"]["annotations"].clone()
+    };
+    let (known, mut own) = (elaborate(), elaborate());
+    let Secrets::Vault(vault) = &mut own.secrets else {
+        panic!()
+    };
+    vault.ca = Some(b"-----BEGIN CERTIFICATE-----".to_vec());
+    let spec = Spec {
+        site: &application.site,
+        settings: &own,
+    };
+    let Secrets::Vault(vault) = &own.secrets else { panic!() };
+    let secret = manifest::vault_ca(&spec, vault).unwrap();
+    assert_eq!(secret.kind, Kind::Secret);
+    let told = annotations(&own);
+    assert_eq!(told["vault.hashicorp.com/tls-secret"], secret.name.as_str());
+    // The injector mounts that Secret at /vault/tls.
+    let (file, _) = secret.body["data"].as_object().unwrap().iter().next().unwrap();
+    assert_eq!(told["vault.hashicorp.com/ca-cert"], format!("/vault/tls/{file}"));
+    assert!(
+        annotations(&known)
+            .as_object()
+            .unwrap()
+            .keys()
+            .all(|name| !name.contains("tls-secret"))
     );
 }
 
