@@ -2,7 +2,7 @@
 //! should be from then on.
 //!
 //! They are nobody's in particular, so they are kept without an application's lease: every worker applies the same, and an
-//! apply that changes nothing is harmless. A newer release brings its newer alerts. Where they cannot be set up (no namespace,
+//! apply that changes nothing is harmless. Of two releases side by side the one that looked last has its way. A newer release brings its newer alerts. Where they cannot be set up (no namespace,
 //! no permission, no kind for alerts) it is said once, tried again, and no application fails for it.
 
 use std::sync::Arc;
@@ -23,6 +23,9 @@ use crate::lease::Fence;
 
 /// How long until it is looked again where nothing was seen to change.
 const AGAIN: Duration = Duration::from_secs(30);
+/// How long what was applied is left alone. Two workers that want something else (of two releases, while one replaces the other)
+/// would take it back from each other without a pause.
+const CALM: Duration = Duration::from_secs(5);
 
 /// What the fleet has one of in a cluster.
 pub(super) struct Fleet {
@@ -35,6 +38,14 @@ pub(super) struct Fleet {
     told: Mutex<Option<String>>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// What a look came to.
+pub(super) struct Settled {
+    /// Alerts and dashboard are there.
+    pub(super) complete: bool,
+    /// Something was changed for it.
+    applied: bool,
 }
 
 impl Fleet {
@@ -62,8 +73,13 @@ impl Fleet {
             let keeping = async {
                 loop {
                     let changes = fleet.cluster.store.changes(&fleet.namespace);
-                    if let Err(error) = fleet.settle(None).await {
-                        tracing::warn!(error = %Chain(&error), "cannot look after the fleet's alerts; looking again");
+                    match fleet.settle(None).await {
+                        Ok(settled) if settled.applied => tokio::time::sleep(CALM).await,
+                        Ok(_) => {}
+                        Err(error) => {
+                            tracing::warn!(error = %Chain(&error), "cannot look after the fleet's alerts; looking again");
+                            tokio::time::sleep(CALM).await;
+                        }
                     }
                     let moved = || fleet.cluster.store.changes(&fleet.namespace) != changes;
                     fleet.cluster.until(AGAIN, moved).await;
@@ -73,11 +89,11 @@ impl Fleet {
         });
     }
 
-    /// Applies what differs. Returns whether alerts and dashboard are there; errors are those that may pass by themselves.
-    pub(super) async fn settle(&self, fence: Option<&Fence>) -> Result<bool, ClusterError> {
+    /// Applies what differs. Errors are those that may pass by themselves.
+    pub(super) async fn settle(&self, fence: Option<&Fence>) -> Result<Settled, ClusterError> {
         let mut told = self.told.lock().await;
-        let settled = self.settled(fence).await;
-        let hindrance = match settled {
+        let mut applied = false;
+        let hindrance = match self.apply(fence, &mut applied).await {
             Ok(true) => None,
             Ok(false) => Some("the cluster has no kind for alerts".to_owned()),
             Err(error) if error.is_absent() || error.is_forbidden() => Some(Chain(&error).to_string()),
@@ -91,10 +107,14 @@ impl Fleet {
             );
         }
         *told = hindrance;
-        Ok(told.is_none())
+        Ok(Settled {
+            complete: told.is_none(),
+            applied,
+        })
     }
 
-    async fn settled(&self, fence: Option<&Fence>) -> Result<bool, ClusterError> {
+    /// Returns whether there is a kind for everything.
+    async fn apply(&self, fence: Option<&Fence>, applied: &mut bool) -> Result<bool, ClusterError> {
         let has_rules = self.has_rules().await?;
         for manifest in &self.manifests {
             if manifest.kind == Kind::PrometheusRule && !has_rules {
@@ -103,6 +123,7 @@ impl Fleet {
             if let Some(difference) = self.cluster.difference(manifest) {
                 tracing::info!(difference, "the fleet's alerts and dashboard are not as they should be");
                 self.cluster.apply(manifest, fence).await?;
+                *applied = true;
             }
         }
         Ok(has_rules)

@@ -102,11 +102,11 @@ impl KubernetesRuntime {
         if !self.monitors.are_there().await? {
             return Ok(Outcome::skipped(ABSENT));
         }
-        let has_alerts = self.monitors.fleet.settle(Some(&site.fence)).await?;
+        let fleet = self.monitors.fleet.settle(Some(&site.fence)).await?;
         self.cluster
             .apply_all(&[manifest::service_monitor(&self.spec(site))], &site.fence)
             .await?;
-        Ok(Outcome::done(if has_alerts {
+        Ok(Outcome::done(if fleet.complete {
             "The application is scraped, and watched by the fleet's alerts."
         } else {
             "The application is scraped; the platform could not set up its alerts."

@@ -1,8 +1,9 @@
 //! The whole life of an application through the program itself, with real Postgres, Redis and NATS: over the API double in
 //! every run, and against the cluster that `KUBECONFIG` names with `./dev test-kube`.
 
-use std::fmt::Display;
-use std::io::Write;
+mod platform;
+mod repair;
+
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,188 +12,26 @@ use authsome_contract::model::{AppStatus, Step};
 use authsome_contract::wire::job::JobKind;
 use authsome_core::clock::{Clock, SystemClock};
 use authsome_core::id::ApplicationId;
-use authsome_db::operation::{Operation, OperationStatus};
+use authsome_db::operation::OperationStatus;
 use authsome_provisioner::runtime::kubernetes::{Kind, namespace_of};
-use authsome_testkit::{
-    NatsOptions, NatsServer, Program, RedisOptions, RedisServer, port, private_file, secret, shared_postgres, wait_for,
-};
+use authsome_testkit::{private_file, wait_for};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use time::ext::NumericalDuration;
 
 use crate::api_double::ApiDouble;
-use crate::engine::{Control, REGION};
-use crate::program::provisioner_command;
+
+use platform::Platform;
 
 /// An image may have to be pulled, and nodes may be slow.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// What is changed by hand is put right within this.
 const REPAIR: Duration = Duration::from_secs(30);
 
-/// The platform's servers on this machine, the program, and a cluster.
-struct Platform {
-    control: Control,
-    client: kube::Client,
-    redis: RedisServer,
-    _nats: NatsServer,
-    _program: Program,
-    _directory: tempfile::TempDir,
-    begun: Instant,
-}
-
 impl Platform {
-    /// `own`: new applications have a Postgres and a Redis of their own.
-    async fn start(kubeconfig: &Path, client: kube::Client, own: bool) -> Self {
-        let (control, nats, redis) = tokio::join!(
-            Control::start(),
-            NatsServer::start(NatsOptions::default()),
-            RedisServer::start(RedisOptions::default())
-        );
-        let (nats, redis) = (nats.unwrap(), redis.unwrap());
-        let directory = tempfile::tempdir().unwrap();
-        let admin = format!("127.0.0.1:{}", port::free().unwrap());
-        let image =
-            std::env::var("AUTHSOME_TEST_IMAGE").unwrap_or_else(|_| "authsome.example/authsome:test".to_owned());
-        let config = directory.path().join("provisioner.toml");
-        // The program may be somebody who is allowed less than the test.
-        let its_own = std::env::var_os("AUTHSOME_TEST_KUBECONFIG").map(PathBuf::from);
-        let provisioner_kubeconfig = its_own.as_deref().unwrap_or(kubeconfig);
-        let (key, edge_key) = (secret::random_key().unwrap(), secret::random_key().unwrap());
-        let text = format!(
-            "region = \"{REGION}\"\nruntime = \"kubernetes\"\n[database]\nurl = \"{}\"\n[nats]\nurl = \"{}\"\n[tenants]\n\
-             database_url = \"{}\"\nredis_url = \"{}\"\n{}[kubernetes]\nkubeconfig = \"{}\"\nimage = \"{image}\"\nfailure_patience = \"3s\"\n\
-             postgres_image = \"postgres:17\"\nredis_image = \"redis:7.4\"\n\
-             [encryption]\nkey = \"{key}\"\nedge_key = \"{edge_key}\"\n[public]\nedge = \"https://api.example\"\n[listen]\n\
-             admin = \"{admin}\"\n[reconcile]\ninterval = \"200ms\"\n[drift]\ninterval = \"2s\"\n[log]\nformat = \"pretty\"\n",
-            control.database.url,
-            nats.url(),
-            shared_postgres().await.unwrap().admin_url(),
-            redis.url(),
-            if own {
-                "database_strategy = \"dedicated\"\nredis_strategy = \"dedicated\"\n"
-            } else {
-                ""
-            },
-            provisioner_kubeconfig.display(),
-        );
-        private_file::write(&config, &text).unwrap();
-        let program = provisioner_command(directory.path().join("log"), &config, &admin)
-            .start()
-            .await
-            .unwrap();
-        Self {
-            control,
-            client,
-            redis,
-            _nats: nats,
-            _program: program,
-            _directory: directory,
-            begun: Instant::now(),
-        }
-    }
-
-    fn say(&self, what: impl Display) {
-        let line = format!("{:7.1} s  {what}\n", self.begun.elapsed().as_secs_f64());
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
-    }
-
-    fn api(&self, kind: Kind, id: ApplicationId) -> Api<DynamicObject> {
-        if kind.is_namespaced() {
-            Api::namespaced_with(self.client.clone(), &namespace_of(id), &kind.resource())
-        } else {
-            Api::all_with(self.client.clone(), &kind.resource())
-        }
-    }
-
-    async fn get(&self, kind: Kind, id: ApplicationId, name: &str) -> Option<Value> {
-        let found = self.api(kind, id).get_opt(name).await.unwrap();
-        found.map(|object| serde_json::to_value(object).unwrap())
-    }
-
-    async fn edit(&self, kind: Kind, id: ApplicationId, name: &str, patch: Value) {
-        let parameters = PatchParams {
-            field_manager: Some("somebody".to_owned()),
-            ..PatchParams::default()
-        };
-        self.api(kind, id)
-            .patch(name, &parameters, &Patch::Merge(patch))
-            .await
-            .unwrap();
-    }
-
-    async fn pods(&self, id: ApplicationId) -> Vec<Value> {
-        let pods = self.api(Kind::Pod, id).list(&ListParams::default()).await.unwrap();
-        pods.items
-            .into_iter()
-            .map(|pod| serde_json::to_value(pod).unwrap())
-            .collect()
-    }
-
-    /// What the API does for a change of intent: a status, a new generation, an operation.
-    async fn change(&self, id: ApplicationId, status: AppStatus, kind: JobKind) -> Operation {
-        let gone = matches!(status, AppStatus::Deleting | AppStatus::Purging);
-        sqlx::query(
-            "UPDATE applications SET status = $2, generation = generation + 1, status_deadline = now() + interval '1 hour',
-                    deleted_at = CASE WHEN $3 THEN now() END WHERE id = $1",
-        )
-        .bind(id)
-        .bind(status.as_str())
-        .bind(gone)
-        .execute(&self.control.pool)
-        .await
-        .unwrap();
-        let generation = self.generation(id).await;
-        let deadline = SystemClock.now() + 30.minutes();
-        let operation = self.control.operation(id, kind, generation, deadline).await;
-        self.ended(operation, &kind.to_string()).await
-    }
-
-    async fn ended(&self, operation: authsome_core::id::OperationId, what: &str) -> Operation {
-        let ended = wait_for(format!("{what} to end"), PATIENCE, async || {
-            let now = self.control.load(operation).await;
-            if now.finished_at.is_some() {
-                Ok(now)
-            } else {
-                Err(now.status.as_str())
-            }
-        })
-        .await
-        .unwrap();
-        let reason = ended
-            .reason
-            .as_deref()
-            .map(|reason| format!(": {reason}"))
-            .unwrap_or_default();
-        self.say(format!("{what} {}{reason}", ended.status.as_str()));
-        ended
-    }
-
-    async fn succeeds(&self, id: ApplicationId, status: AppStatus, kind: JobKind) {
-        let ended = self.change(id, status, kind).await;
-        assert_eq!(ended.status, OperationStatus::Succeeded, "{kind}: {ended:?}");
-    }
-
-    async fn generation(&self, id: ApplicationId) -> i64 {
-        self.control.column(id, "generation").await.unwrap().parse().unwrap()
-    }
-
-    /// Ready pods of the present generation.
-    async fn ready(&self, id: ApplicationId) -> usize {
-        let generation = self.generation(id).await.to_string();
-        let pods = self.pods(id).await;
-        let ready = |pod: &&Value| {
-            let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            pod["metadata"]["annotations"]["authsome.cloud/generation"] == generation
-                && conditions
-                    .iter()
-                    .any(|one| one["type"] == "Ready" && one["status"] == "True")
-        };
-        pods.iter().filter(ready).count()
-    }
-
     async fn life(&self, id: ApplicationId) {
         let deadline = SystemClock.now() + 30.minutes();
         let created = self.control.operation(id, JobKind::Provision, 1, deadline).await;
@@ -211,6 +50,7 @@ impl Platform {
             ));
         }
 
+        self.monitor(id, created).await;
         self.configure(id).await;
         self.succeeds(id, AppStatus::Restarting, JobKind::Restart).await;
         assert!(self.ready(id).await >= 2);
@@ -240,6 +80,7 @@ impl Platform {
         assert!(self.ready(id).await >= 2);
 
         self.repair(id).await;
+        self.lose_the_namespace(id).await;
 
         sqlx::query("UPDATE applications SET image = 'Not An Image' WHERE id = $1")
             .bind(id)
@@ -422,87 +263,6 @@ impl Platform {
         self.succeeds(id, AppStatus::Purging, JobKind::Purge).await;
         assert!(self.get(Kind::Namespace, id, &namespace_of(id)).await.is_none());
     }
-
-    async fn repair(&self, id: ApplicationId) {
-        for (kind, name) in [
-            (Kind::NetworkPolicy, "allow-edge"),
-            (Kind::NetworkPolicy, "default-deny"),
-            (Kind::Service, "authsome"),
-            (Kind::HorizontalPodAutoscaler, "authsome"),
-            (Kind::Deployment, "authsome"),
-            (Kind::ResourceQuota, "authsome"),
-        ] {
-            let before = self.get(kind, id, name).await.unwrap()["metadata"]["uid"].clone();
-            self.api(kind, id).delete(name, &DeleteParams::default()).await.unwrap();
-            let begun = Instant::now();
-            wait_for(format!("{} {name} to be made again", kind.name()), REPAIR, async || {
-                let now = self.get(kind, id, name).await;
-                now.is_some_and(|now| now["metadata"]["uid"] != before).then_some(())
-            })
-            .await
-            .unwrap();
-            self.say(format!(
-                "{} {name} was removed and is back after {:.1} s",
-                kind.name(),
-                begun.elapsed().as_secs_f64()
-            ));
-        }
-        wait_for("instances again", PATIENCE, async || {
-            (self.ready(id).await >= 2).then_some(())
-        })
-        .await
-        .unwrap();
-        for (kind, name, addition) in [
-            (
-                Kind::NetworkPolicy,
-                "default-deny",
-                json!({ "podSelector": { "matchLabels": { "nobody": "has" } } }),
-            ),
-            (Kind::NetworkPolicy, "default-deny", json!({ "ingress": [{}] })),
-            (Kind::Service, "authsome", json!({ "selector": { "nobody": "has" } })),
-        ] {
-            let before = self.get(kind, id, name).await.unwrap()["spec"].clone();
-            self.edit(kind, id, name, json!({ "spec": addition })).await;
-            let begun = Instant::now();
-            wait_for("the addition to be taken back", REPAIR, async || {
-                let now = self.get(kind, id, name).await.unwrap()["spec"].clone();
-                if now == before { Ok(()) } else { Err(now.to_string()) }
-            })
-            .await
-            .unwrap();
-            self.say(format!(
-                "{} {name}: {addition} was taken back after {:.1} s",
-                kind.name(),
-                begun.elapsed().as_secs_f64()
-            ));
-        }
-        self.edit(
-            Kind::HorizontalPodAutoscaler,
-            id,
-            "authsome",
-            json!({ "spec": { "maxReplicas": 42 } }),
-        )
-        .await;
-        self.edit(
-            Kind::Deployment,
-            id,
-            "authsome",
-            json!({ "metadata": { "annotations": { "team/note": "ours" } } }),
-        )
-        .await;
-        wait_for("the changed field to be put right", REPAIR, async || {
-            let scaler = self.get(Kind::HorizontalPodAutoscaler, id, "authsome").await.unwrap();
-            (scaler["spec"]["maxReplicas"] != 42).then_some(())
-        })
-        .await
-        .unwrap();
-        let deployment = self.get(Kind::Deployment, id, "authsome").await.unwrap();
-        assert_eq!(
-            deployment["metadata"]["annotations"]["team/note"], "ours",
-            "others' fields are left alone"
-        );
-        self.say("a changed field is put right, others' fields are left alone");
-    }
 }
 
 /// The life, with servers of its own or with shared ones, and a cluster without a trace of it, however it ended.
@@ -518,8 +278,9 @@ async fn whole_life(kubeconfig: &Path, client: kube::Client, own: bool) {
         }
     };
     let lived = AssertUnwindSafe(life).catch_unwind().await;
+    let namespaces = platform.api(Kind::Namespace, id);
+    let _ = namespaces.delete(&platform.monitoring, &DeleteParams::default()).await;
     if let Err(panic) = lived {
-        let namespaces = platform.api(Kind::Namespace, id);
         let _ = namespaces.delete(&namespace_of(id), &DeleteParams::default()).await;
         platform.say("namespace deleted");
         resume_unwind(panic);
