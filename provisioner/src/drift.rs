@@ -65,8 +65,6 @@ struct Known {
     looks: JoinSet<(ApplicationId, Found)>,
     under_way: HashSet<ApplicationId>,
     waits: HashMap<ApplicationId, (u32, Instant)>,
-    /// Those that ought to serve, as far as Postgres said last.
-    serving: Vec<ApplicationId>,
 }
 
 impl Drift {
@@ -94,7 +92,6 @@ impl Drift {
                 tracing::warn!(error = %Chain(&error), "cannot look at instances; looking again");
             }
             if moved.is_none() {
-                self.tell_ready(&known).await;
                 next_look = Instant::now() + self.interval;
             }
         }
@@ -104,37 +101,17 @@ impl Drift {
     /// One look at every application that is to be kept as it is.
     async fn look(&self, permits: &Arc<Semaphore>, known: &mut Known) -> Result<(), DbError> {
         let mut after = None;
-        let mut serving = Vec::new();
         loop {
             let page = bounded(db::intent::kept(&self.engine.pool, &self.region, after, PAGE)).await?;
-            let Some(last) = page.last() else {
-                known.serving = serving;
-                return Ok(());
-            };
+            let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.application_id);
             for intent in page {
-                if intent.serves() {
-                    serving.push(intent.application_id);
-                }
                 self.gather(known);
                 if known.may_look(&intent) {
                     self.begin(intent, permits, known).await;
                 }
             }
         }
-    }
-
-    /// Counts the ready instances of everybody who ought to serve, for the alert that nobody answers: also while Postgres is away.
-    /// A runtime that has not seen everything yet tells nothing, rather than that nobody is ready.
-    async fn tell_ready(&self, known: &Known) {
-        let mut ready = Vec::with_capacity(known.serving.len());
-        for &application in &known.serving {
-            let Ok(placement) = self.engine.facilities.runtime.observe(application).await else {
-                return;
-            };
-            ready.push((application, [i64::try_from(placement.ready()).unwrap_or(i64::MAX)]));
-        }
-        self.engine.metrics.ready(&self.region, &ready);
     }
 
     /// The runtime says that the instances of an application moved: no waiting for the next look, nor for the wait after a

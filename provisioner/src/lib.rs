@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod nats;
 pub mod plan;
+pub mod readiness;
 pub mod reconcile;
 pub mod redaction;
 pub mod redis;

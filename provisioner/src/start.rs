@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use authsome_contract::model::{DatabaseChoice, RedisChoice};
 use authsome_core::clock::{Clock, SystemClock};
@@ -32,6 +33,7 @@ use crate::execution::{BuiltIn, Engine, RETRY};
 use crate::instance_logs::LogServer;
 use crate::lease::{self, Fence};
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::reconcile::Reconciler;
 use crate::redis::{self, AclServer, RedisStrategy};
 use crate::runtime::kubernetes::{Cluster, KubernetesRuntime};
@@ -44,6 +46,8 @@ use crate::usage::Meter;
 
 /// Connections to the control database besides two for each operation: looks, renewals and drift.
 const SPARE_CONNECTIONS: u32 = 8;
+/// Between two looks at how many instances are ready: as often as Prometheus asks in most installations.
+const READINESS: Duration = Duration::from_secs(15);
 
 /// Why the provisioner cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -218,6 +222,7 @@ impl Provisioner {
             if self.control_database(region, engine).await.is_ok() {
                 tokio::join!(
                     self.keep_instances(region, engine),
+                    self.tell_readiness(region, engine),
                     self.carry_out_operations(region, engine, &started),
                     self.answer_about_logs(region, engine)
                 );
@@ -248,6 +253,15 @@ impl Provisioner {
             interval: self.config.drift_interval,
         };
         Box::pin(drift.run(self.shutdown.soft().clone())).await;
+    }
+
+    async fn tell_readiness(&self, region: &str, engine: &Arc<Engine>) {
+        let readiness = Readiness {
+            engine: Arc::clone(engine),
+            region: region.to_owned(),
+            interval: READINESS,
+        };
+        Box::pin(readiness.run(self.shutdown.soft().clone())).await;
     }
 
     async fn answer_about_logs(&self, region: &str, engine: &Arc<Engine>) {

@@ -11,6 +11,7 @@ use authsome_core::retry::Backoff;
 use authsome_provisioner::drift::Drift;
 use authsome_provisioner::execution::{Actions, BuiltIn, Engine};
 use authsome_provisioner::metrics::Metrics;
+use authsome_provisioner::readiness::Readiness;
 use authsome_provisioner::runtime::kubernetes::{Kind, namespace_of};
 use authsome_provisioner::step::StepAction;
 use authsome_testkit::wait_for;
@@ -96,6 +97,12 @@ async fn what_is_stopped_stays_closed_apart_and_without_instances() {
         interval: Duration::from_millis(20),
     };
     let watching = tokio::spawn(drift.run(soft.clone()));
+    let readiness = Readiness {
+        engine: Arc::clone(&engine),
+        region: REGION.to_owned(),
+        interval: Duration::from_millis(20),
+    };
+    let telling = tokio::spawn(readiness.run(soft.clone()));
 
     let namespace = namespace_of(id);
     let replicas = || api.get(Kind::Deployment, &namespace, "authsome").unwrap()["spec"]["replicas"].clone();
@@ -153,5 +160,6 @@ async fn what_is_stopped_stays_closed_apart_and_without_instances() {
     }
     soft.cancel();
     tokio::time::timeout(SOON, watching).await.unwrap().unwrap();
+    tokio::time::timeout(SOON, telling).await.unwrap().unwrap();
     assert_eq!(api.unknown(), Vec::<String>::new());
 }

@@ -23,30 +23,31 @@ const AT_ONCE: usize = 120;
 /// Goes round until it is dropped.
 pub(in crate::runtime::kubernetes) async fn patrol(vault: Arc<VaultClient>, store: Arc<Store>) {
     let mut after = String::new();
-    let mut was_silent = false;
+    let mut told = false;
     loop {
         tokio::time::sleep(ROUND).await;
-        let silent = match vault.listed().await {
+        match vault.listed().await {
             Ok(listed) => {
+                told = false;
                 for namespace in store.verified_namespaces(INSTANCE) {
                     if !listed.has(&namespace) {
                         tracing::warn!(namespace, "Vault lacks what is an application's; looking again");
                         store.doubt(&namespace, INSTANCE);
                     }
                 }
-                false
             }
             Err(error) => {
-                if !was_silent {
+                if !told {
                     tracing::warn!(error = %Chain(&error), "cannot ask Vault what it keeps; asking again");
                 }
-                true
+                told = true;
+                // Nobody else gets an answer either. A token that may not list may still read.
+                if error.is_transient() {
+                    continue;
+                }
             }
-        };
-        if !silent {
-            after = next(&store, &after);
         }
-        was_silent = silent;
+        after = next(&store, &after);
     }
 }
 
