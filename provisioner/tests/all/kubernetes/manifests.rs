@@ -8,7 +8,7 @@ mod secrets;
 use authsome_contract::model::Plan;
 use authsome_core::secret::SecretString;
 use authsome_provisioner::runtime::kubernetes::manifest::{self, Environment, Limits};
-use authsome_provisioner::runtime::kubernetes::{Kind, Manifest, Settings, Spec};
+use authsome_provisioner::runtime::kubernetes::{Kind, Manifest, Secrets, Settings, Spec};
 use authsome_provisioner::runtime::{Site, Workload};
 use k8s_openapi::api::{apps::v1 as apps, autoscaling::v2 as autoscaling, batch::v1 as batch, core::v1 as core};
 use k8s_openapi::api::{networking::v1 as networking, policy::v1 as policy};
@@ -38,9 +38,28 @@ fn all(settings: &Settings, workload: &Workload) -> Vec<Manifest> {
         manifest::disruption_budget(&spec),
         manifest::service_monitor(&spec),
     ]);
+    if let Secrets::Vault(vault) = &settings.secrets {
+        all.extend(manifest::vault_ca(&spec, vault));
+    }
     all.extend(manifest::migration(&spec, workload).unwrap());
     all.extend(manifest::fleet(settings));
     all
+}
+
+/// Installations that between them choose everything that can be chosen.
+fn installations() -> [(&'static str, Settings); 3] {
+    let mut with_authorities = elaborate();
+    let pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+    with_authorities.database = settings().database;
+    with_authorities.database_ca = Some(pem.to_owned());
+    if let Secrets::Vault(vault) = &mut with_authorities.secrets {
+        vault.ca = Some(pem.into());
+    }
+    [
+        ("plain", settings()),
+        ("elaborate", elaborate()),
+        ("with-authorities", with_authorities),
+    ]
 }
 
 fn named<'a>(all: &'a [Manifest], kind: Kind, name: &str) -> &'a Value {
@@ -58,7 +77,7 @@ fn round_trip<T: Serialize + DeserializeOwned>(body: &Value) {
 #[test]
 fn every_manifest_passes_through_the_typed_api_unchanged() {
     for plan in [Plan::Free, Plan::Pro, Plan::Enterprise] {
-        for settings in [settings(), elaborate()] {
+        for (_, settings) in installations() {
             let mut workload = workload(new_id(), 3);
             workload.site.plan = plan;
             for manifest in all(&settings, &workload) {
@@ -94,7 +113,7 @@ fn every_manifest_is_written_for_the_published_schemas() {
     std::fs::create_dir_all(&directory).unwrap();
     let mut written = 0;
     for plan in [Plan::Free, Plan::Pro, Plan::Enterprise] {
-        for (name, settings) in [("plain", settings()), ("elaborate", elaborate())] {
+        for (name, settings) in installations() {
             let mut workload = workload(new_id(), 3);
             workload.site.plan = plan;
             for manifest in all(&settings, &workload) {
@@ -104,7 +123,7 @@ fn every_manifest_is_written_for_the_published_schemas() {
             }
         }
     }
-    assert!(written > 150, "{written}");
+    assert!(written > 225, "{written}");
 }
 
 #[test]
