@@ -110,7 +110,8 @@ pub async fn intend(connection: &mut PgConnection, id: ApplicationId, image: Ima
     Ok(generation)
 }
 
-/// The image alone: one that is stopped starts with it.
+/// The image alone: one that is stopped starts with it. One that is let go has what the region has, not what upgrades that left it
+/// out had found.
 pub async fn set_image(connection: &mut PgConnection, id: ApplicationId, image: Image<'_>) -> Result<(), DbError> {
     let (own, image) = match image {
         Image::Own(image) => (true, image),
@@ -118,7 +119,8 @@ pub async fn set_image(connection: &mut PgConnection, id: ApplicationId, image: 
     };
     sqlx::query!(
         "UPDATE applications
-         SET image = CASE WHEN $3 THEN $2 ELSE image END, fleet_image = CASE WHEN $3 THEN fleet_image ELSE $2 END
+         SET image = CASE WHEN $3 THEN $2 ELSE image END,
+             fleet_image = CASE WHEN $3 AND $2::text IS NOT NULL THEN fleet_image WHEN $3 THEN NULL ELSE $2 END
          WHERE id = $1",
         id as ApplicationId,
         image,

@@ -37,7 +37,7 @@ pub enum Line {
     Abort(Where),
     /// Give one application an image of its own, now. Upgrades leave it alone until it is let go with `unpin`.
     Pin(Pin),
-    /// Let an application follow the fleet again: it gets the image that it would have had.
+    /// Let an application follow the fleet again: it gets the image of its region, now.
     Unpin(Which),
 }
 
