@@ -12,8 +12,11 @@ use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, Reconnect
 use fred::types::{Builder, Expiration};
 use secrecy::{ExposeSecret, SecretString};
 
-/// A command that takes longer is given up: a request waits for it.
+/// A command that takes longer is given up: a request waits for it. The driver gives it up by itself, since only then does it not
+/// send it once Redis is back: what a session left behind would outlive the session.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// For a driver that does not keep to that.
+const GIVEN_UP: Duration = Duration::from_millis(500);
 
 const SCHEMES: [&str; 2] = ["redis://", "rediss://"];
 
@@ -65,7 +68,7 @@ impl Presence {
         let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX).max(1);
         let key = format!("{prefix}session:{session}");
         let set = client.set::<(), _, _>(key, clock.unix_millis(), Some(Expiration::EX(seconds)), None, false);
-        log(tokio::time::timeout(PATIENCE, set).await);
+        log(tokio::time::timeout(GIVEN_UP, set).await);
     }
 
     /// When each of these sessions was last seen, in milliseconds since 1970.
@@ -81,7 +84,7 @@ impl Presence {
             .iter()
             .map(|session| format!("{prefix}session:{session}"))
             .collect();
-        let seen = log(tokio::time::timeout(PATIENCE, client.mget::<Vec<Option<i64>>, _>(keys)).await);
+        let seen = log(tokio::time::timeout(GIVEN_UP, client.mget::<Vec<Option<i64>>, _>(keys)).await);
         seen.filter(|seen| seen.len() == sessions.len()).unwrap_or_else(unknown)
     }
 
@@ -89,7 +92,7 @@ impl Presence {
     pub(crate) async fn forget(&self, session: &str) {
         let Some((client, prefix)) = &self.redis else { return };
         let deleted = client.del::<(), _>(format!("{prefix}session:{session}"));
-        log(tokio::time::timeout(PATIENCE, deleted).await);
+        log(tokio::time::timeout(GIVEN_UP, deleted).await);
     }
 }
 
